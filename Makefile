@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` shows it, `make test` proves it. Both set up everything they need.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test test-kafka lint bench kafka schemas docs lock clean help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## a virtual environment with everything; quick the second time
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## the whole path on the embedded broker: 150 prompts, an outage, nothing lost
+	$(BIN)/heimdall demo
+
+test: setup lint  ## lint, types, layers and every test that needs no Apache Kafka
+	$(BIN)/pytest -m "not kafka" tests
+
+test-kafka: setup  ## contract, flow and crash tests on Apache Kafka (Java 17; its artifacts are fetched by Maven)
+	$(BIN)/pytest -m kafka --timeout 600 tests
+
+lint: setup  ## ruff, mypy --strict, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## ratios, measured side by side in one run
+	$(BIN)/python bench/triage.py
+	$(BIN)/python bench/dispatch.py
+
+kafka: setup  ## a one-node Apache Kafka in the foreground, without Docker
+	$(BIN)/python deploy/kafka/broker.py start --foreground
+
+schemas: setup  ## JSON Schemas and the AsyncAPI document from the message classes
+	$(BIN)/python -m heimdall_schemas.generate
+
+lock: setup  ## resolve requirements.lock anew
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \
+		--generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+
+clean:  ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

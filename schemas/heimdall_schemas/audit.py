@@ -1,0 +1,135 @@
+"""The audit topic: one decision record from triage and one outcome record from dispatch for each request.
+
+The workers write plain dictionaries of these shapes (a third of the cost); these classes read, document and check them.
+No prompt text and no credential ever stands in them.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from heimdall_schemas.failure import FailureCode
+from heimdall_schemas.topics import Bucket
+
+
+class State(StrEnum):
+    """The terminal states. A request reaches exactly one."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    DEAD_LETTERED = "dead_lettered"
+
+
+class _Open(BaseModel):
+    """A newer writer may add fields; they are kept when a record is read and written again."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Decision(_Open):
+    """The fourteen decision fields of the Heimdall API, under their own names."""
+
+    selected_model: str = Field(description="author/model")
+    selected_provider: str = Field(description="who is asked first")
+    bucket: Bucket
+    bucket_probabilities: dict[Bucket, float] = Field(description="sums to 1")
+    alpha_scores: dict[str, float] = Field(description="every eligible candidate of the bucket")
+    quality_score: float = Field(description="of the selected model, 0 to 1 within the bucket")
+    cost_score: float = Field(description="of the selected model, 0 to 1 within the bucket")
+    final_score: float = Field(description="alpha * quality - (1 - alpha) * cost - penalties")
+    decision_latency_ms: float
+    cache_hit: bool
+    fallback_used: bool = Field(description="a default stood in for a failed step of the decision")
+    fallback_reason: str | None
+    guardrail_triggered: bool
+    decision_version: str
+
+
+class Candidate(_Open):
+    """One model that was looked at: its score with every term, or why it fell out."""
+
+    model: str
+    bucket: Bucket
+    score: float | None = None
+    quality: float | None = None
+    cost: float | None = None
+    penalties: dict[str, float] = Field(default_factory=dict)
+    fell_out: str | None = Field(None, description="the rule that took it out, with the numbers that decided")
+
+
+class DecisionRecord(Decision):
+    """What triage decided, and everything needed to decide it again."""
+
+    kind: Literal["decision"]
+    request_id: str
+    correlation_id: str = Field(description="UTF-8 text, or base64 after `base64:` where the bytes are not text")
+    time: str = Field(description="RFC 3339, UTC")
+    decision_type: str = Field(description="scored, cached, pinned, guarded, explored, sticky or default")
+    features: dict[str, Any]
+    difficulty: float | None = Field(description="1 - P(a cheap model answers well), calibrated")
+    difficulty_raw: float | None = None
+    difficulty_percentile: float | None = Field(
+        None, description="of reference traffic, 0 to 1; the thresholds cut this"
+    )
+    bucket_before_guardrails: Bucket | None = None
+    guardrails: list[str] = Field(default_factory=list)
+    candidates: list[Candidate]
+    chain: list[str] = Field(default_factory=list, description="models in the order dispatch may ask them")
+    alpha: float
+    p_chosen: Annotated[float, Field(ge=0, le=1)]
+    explored: bool
+    experiment: str | None = None
+    tenant: str | None = None
+    session: str | None = None
+    bundle: str = Field(description="sha-256 of the bundle's manifest")
+    catalogue: str
+    config: str
+    worker: str
+
+
+class Attempt(_Open):
+    """One provider call. `key` is the key's name; the key itself stands nowhere."""
+
+    provider: str
+    model: str
+    key: str
+    status: int | None = Field(description="HTTP status, or null when none arrived")
+    failure: FailureCode | None
+    latency_ms: float
+    cost_usd_micros: int
+
+
+class Tokens(_Open):
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+
+class OutcomeRecord(_Open):
+    """How a request ended, and every call that was paid for on the way."""
+
+    kind: Literal["outcome"]
+    request_id: str
+    correlation_id: str
+    time: str
+    state: State
+    failure: FailureCode | None
+    bucket: Bucket | None
+    selected_model: str | None = Field(description="the model that answered")
+    selected_provider: str | None
+    attempts: list[Attempt]
+    p_served: float | None = Field(description="probability that this model served, exploration and failover included")
+    cost_usd_micros: int
+    tokens: Tokens
+    cache: str | None
+    timings_ms: dict[str, float]
+    worker: str
+    tenant: str | None = None
+
+
+AuditRecord = Annotated[DecisionRecord | OutcomeRecord, Field(discriminator="kind")]
+AUDIT: TypeAdapter[DecisionRecord | OutcomeRecord] = TypeAdapter(AuditRecord)

@@ -1,0 +1,41 @@
+"""Small messages beside the path: cancellations, feedback and pointers."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Cancel(BaseModel):
+    """On `cancel`, keyed by the request id: do not start this request; stop it if it runs."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    request_id: Annotated[str, Field(min_length=1, max_length=128)]
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    tenant: str | None = None
+
+
+class Feedback(BaseModel):
+    """On `feedback`, keyed by the request id: what the answer was worth. At least one of the three is given."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    request_id: Annotated[str, Field(min_length=1, max_length=128)]
+    score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="0 useless to 1 perfect")
+    accepted: bool | None = None
+    label: Literal["cheap", "mid", "hard"] | None = Field(None, description="the bucket it should have had")
+    comment: Annotated[str, Field(max_length=4096)] | None = None
+    time: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Feedback":
+        if self.score is None and self.accepted is None and self.label is None:
+            raise ValueError("give score, accepted or label")
+        return self
+
+
+class Pointer(BaseModel):
+    """On `control`, keyed by its name: where the current bundle, catalogue or configuration lies."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    url: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

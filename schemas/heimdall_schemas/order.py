@@ -1,0 +1,110 @@
+"""An order: the request's bytes unchanged, the decision in headers, on its way to dispatch.
+
+Headers of an order: those of the request that may travel on, and
+
+    heimdall-request-id   the id of the request
+    heimdall-bucket       cheap, mid or hard
+    heimdall-decision     JSON, the fourteen decision fields
+    heimdall-plan         JSON, what dispatch must know: `Plan`
+    reply-to, reply-partition, correlation-id   checked and made explicit by triage
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from heimdall_schemas import headers as h
+from heimdall_schemas.failure import Failure, FailureCode
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A model that may be asked, with the bucket it stands for and its reasoning settings."""
+
+    model: str
+    bucket: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What dispatch must know beyond the body. `steps` is the order of asking: chosen, runners-up, one bucket up."""
+
+    steps: tuple[Step, ...]
+    deadline_ms: int
+    received_ms: int
+    p_chosen: float
+    lane: str = "standard"
+    pinned: bool = False
+    max_cost_usd_micros: int | None = None
+    token_count: int = 0
+    tenant: str | None = None
+    user: str | None = None
+    service: str | None = None
+    session: str | None = None
+    tier: str = "standard"
+    idempotency_key: str | None = None
+    dedup: str = "default"
+    attempts_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a reply goes. `partition` None: the partition that the correlation id hashes to."""
+
+    topic: str
+    partition: int | None
+    correlation_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request with its decision, as dispatch reads it."""
+
+    request_id: str
+    bucket: str
+    decision: Mapping[str, Any]
+    plan: Plan
+    address: Address
+    body: bytes
+    trace: tuple[tuple[str, bytes], ...] = ()
+
+
+def plan_header(plan: Plan) -> bytes:
+    return orjson.dumps(plan)
+
+
+def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
+    """The order in a record of a dispatch topic.
+
+    Raises Failure `heimdall_internal` when a header that triage writes is missing or unreadable: nobody but the fleet
+    may write to these topics.
+    """
+    found = h.last(raw_headers)
+    try:
+        return Order(
+            request_id=found[h.REQUEST_ID].decode(),
+            bucket=found[h.BUCKET].decode(),
+            decision=orjson.loads(found[h.DECISION]),
+            plan=_plan(orjson.loads(found[h.PLAN])),
+            address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
+            body=value or b"",
+            trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Failure(
+            FailureCode.HEIMDALL_INTERNAL,
+            f"this record is no order: {type(error).__name__} {error}; only triage writes to dispatch topics",
+        ) from error
+
+
+def _plan(fields: dict[str, Any]) -> Plan:
+    steps = tuple(Step(**step) for step in fields.pop("steps"))
+    return Plan(steps=steps, **{name: fields[name] for name in fields if name in Plan.__slots__})
+
+
+def plan_fields(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values, for `tail` and `explain`."""
+    return asdict(plan)

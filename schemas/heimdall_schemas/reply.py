@@ -1,0 +1,103 @@
+"""A reply: an OpenAI `chat.completion`, or an error, with the object `heimdall` beside it.
+
+The workers write plain dictionaries of these shapes; these classes read, document and check them.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from heimdall_schemas.audit import Attempt, Decision, State
+from heimdall_schemas.topics import Bucket
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class ReplyFacts(_Open):
+    """How this answer came about."""
+
+    request_id: str
+    state: State
+    bucket: Bucket | None = None
+    selected_model: str | None = None
+    selected_provider: str | None = None
+    attempts: list[Attempt] = Field(default_factory=list)
+    cost_usd_micros: int = 0
+    cache: str | None = None
+    decision: Decision | None = None
+    timings_ms: dict[str, float] = Field(default_factory=dict)
+
+
+class ChunkFacts(_Open):
+    request_id: str
+    sequence: int = Field(ge=0)
+    final: bool
+
+
+class FinalFacts(ReplyFacts):
+    """The last record of a stream: the whole reply, and where it stands in the sequence."""
+
+    sequence: int | None = None
+    final: bool = True
+
+
+class ErrorBody(_Open):
+    """Keys of OpenAI's error object and of the Heimdall API's (`type`, `code`, `message`, `cause`, `context`)."""
+
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    retryable: bool = False
+    http_status: int = 500
+    detail_code: str | None = None
+    cause: str | None = None
+    context: dict[str, Any] | None = None
+
+
+class Choice(_Open):
+    index: int
+    message: dict[str, Any]
+    finish_reason: str | None
+    logprobs: Any = None
+
+
+class Usage(_Open):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Reply(_Open):
+    """The value of a reply record that holds an answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str = Field(description="the model that answered, author/model")
+    choices: list[Choice]
+    usage: Usage | None = None
+    metadata: dict[str, Any] | None = Field(
+        None, description="bucket, selected_model, alpha_score, cache_hit, decision_latency_ms"
+    )
+    heimdall: FinalFacts
+
+
+class ErrorReply(_Open):
+    """The value of a reply record that says why there is no answer."""
+
+    error: ErrorBody
+    heimdall: FinalFacts
+
+
+class ReplyChunk(_Open):
+    """One `chat.completion.chunk` of a streaming reply. The record after the last chunk is a whole `Reply`."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[dict[str, Any]]
+    heimdall: ChunkFacts

@@ -1,0 +1,181 @@
+"""A request: the Chat Completions body that producers already have, plus one optional object `heimdall`.
+
+Only what the fleet itself reads is declared. Every other field is kept: an order carries the request's own bytes.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
+from heimdall_schemas.failure import Failure, FailureCode
+
+AUTO = "auto"
+
+ShortText = Annotated[str, Field(min_length=1, max_length=256)]
+ModelId = Annotated[str, Field(min_length=1, max_length=256)]
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class Lane(StrEnum):
+    """Which requests go first inside a worker."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+class Tier(StrEnum):
+    """The provider's service tier that may be used; `auto` lets the fleet choose by the deadline."""
+
+    STANDARD = "standard"
+    FLEX = "flex"
+    AUTO = "auto"
+
+
+class Part(BaseModel):
+    """One part of a message's content: `text`, `image_url`, `input_audio`, `file`, or a kind yet unknown."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: ShortText
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """One turn. An assistant turn may have tool calls instead of content."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    role: Role
+    content: str | list[Part] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class Options(BaseModel):
+    """What the fleet needs beyond the body; every field is optional and unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
+        None,
+        description="The request's id; the record header `ce_id` wins. Made by triage (UUIDv7) when absent.",
+    )
+    tenant: ShortText | None = Field(None, description="Whose budget, limits and rules hold.")
+    user: ShortText | None = Field(None, description="The end user, for budgets and limits.")
+    service: ShortText | None = Field(None, description="The calling service, for budgets and limits.")
+    session: ShortText | None = Field(None, description="The conversation; keeps a model, keys the partition.")
+    lane: Lane = Field(Lane.STANDARD, description="interactive goes before standard, standard before batch.")
+    deadline: AwareDatetime | None = Field(None, description="When an answer is worthless (RFC 3339 with zone).")
+    ttl_ms: Annotated[int, Field(ge=1, le=7 * 86_400_000)] | None = Field(
+        None, description="The same as a span after the record's timestamp, in milliseconds."
+    )
+    max_cost_usd: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
+        None, description="Most that all attempts together may cost, in USD."
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="0 = cheapest, 1 = best; overrides `router.alpha`."
+    )
+    candidates: Annotated[list[ModelId], Field(min_length=1, max_length=64)] | None = Field(
+        None, description="Only these models may answer."
+    )
+    exclude: Annotated[list[ModelId], Field(max_length=256)] | None = Field(
+        None, description="These models, or authors (`author/`), may not answer."
+    )
+    tier: Tier = Field(Tier.STANDARD, description="Provider service tier.")
+    cache: bool | None = Field(None, description="false: no cached answer for this request.")
+    idempotency_key: ShortText | None = Field(None, description="Requests with one key get one answer.")
+    dedup: Literal["default", "strict"] = Field(
+        "default",
+        description="strict: rather wait than risk a second paid call when the shared state is gone.",
+    )
+    tags: Annotated[dict[str, ShortText], Field(max_length=32)] | None = Field(
+        None, description="Copied to the audit records."
+    )
+
+    @model_validator(mode="after")
+    def _one_deadline(self) -> "Options":
+        if self.deadline is not None and self.ttl_ms is not None:
+            raise ValueError("deadline and ttl_ms are both given; keep one of them")
+        return self
+
+
+class Request(BaseModel):
+    """A Chat Completions body. Declared is what the fleet reads; the rest travels on untouched."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: ModelId = Field(AUTO, description='"auto" asks for routing; a name pins the model.')
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = Field(None, description="true: numbered chunks, then one record with the whole reply.")
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    heimdall: Options = Options()
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+def read_request(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> tuple[Request, dict[str, Any]]:
+    """The request in `value`, as checked fields and as the plain JSON object it came as.
+
+    Raises Failure: `caller_bad_request` or `caller_too_large`; the message names every field at fault (at most eight).
+    """
+    body = decode(value, limits)
+    messages = body.get("messages")
+    if isinstance(messages, list) and len(messages) > limits.max_messages:
+        raise Failure(
+            FailureCode.CALLER_TOO_LARGE,
+            f"{len(messages):,} messages, the limit is {limits.max_messages:,} (limits.max_messages)",
+            context={"limit": "max_messages", "max": limits.max_messages},
+        )
+    try:
+        return _REQUEST.validate_python(body), body
+    except ValidationError as error:
+        raise Failure(FailureCode.CALLER_BAD_REQUEST, _explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    """Each fault as `path: what is wrong`. The offending values are left out: they can be prompt text."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    lines = [f"{_path(fault['loc'])}: {fault['msg']}" for fault in faults[:8]]
+    if len(faults) > len(lines):
+        lines.append(f"and {len(faults) - len(lines)} more")
+    return "the request breaks its schema: " + "; ".join(lines)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return "".join(steps).lstrip(".")[:200] or "body"
+
+
+def deadline_ms(options: Options, sent_at_ms: int, header_expiry_ms: int | None, default_ttl_ms: int) -> int:
+    """When the request expires, in Unix milliseconds: the body's own word, else the header's, else the default."""
+    if options.deadline is not None:
+        return _unix_ms(options.deadline)
+    if options.ttl_ms is not None:
+        return sent_at_ms + options.ttl_ms
+    return header_expiry_ms if header_expiry_ms is not None else sent_at_ms + default_ttl_ms
+
+
+def _unix_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
