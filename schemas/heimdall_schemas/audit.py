@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from heimdall_schemas.failure import FailureCode
 from heimdall_schemas.topics import Bucket
 
+SomeFailure = Annotated[FailureCode | str, Field(union_mode="left_to_right")]
+"""A failure code; one that only a newer writer knows is kept as text."""
+
 
 class State(StrEnum):
     """The terminal states. A request reaches exactly one."""
@@ -97,7 +100,7 @@ class Attempt(_Open):
     model: str
     key: str
     status: int | None = Field(description="HTTP status, or null when none arrived")
-    failure: FailureCode | None
+    failure: SomeFailure | None
     latency_ms: float
     cost_usd_micros: int
 
@@ -117,7 +120,7 @@ class OutcomeRecord(_Open):
     correlation_id: str
     time: str
     state: State
-    failure: FailureCode | None
+    failure: SomeFailure | None
     bucket: Bucket | None
     selected_model: str | None = Field(description="the model that answered")
     selected_provider: str | None

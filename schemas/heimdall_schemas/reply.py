@@ -5,9 +5,11 @@ The workers write plain dictionaries of these shapes; these classes read, docume
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heimdall_schemas.audit import Attempt, Decision, State
+from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Bucket
 
 
@@ -84,6 +86,12 @@ class Reply(_Open):
     )
     heimdall: FinalFacts
 
+    @property
+    def text(self) -> str:
+        """What the first choice says; empty when it only calls tools."""
+        content = self.choices[0].message.get("content") if self.choices else None
+        return content if isinstance(content, str) else ""
+
 
 class ErrorReply(_Open):
     """The value of a reply record that says why there is no answer."""
@@ -101,3 +109,20 @@ class ReplyChunk(_Open):
     model: str
     choices: list[dict[str, Any]]
     heimdall: ChunkFacts
+
+
+def read_reply(value: bytes | None) -> Reply | ErrorReply | ReplyChunk:
+    """What a reply record says. Raises Failure `heimdall_internal` when it is none of the three."""
+    try:
+        body = orjson.loads(value or b"")
+        if body.get("error") is not None:
+            return ErrorReply.model_validate(body)
+        if body.get("object") == "chat.completion.chunk":
+            return ReplyChunk.model_validate(body)
+        return Reply.model_validate(body)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        why = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:4])
+    except (AttributeError, TypeError, ValueError) as error:
+        why = str(error)
+    raise Failure(FailureCode.HEIMDALL_INTERNAL, f"this record is no reply: {why}")

@@ -1,0 +1,39 @@
+"""Exit codes, and which error leads to which."""
+
+import traceback
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    OK = 0
+    CHECK_FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    DEADLINE = 5
+    BUG = 70
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command ends here, with a message for its user and an exit code."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def exit_code_of(error: Exception) -> Exit:
+    """The exit code that an error carries as `exit_code` or `code`; anything unknown is a bug (70)."""
+    if isinstance(error, CommandError):
+        return error.code
+    carried = getattr(error, "exit_code", None)
+    return Exit(carried) if isinstance(carried, int) and carried in set(Exit) else Exit.BUG
+
+
+def explain(error: Exception) -> str:
+    """One message; a traceback only for a bug."""
+    if exit_code_of(error) is not Exit.BUG:
+        return f"heimdall: {error}"
+    trace = "".join(traceback.format_exception(error))
+    return f"{trace}\nheimdall: this is a bug; please report it with the text above"

@@ -1,0 +1,1 @@
+"""What a finished run came to, from its audit records alone."""

@@ -1,0 +1,28 @@
+"""Reading audit records from a JSON lines file: one record a line, as `heimdall tail audit -o json` writes them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+class AuditFileError(Exception):
+    """A line of an audit file cannot be read. Says which line, and why."""
+
+    exit_code = 2
+
+
+def read_audit_file(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of `path` in order. Raises AuditFileError at a line that is no audit record."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise AuditFileError(f"{path}:{number}: not JSON: {error}") from error
+            if not isinstance(record, dict) or record.get("kind") not in ("decision", "outcome"):
+                raise AuditFileError(f"{path}:{number}: no audit record: `kind` is neither decision nor outcome")
+            yield record

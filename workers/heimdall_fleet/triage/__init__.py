@@ -1,0 +1,1 @@
+"""The triage worker: requests in, orders and decision records out."""

@@ -1,0 +1,198 @@
+"""What triage writes: orders, decision records, and the endings of requests that go no further."""
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from heimdall_fleet.dlq import Undertaker
+from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.triage.read import Incoming, Unreadable
+from heimdall_models.decide import Decided
+from heimdall_schemas import headers as h
+from heimdall_schemas.audit import State
+from heimdall_schemas.codec import encode
+from heimdall_schemas.failure import Failure
+from heimdall_schemas.order import Address, Plan, plan_header
+from heimdall_schemas.topics import Bucket, Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Who writes, and where to. `audit_partitions`: the decision and the outcome of a request share a partition."""
+
+    topics: Topics
+    worker: str
+    undertaker: Undertaker
+    audit_partitions: int
+    dispatch_partitions: int
+
+    def audit_partition(self, request_partition: int) -> int:
+        return request_partition % self.audit_partitions
+
+
+def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outgoing:
+    """The request's own bytes, with the decision in headers, on the partition number the request came from."""
+    options = incoming.request.heimdall
+    plan = Plan(
+        steps=decided.steps,
+        deadline_ms=incoming.deadline_ms,
+        received_ms=now_ms,
+        p_chosen=decided.p_chosen,
+        lane=options.lane.value,
+        pinned=decided.record["decision_type"] == "pinned",
+        max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
+        token_count=decided.token_count,
+        tenant=options.tenant,
+        user=options.user,
+        service=options.service,
+        session=options.session,
+        tier=options.tier.value,
+        idempotency_key=options.idempotency_key,
+        dedup=options.dedup,
+    )
+    bucket: Bucket = decided.decision["bucket"]
+    headers: list[tuple[str, bytes]] = [
+        (h.REQUEST_ID, incoming.request_id.encode()),
+        (h.BUCKET, bucket.encode()),
+        (h.DECISION, encode(decided.decision)),
+        (h.PLAN, plan_header(plan)),
+        *address_headers(incoming.address),
+        *incoming.trace,
+    ]
+    return Outgoing(
+        topic=desk.topics.dispatch(bucket),
+        partition=incoming.record.partition % desk.dispatch_partitions,
+        key=None,
+        value=incoming.record.value or b"",
+        headers=tuple(headers),
+        timestamp_ms=None,
+    )
+
+
+def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk) -> Outgoing:
+    """What was decided and all that is needed to decide it again. No prompt text."""
+    options = incoming.request.heimdall
+    value: dict[str, Any] = {
+        "kind": "decision",
+        "request_id": incoming.request_id,
+        "correlation_id": readable(incoming.address.correlation_id),
+        "time": time,
+        **decided.decision,
+        **decided.record,
+        "tenant": options.tenant,
+        "session": options.session,
+        "worker": desk.worker,
+    }
+    if options.tags:
+        value["tags"] = options.tags
+    return audit_record(incoming.request_id, incoming.record.partition, value, desk)
+
+
+def ending(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk) -> list[Outgoing]:
+    """A readable request that goes no further: an error reply, and its outcome record."""
+    return [
+        error_reply(incoming.request_id, incoming.address, failure, state),
+        _outcome(incoming.request_id, incoming.address, incoming.record.partition, (failure, state, now_ms), desk),
+    ]
+
+
+def burial(unreadable: Unreadable, now_ms: int, desk: Desk) -> list[Outgoing]:
+    """A record that is no request: an error reply where an address could be read, an outcome record, a dead letter."""
+    state = State.DEAD_LETTERED
+    address, failure = unreadable.address, unreadable.failure
+    replies = [error_reply(unreadable.request_id, address, failure, state)] if address else []
+    verdict = (failure, state, now_ms)
+    return [
+        *replies,
+        _outcome(unreadable.request_id, address, unreadable.record.partition, verdict, desk),
+        desk.undertaker.letter(unreadable.record, failure, unreadable.request_id, now_ms=now_ms),
+    ]
+
+
+def error_reply(request_id: str, address: Address, failure: Failure, state: State) -> Outgoing:
+    """`{"error": …, "heimdall": …}`, on the address, under the correlation id. Never an empty value."""
+    value = {"error": failure.as_error(), "heimdall": {**NOTHING_DONE, "request_id": request_id, "state": state}}
+    return Outgoing(
+        topic=address.topic,
+        partition=address.partition,
+        key=address.correlation_id,
+        value=encode(value),
+        headers=(
+            (h.CORRELATION_ID, address.correlation_id),
+            (h.REQUEST_ID, request_id.encode()),
+            (h.ERROR, failure.code.value.encode()),
+            (h.CONTENT_TYPE, b"application/json"),
+        ),
+        timestamp_ms=None,
+    )
+
+
+NOTHING_DONE: dict[str, Any] = {
+    "bucket": None,
+    "selected_model": None,
+    "selected_provider": None,
+    "attempts": [],
+    "cost_usd_micros": 0,
+    "cache": None,
+    "decision": None,
+    "timings_ms": {},
+}
+
+
+def _outcome(
+    request_id: str, address: Address | None, partition: int, verdict: tuple[Failure, State, int], desk: Desk
+) -> Outgoing:
+    failure, state, now_ms = verdict
+    value = {
+        "kind": "outcome",
+        "request_id": request_id,
+        "correlation_id": readable(address.correlation_id) if address else request_id,
+        "time": rfc3339(now_ms),
+        "state": state,
+        "failure": failure.code,
+        "error": failure.message,
+        "bucket": None,
+        "selected_model": None,
+        "selected_provider": None,
+        "attempts": [],
+        "p_served": None,
+        "cost_usd_micros": 0,
+        "tokens": {"prompt": 0, "completion": 0, "cached": 0, "reasoning": 0},
+        "cache": None,
+        "timings_ms": {},
+        "worker": desk.worker,
+    }
+    return audit_record(request_id, partition, value, desk)
+
+
+def audit_record(request_id: str, request_partition: int, value: dict[str, Any], desk: Desk) -> Outgoing:
+    return Outgoing(
+        topic=desk.topics.audit,
+        partition=desk.audit_partition(request_partition),
+        key=request_id.encode(),
+        value=encode(value),
+        headers=(),
+        timestamp_ms=None,
+    )
+
+
+def address_headers(address: Address) -> list[tuple[str, bytes]]:
+    """The address made explicit, so that dispatch needs no rules of its own to find it."""
+    found = [(h.CORRELATION_ID, address.correlation_id), (h.REPLY_TO, address.topic.encode())]
+    if address.partition is not None:
+        found.append((h.REPLY_PARTITION, str(address.partition).encode()))
+    return found
+
+
+def readable(correlation_id: bytes) -> str:
+    """Correlation ids are opaque bytes; text stays text, anything else is shown as base64."""
+    try:
+        text = correlation_id.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text and text.isprintable() else "base64:" + base64.b64encode(correlation_id).decode()
+
+
+def rfc3339(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,102 @@
+"""From a record to a request that can be decided, or to the failure that says why not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from heimdall_fleet.addresses import PartitionCount, ReplyRules, read_address
+from heimdall_fleet.kafka.records import Record
+from heimdall_schemas import headers as h
+from heimdall_schemas.codec import Limits
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.ids import derived_id
+from heimdall_schemas.order import Address
+from heimdall_schemas.request import Request, deadline_ms, read_request
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRules:
+    limits: Limits
+    replies: ReplyRules
+    default_ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request that passed validation, with everything its headers said."""
+
+    record: Record
+    request: Request
+    body: dict[str, Any]
+    request_id: str
+    address: Address
+    deadline_ms: int
+    trace: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record that is no request. `address` is None where not even a reply address could be read."""
+
+    record: Record
+    request_id: str
+    address: Address | None
+    failure: Failure
+
+
+def read(record: Record, rules: ReadRules, partitions: PartitionCount) -> Incoming | Unreadable:
+    """Header limits, then ids and address, then the body: what can be known of a bad record is known when it fails."""
+    found = h.last(record.headers)
+    request_id = _header_id(found) or fallback_id(record)
+    address: Address | None = None
+    try:
+        address = read_address(found, request_id, rules.replies, partitions)
+        h.check(record.headers, rules.limits)
+        request, body = read_request(record.value, rules.limits)
+        named = request.heimdall.request_id
+        if named is not None and h.CE_ID not in found:
+            address = _renamed(address, found, named)
+            request_id = named
+        return Incoming(
+            record=record,
+            request=request,
+            body=body,
+            request_id=request_id,
+            address=address,
+            deadline_ms=deadline_ms(
+                request.heimdall, record.timestamp_ms, h.expiry_ms(found, record.timestamp_ms), rules.default_ttl_ms
+            ),
+            trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
+        )
+    except Failure as failure:
+        return Unreadable(record, request_id, address, failure)
+
+
+def fallback_id(record: Record) -> str:
+    """The id of a request that names none: derived from where it stands, so that a second reading gives it again."""
+    return derived_id(record.topic, str(record.partition), str(record.offset), str(record.timestamp_ms))
+
+
+def _header_id(found: dict[str, bytes] | Any) -> str | None:
+    raw = found.get(h.CE_ID)
+    if not raw or len(raw) > 128 or not raw.isascii():
+        return None
+    text: str = raw.decode()
+    return text if text.isprintable() else None
+
+
+def _renamed(address: Address, found: Any, request_id: str) -> Address:
+    """The correlation id defaults to the request id, also when that stands in the body."""
+    if found.get(h.CORRELATION_ID):
+        return address
+    return Address(address.topic, address.partition, request_id.encode())
+
+
+def expired(incoming: Incoming, now_ms: int) -> Failure | None:
+    """The failure of a request whose deadline has passed before it was decided."""
+    if now_ms < incoming.deadline_ms:
+        return None
+    late_ms = now_ms - incoming.deadline_ms
+    return Failure(
+        FailureCode.POLICY_EXPIRED,
+        f"the deadline passed {late_ms:,} ms before the request was read; give it more time, or add triage workers",
+    )
