@@ -27,8 +27,8 @@ WALKED_PARTS = 4096
 class Conversation:
     """The shape of one chat body and the text that says how hard it is.
 
-    `text` is what the user asks last (with the user turn before it when that is very short), clipped to head and
-    tail; all `_chars` are lengths before clipping. `truncated` says that something was not read.
+    `text` is what the user asks last (with the user turn before it when that is very short; without any user turn
+    the last text there is), clipped to head and tail; all `_chars` are lengths before clipping. `truncated` says that something was not read.
     """
 
     text: str
@@ -68,6 +68,7 @@ class _Tally:
     tool_calls: int = 0
     images: int = 0
     truncated: bool = False
+    other_text: str = ""
 
 
 _ROLES = {
@@ -102,7 +103,7 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
 def _conversation(
     body: Mapping[str, Any], message_count: int, tally: _Tally, asks: Sequence[str]
 ) -> Conversation:
-    text, ask_chars = _scanned(asks)
+    text, ask_chars = _scanned(asks or [tally.other_text])
     tools = _list(body.get("tools")) or _list(body.get("functions"))
     chars, turns = tally.chars, tally.turns
     return Conversation(
@@ -133,8 +134,7 @@ def _count(message: Mapping[str, Any], tally: _Tally, asks: list[str]) -> None:
     content = message.get("content")
     if isinstance(content, str):
         tally.chars[kind] += len(content)
-        if kind == "user":
-            asks.append(content)
+        _keep(content, kind, tally, asks)
     elif content is not None:
         _count_parts(_list(content), kind, tally, asks)
     calls = message.get("tool_calls")
@@ -157,8 +157,15 @@ def _count_parts(parts: Sequence[Any], kind: str, tally: _Tally, asks: list[str]
             elif isinstance(part.get("type"), str) and part["type"] in _IMAGE_PARTS:
                 tally.images += 1
     tally.chars[kind] += sum(map(len, texts))
-    if kind == "user" and texts:
-        asks.append("\n".join(texts))
+    if texts:
+        _keep("\n".join(texts), kind, tally, asks)
+
+
+def _keep(text: str, kind: str, tally: _Tally, asks: list[str]) -> None:
+    if kind == "user":
+        asks.append(text)
+    else:
+        tally.other_text = text
 
 
 def _extrapolate(tally: _Tally, factor: float) -> None:
@@ -176,8 +183,6 @@ def _walked(messages: Sequence[Any]) -> Sequence[Any]:
 
 def _scanned(asks: Sequence[str]) -> tuple[str, int]:
     """The clipped text to scan and the length it had; a short follow-up carries the turn before it."""
-    if not asks:
-        return "", 0
     last = asks[-1]
     if len(last) >= SHORT_ASK_CHARS or len(asks) == 1:
         return _clip(last), len(last)

@@ -15,9 +15,16 @@ class Cancel(BaseModel):
 
 
 class Feedback(BaseModel):
-    """On `feedback`, keyed by the request id: what the answer was worth. At least one of the three is given."""
+    """On `feedback`, keyed by the request id: what the answer was worth.
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    At least one of `score`, `accepted` and `label` is given.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("score", "accepted", "label")]},
+    )
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
     score: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="0 useless to 1 perfect")
     accepted: bool | None = None

@@ -103,13 +103,23 @@ def expiry_ms(headers: Mapping[str, bytes], sent_at_ms: int) -> int | None:
     """When the record expires by its headers: `ce_expirytime` (RFC 3339), else `heimdall-ttl-ms` after it was sent."""
     moment = text(headers, CE_EXPIRY, 64)
     if moment is not None:
-        try:
-            return int(datetime.fromisoformat(moment).timestamp() * 1000)
-        except ValueError as error:
-            raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the header {CE_EXPIRY} is not an RFC 3339 time") from error
+        return _rfc3339_ms(moment)
     span = text(headers, TTL_MS, 16)
     if span is None:
         return None
-    if not span.isdigit():
+    if not (span.isascii() and span.isdigit()):
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the header {TTL_MS} is not a number of milliseconds")
     return sent_at_ms + int(span)
+
+
+def _rfc3339_ms(moment: str) -> int:
+    try:
+        read = datetime.fromisoformat(moment)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise Failure(
+            FailureCode.CALLER_BAD_REQUEST,
+            f"the header {CE_EXPIRY} is not an RFC 3339 time with a zone, such as 2026-11-21T12:00:30Z",
+        )
+    return int(read.timestamp() * 1000)

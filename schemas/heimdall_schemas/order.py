@@ -93,7 +93,7 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
             body=value or b"",
             trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Failure(
             FailureCode.HEIMDALL_INTERNAL,
             f"this record is no order: {type(error).__name__} {error}; only triage writes to dispatch topics",
@@ -101,8 +101,13 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
 
 
 def _plan(fields: dict[str, Any]) -> Plan:
-    steps = tuple(Step(**step) for step in fields.pop("steps"))
-    return Plan(steps=steps, **{name: fields[name] for name in fields if name in Plan.__slots__})
+    """Fields that only a newer triage knows are left out: both run while a fleet is upgraded."""
+    steps = tuple(Step(**_known(Step, step)) for step in fields["steps"])
+    return Plan(**{**_known(Plan, fields), "steps": steps})
+
+
+def _known(kind: type[Step] | type[Plan], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in kind.__slots__}
 
 
 def plan_fields(plan: Plan) -> dict[str, Any]:

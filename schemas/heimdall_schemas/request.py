@@ -64,7 +64,9 @@ class Message(BaseModel):
 class Options(BaseModel):
     """What the fleet needs beyond the body; every field is optional and unknown fields are refused by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"not": {"required": ["deadline", "ttl_ms"]}}
+    )
 
     request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
         None,
@@ -163,8 +165,12 @@ def _explain(error: ValidationError) -> str:
     return "the request breaks its schema: " + "; ".join(lines)
 
 
+_UNION_TAGS = frozenset({"str", "list[Part]", "dict[str,any]"})
+"""Steps that pydantic puts into a path for the members of a union; no caller wrote them."""
+
+
 def _path(location: tuple[int | str, ...]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location if step not in _UNION_TAGS)
     return "".join(steps).lstrip(".")[:200] or "body"
 
 

@@ -62,7 +62,7 @@ def summarise(ledger: Ledger, premium: Price | None, asked: int | None = None) -
     buckets = Counter(decision["bucket"] for decision in ledger.decisions.values())
     spent = sum(outcome["cost_usd_micros"] for outcome in outcomes) / 1e6
     always_premium = sum(_priced(outcome["tokens"], premium) for outcome in answered) if premium else None
-    latencies = [outcome["timings_ms"]["total"] for outcome in answered if "total" in outcome["timings_ms"]]
+    latencies = [_latency_ms(outcome["timings_ms"]) for outcome in answered]
     return {
         "requests": requests,
         "answered": states[State.ANSWERED],
@@ -83,6 +83,10 @@ def summarise(ledger: Ledger, premium: Price | None, asked: int | None = None) -
         "cost_by_bucket_usd": _cost_by_bucket(outcomes),
         "failures": dict(Counter(outcome["failure"] for outcome in outcomes if outcome["failure"])),
     }
+
+
+def _latency_ms(timings: Mapping[str, float]) -> float:
+    return timings.get("queued", 0.0) + timings.get("dispatch", 0.0)
 
 
 def _priced(tokens: Mapping[str, int], premium: Price) -> float:

@@ -1,19 +1,18 @@
 """What triage writes: orders, decision records, and the endings of requests that go no further."""
 
-import base64
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.triage.read import Incoming, Unreadable
-from heimdall_models.decide import Decided
+from heimdall_models.record import Decided
 from heimdall_schemas import headers as h
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
 from heimdall_schemas.order import Address, Plan, plan_header
+from heimdall_schemas.text import readable, rfc3339
 from heimdall_schemas.topics import Bucket, Topics
 
 
@@ -40,7 +39,7 @@ def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outg
         received_ms=now_ms,
         p_chosen=decided.p_chosen,
         lane=options.lane.value,
-        pinned=decided.record["decision_type"] == "pinned",
+        pinned=decided.pinned,
         max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
         token_count=decided.token_count,
         tenant=options.tenant,
@@ -51,7 +50,7 @@ def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outg
         idempotency_key=options.idempotency_key,
         dedup=options.dedup,
     )
-    bucket: Bucket = decided.decision["bucket"]
+    bucket = Bucket(decided.bucket)
     headers: list[tuple[str, bytes]] = [
         (h.REQUEST_ID, incoming.request_id.encode()),
         (h.BUCKET, bucket.encode()),
@@ -72,7 +71,6 @@ def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outg
 
 def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk) -> Outgoing:
     """What was decided and all that is needed to decide it again. No prompt text."""
-    options = incoming.request.heimdall
     value: dict[str, Any] = {
         "kind": "decision",
         "request_id": incoming.request_id,
@@ -80,19 +78,17 @@ def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk)
         "time": time,
         **decided.decision,
         **decided.record,
-        "tenant": options.tenant,
-        "session": options.session,
         "worker": desk.worker,
     }
-    if options.tags:
-        value["tags"] = options.tags
+    if incoming.request.heimdall.tags:
+        value["tags"] = incoming.request.heimdall.tags
     return audit_record(incoming.request_id, incoming.record.partition, value, desk)
 
 
 def ending(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk) -> list[Outgoing]:
     """A readable request that goes no further: an error reply, and its outcome record."""
     return [
-        error_reply(incoming.request_id, incoming.address, failure, state),
+        error_reply(incoming.request_id, incoming.address, failure, state, desk),
         _outcome(incoming.request_id, incoming.address, incoming.record.partition, (failure, state, now_ms), desk),
     ]
 
@@ -101,7 +97,7 @@ def burial(unreadable: Unreadable, now_ms: int, desk: Desk) -> list[Outgoing]:
     """A record that is no request: an error reply where an address could be read, an outcome record, a dead letter."""
     state = State.DEAD_LETTERED
     address, failure = unreadable.address, unreadable.failure
-    replies = [error_reply(unreadable.request_id, address, failure, state)] if address else []
+    replies = [error_reply(unreadable.request_id, address, failure, state, desk)] if address else []
     verdict = (failure, state, now_ms)
     return [
         *replies,
@@ -110,13 +106,13 @@ def burial(unreadable: Unreadable, now_ms: int, desk: Desk) -> list[Outgoing]:
     ]
 
 
-def error_reply(request_id: str, address: Address, failure: Failure, state: State) -> Outgoing:
+def error_reply(request_id: str, address: Address, failure: Failure, state: State, desk: Desk) -> Outgoing:
     """`{"error": …, "heimdall": …}`, on the address, under the correlation id. Never an empty value."""
     value = {"error": failure.as_error(), "heimdall": {**NOTHING_DONE, "request_id": request_id, "state": state}}
     return Outgoing(
         topic=address.topic,
         partition=address.partition,
-        key=address.correlation_id,
+        key=address.correlation_id if address.topic == desk.topics.replies else None,
         value=encode(value),
         headers=(
             (h.CORRELATION_ID, address.correlation_id),
@@ -144,7 +140,7 @@ def _outcome(
     request_id: str, address: Address | None, partition: int, verdict: tuple[Failure, State, int], desk: Desk
 ) -> Outgoing:
     failure, state, now_ms = verdict
-    value = {
+    value: dict[str, Any] = {
         "kind": "outcome",
         "request_id": request_id,
         "correlation_id": readable(address.correlation_id) if address else request_id,
@@ -183,16 +179,3 @@ def address_headers(address: Address) -> list[tuple[str, bytes]]:
     if address.partition is not None:
         found.append((h.REPLY_PARTITION, str(address.partition).encode()))
     return found
-
-
-def readable(correlation_id: bytes) -> str:
-    """Correlation ids are opaque bytes; text stays text, anything else is shown as base64."""
-    try:
-        text = correlation_id.decode()
-    except UnicodeDecodeError:
-        text = ""
-    return text if text and text.isprintable() else "base64:" + base64.b64encode(correlation_id).decode()
-
-
-def rfc3339(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

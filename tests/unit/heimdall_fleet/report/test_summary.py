@@ -16,7 +16,7 @@ def outcome(request_id: str, state: str = "answered", **fields: Any) -> dict[str
         "attempts": [attempt],
         "cost_usd_micros": 1_000,
         "tokens": {"prompt": 1_000, "completion": 500},
-        "timings_ms": {"total": 120.0},
+        "timings_ms": {"queued": 20.0, "dispatch": 100.0},
         **fields,
     }
 

@@ -1,0 +1,265 @@
+"""What a batch asks for: the numbers of its conversations and what their callers said, a row for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_models.conversation import Conversation, read_conversation
+from heimdall_models.embed import EmbeddingCache, embed, nearest_clusters
+from heimdall_models.features import Features, extract
+from heimdall_models.pools import FAR, Flags, Floats, Indices
+from heimdall_models.text_model import TextModel
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.request import AUTO, Request
+
+Clock = Callable[[], float]
+"""Seconds that only go forward, such as `time.perf_counter`."""
+
+_EFFORT_FIELDS = ("reasoning_effort", "reasoning", "thinking", "thinking_budget")
+_CHARS_PER_TOKEN = 4
+_CLUSTER_TEMPERATURE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionInput:
+    """One request as triage has it. `body` is the JSON object it came as; `time_left_ms` None: no deadline."""
+
+    request_id: str
+    request: Request
+    body: Mapping[str, Any]
+    time_left_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What one caller said beyond the conversation. `previous`: the model that served the session before."""
+
+    tenant: str | None = None
+    session: str | None = None
+    previous: str | None = None
+    pinned: str | None = None
+    candidates: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    alpha: float | None = None
+    max_cost_usd_micros: int | None = None
+    time_left_ms: float | None = None
+    own_effort: bool = False
+
+    @property
+    def named(self) -> tuple[str, ...] | None:
+        """The models that the caller names, instead of the bucket's."""
+        return (self.pinned,) if self.pinned is not None else self.candidates
+
+
+NOTHING = Asking()
+
+_ASKING_FIELDS = tuple((field.name, field.default) for field in fields(Asking))
+
+
+def read_asking(
+    item: DecisionInput,
+    resolve: Callable[[str], str | None],
+    previous: Callable[[tuple[str | None, str]], str | None],
+) -> Asking:
+    """The caller's wishes; `previous` knows the model of a tenant's session.
+
+    Raises Failure `caller_unknown_model` when the request pins a name that `resolve` lacks.
+    """
+    body = item.body
+    name = body.get("model", AUTO)
+    own_effort = any(field in body for field in _EFFORT_FIELDS)
+    if name == AUTO and "heimdall" not in body and not own_effort:
+        return NOTHING if item.time_left_ms is None else Asking(time_left_ms=item.time_left_ms)
+    options = item.request.heimdall
+    return Asking(
+        tenant=options.tenant,
+        session=options.session,
+        previous=None if options.session is None else previous((options.tenant, options.session)),
+        pinned=None if name == AUTO else _pinned(name, resolve),
+        candidates=None if options.candidates is None else tuple(options.candidates),
+        exclude=tuple(options.exclude or ()),
+        alpha=options.alpha,
+        max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
+        time_left_ms=item.time_left_ms,
+        own_effort=own_effort,
+    )
+
+
+def _pinned(name: str, resolve: Callable[[str], str | None]) -> str:
+    found = resolve(name)
+    if found is None:
+        raise Failure(
+            FailureCode.CALLER_UNKNOWN_MODEL,
+            f'no configured provider serves the model {name!r}; send "model": "auto" or a name of GET /v1/models',
+            context={"model": name[:256]},
+        )
+    return found
+
+
+def asking_fields(asking: Asking) -> dict[str, Any]:
+    """What was said, and nothing of what was not: the form that is recorded."""
+    said = {name: value for name, default in _ASKING_FIELDS if (value := getattr(asking, name)) != default}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+
+
+def asking_of(recorded: Mapping[str, Any]) -> Asking:
+    """The reverse of `asking_fields`, from JSON."""
+    lists = {name: tuple(recorded[name]) for name in ("candidates", "exclude") if name in recorded}
+    return Asking(**{**recorded, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read of each conversation: (n, …) arrays. `late` rows hold safe defaults and are not classified."""
+
+    numeric: NDArray[np.float32]
+    token_count: NDArray[np.int64]
+    has_code: Flags
+    has_math: Flags
+    entropy: NDArray[np.float32]
+    images: Flags
+    tools: Flags
+    structured: Flags
+    max_output: Floats
+    clusters: Indices
+    similarities: NDArray[np.float32]
+    embedding_cached: Flags
+    late: Flags
+    extraction_ms: float
+
+    @property
+    def weights(self) -> Floats:
+        """(n, top_p) softmax of the similarities; even for a row without a cluster."""
+        return cluster_weights(self.similarities)
+
+
+def cluster_weights(similarities: NDArray[np.float32]) -> Floats:
+    """Softmax over the nearest clusters, in double precision so that a record gives the same again."""
+    near = similarities.astype(np.float64)
+    raised = np.exp((near - near[:, :1]) / _CLUSTER_TEMPERATURE)
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What reading needs of a bundle and of the rules; `embedder` None: the hashed embedding."""
+
+    text_model: TextModel
+    centres: NDArray[np.int16]
+    top_p: int
+    timeout_ms: float
+    embedder: EmbeddingCache | None = None
+
+
+def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> Reading:
+    """Conversations, features and nearest clusters of at most 64 bodies.
+
+    A batch of n has n times the feature time-out; what is not read by then is `late` and gets safe defaults.
+    """
+    started = clock()
+    conversations: list[Conversation] = []
+    late_from = len(bodies)
+    for row, body in enumerate(bodies):
+        if (clock() - started) * 1000.0 > reader.timeout_ms * len(bodies):
+            late_from = row
+            break
+        conversations.append(read_conversation(body))
+    conversations += [_unread(body) for body in bodies[late_from:]]
+    features = extract(conversations, reader.text_model)
+    vectors, cached = _vectors(features, conversations, reader.embedder)
+    nearest = nearest_clusters(vectors, reader.centres, reader.top_p)
+    late = np.arange(len(bodies)) >= late_from
+    return Reading(
+        numeric=features.numeric,
+        token_count=features.token_count,
+        has_code=features.has_code,
+        has_math=features.has_math,
+        entropy=features.entropy,
+        images=np.array([c.image_count > 0 for c in conversations], np.bool_),
+        tools=np.array([c.tool_definition_count > 0 for c in conversations], np.bool_),
+        structured=np.array([c.structured_output for c in conversations], np.bool_),
+        max_output=np.array([c.max_tokens for c in conversations], np.float64),
+        clusters=np.where(late[:, None], len(reader.centres), nearest.ids),
+        similarities=np.where(late[:, None], np.float32(0), nearest.similarities),
+        embedding_cached=cached,
+        late=late,
+        extraction_ms=round((clock() - started) * 1000.0, 3),
+    )
+
+
+def _unread(body: Mapping[str, Any]) -> Conversation:
+    """What guardrails need of a body that there was no time to read: sizes, and the benefit of no doubt."""
+    messages = [message for message in body.get("messages", ()) if isinstance(message, Mapping)]
+    contents = [message.get("content") for message in messages]
+    chars = sum(len(content) for content in contents if isinstance(content, str))
+    tools = body.get("tools") or ()
+    return Conversation(
+        text="",
+        ask_chars=0,
+        user_chars=chars,
+        system_chars=0,
+        assistant_chars=0,
+        tool_chars=0,
+        message_count=len(messages),
+        user_turns=0,
+        assistant_turns=0,
+        tool_turns=0,
+        tool_definition_count=len(tools),
+        tool_definition_chars=0,
+        tool_call_count=0,
+        image_count=int(any(isinstance(content, list) for content in contents)),
+        structured_output=body.get("response_format") is not None,
+        max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 0),
+        truncated=True,
+    )
+
+
+def _vectors(
+    features: Features, conversations: Sequence[Conversation], embedder: EmbeddingCache | None
+) -> tuple[NDArray[np.float32], Flags]:
+    if embedder is None:
+        return embed(features.scan), np.zeros(len(conversations), np.bool_)
+    return embedder([conversation.text for conversation in conversations])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A batch ready to be judged: (n,) arrays, lists of n. No limit is infinity; `max_output` 0: not said."""
+
+    ids: Sequence[str]
+    asking: Sequence[Asking]
+    reading: Reading
+    tokens: Floats
+    alpha: Floats
+    time_left_ms: Floats
+    max_cost: Floats
+    weights: Floats
+    free: Flags
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def ask(ids: Sequence[str], asking: Sequence[Asking], reading: Reading, alpha: float) -> Asked:
+    """The batch's wishes as arrays. `free` rows name no models: they follow their bucket."""
+    return Asked(
+        ids=ids,
+        asking=asking,
+        reading=reading,
+        tokens=reading.token_count.astype(np.float64),
+        alpha=_column(asking, "alpha", alpha),
+        time_left_ms=_column(asking, "time_left_ms", FAR),
+        max_cost=_column(asking, "max_cost_usd_micros", FAR),
+        weights=reading.weights,
+        free=np.array([one.named is None for one in asking], np.bool_),
+    )
+
+
+def _column(asking: Sequence[Asking], name: str, default: float) -> Floats:
+    values = (getattr(one, name) for one in asking)
+    return np.array([default if value is None else value for value in values], np.float64)

@@ -1,0 +1,240 @@
+"""A bundle: the classifier, its text model, clusters and tables, as a directory with a manifest that names every file's hash.
+
+A bundle is data from outside. Nothing of it is executed but one checked tree ensemble, nothing is unpickled, and every
+size, shape and operator is looked at before memory is given to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.lib import format as npy_format
+from numpy.typing import DTypeLike, NDArray
+
+from heimdall_models.classify import Classifier, Platt
+from heimdall_models.embed import DIMENSIONS, QUANTA
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.onnx_check import OnnxRefused, check_onnx
+from heimdall_models.text_model import GROUP_BITS, TextModel
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ONNX = "classifier.onnx"
+TEXT_TABLES = ("text_words.npy", "text_pairs.npy", "text_chars.npy")
+CENTRES = "clusters.npy"
+CLUSTER_DOMAINS = "cluster_domains.npy"
+PERCENTILES = "percentiles.npy"
+QUALITY = "quality.json"
+REQUIRED_FILES = (ONNX, *TEXT_TABLES, CENTRES, CLUSTER_DOMAINS, PERCENTILES)
+OPTIONAL_FILES = (QUALITY,)
+
+DOMAINS = (
+    "knowledge",
+    "science",
+    "math",
+    "code",
+    "reasoning",
+    "chat",
+    "long_context",
+    "instruction_following",
+    "multilingual",
+)
+PERCENTILE_STEPS = 1001
+MAX_FILE_BYTES = 2 * 1024 * 1024
+MAX_BUNDLE_BYTES = 4 * 1024 * 1024
+MAX_CLUSTERS = 256
+
+
+class BundleError(ValueError):
+    """A bundle cannot be used: says which file of which bundle, what is wrong with it and what to do."""
+
+    def __init__(self, path: Path, what: str, fix: str = "fetch or train the bundle again") -> None:
+        super().__init__(f"bundle refused: {path}: {what}; {fix}")
+        self.path = path
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """`centres`: (k, 384) int16, unit vectors × 2047. `domains`: (k, 9) float32, each row a mixture over `DOMAINS`."""
+
+    centres: NDArray[np.int16]
+    domains: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What health and doctor show of the classifier; `accuracy` is the in-domain APGR of the manifest, if measured."""
+
+    framework: str
+    version: str
+    feature_count: int
+    tree_count: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded bundle. `hash` identifies it: the sha-256 of its manifest, which names the hashes of all its files."""
+
+    path: Path
+    hash: str
+    manifest: Mapping[str, Any]
+    info: ModelInfo
+    classifier: Classifier
+    text_model: TextModel
+    clusters: Clusters
+    quality_json: bytes | None
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and check the bundle in directory `path`. Raises BundleError; nothing else for whatever the files hold."""
+    manifest_bytes = _read(path / MANIFEST)
+    manifest = _manifest(path / MANIFEST, manifest_bytes)
+    files = _verified_files(path, manifest)
+    trees = _checked_onnx(path / ONNX, files[ONNX])
+    percentiles = _array(path / PERCENTILES, files[PERCENTILES], np.float64, (PERCENTILE_STEPS,))
+    if not np.isfinite(percentiles).all() or (np.diff(percentiles) < 0).any():
+        raise BundleError(path / PERCENTILES, "the percentile table is not ascending and finite")
+    try:
+        platt = Platt(float(manifest["platt"]["slope"]), float(manifest["platt"]["intercept"]))
+        text_model = _text_model(path, files, manifest)
+        info = _info(manifest, trees)
+        classifier = Classifier(files[ONNX], platt, percentiles)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(path / MANIFEST, f"a field is missing or of the wrong type ({error!r})") from error
+    return Bundle(
+        path=path,
+        hash=hashlib.sha256(manifest_bytes).hexdigest(),
+        manifest=manifest,
+        info=info,
+        classifier=classifier,
+        text_model=text_model,
+        clusters=_clusters(path, files),
+        quality_json=files.get(QUALITY),
+    )
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Check that the bundle in `path` is the one whose manifest has `sha256`. Raises BundleError."""
+    actual = hashlib.sha256(_read(path / MANIFEST)).hexdigest()
+    if actual != sha256.lower():
+        raise BundleError(path / MANIFEST, f"its sha-256 is {actual}, the pointer names {sha256}")
+
+
+def _manifest(path: Path, data: bytes) -> Mapping[str, Any]:
+    try:
+        manifest = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BundleError(path, f"it is not JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(path, f"it is not a bundle manifest of format {FORMAT}")
+    if manifest.get("feature_version") != FEATURE_VERSION:
+        raise BundleError(
+            path,
+            f"it was trained on feature version {manifest.get('feature_version')!r}, "
+            f"this program extracts version {FEATURE_VERSION!r}",
+            "train it again with this version of heimdall-fleet",
+        )
+    return manifest
+
+
+def _verified_files(path: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """The bytes of every file the manifest names, hashes checked; no other name is ever opened."""
+    hashes = manifest.get("files")
+    if not isinstance(hashes, dict):
+        raise BundleError(path / MANIFEST, "it names no files")
+    missing = [name for name in REQUIRED_FILES if name not in hashes]
+    foreign = [name for name in hashes if name not in (*REQUIRED_FILES, *OPTIONAL_FILES)]
+    if missing or foreign:
+        raise BundleError(path / MANIFEST, f"files missing from it: {missing}, unknown files in it: {foreign}")
+    files = {name: _read(path / name) for name in hashes}
+    for name, data in files.items():
+        if hashlib.sha256(data).hexdigest() != hashes[name]:
+            raise BundleError(path / name, "its hash differs from the manifest's")
+    if sum(map(len, files.values())) > MAX_BUNDLE_BYTES:
+        raise BundleError(path, f"its files are larger than {MAX_BUNDLE_BYTES} bytes together")
+    return files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BundleError(path, f"it cannot be read ({error.strerror})") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise BundleError(path, f"it is larger than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _checked_onnx(path: Path, data: bytes) -> int:
+    try:
+        facts = check_onnx(data)
+    except OnnxRefused as error:
+        raise BundleError(path, str(error)) from error
+    if facts.features != len(FEATURE_NAMES):
+        raise BundleError(path, f"it takes {facts.features} features, there are {len(FEATURE_NAMES)}")
+    return facts.trees
+
+
+def _array(path: Path, data: bytes, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """The .npy array in `data`, if it has exactly this type and shape (None = any); its header is read first."""
+    stream = io.BytesIO(data)
+    try:
+        if npy_format.read_magic(stream) != (1, 0):
+            raise BundleError(path, "it is not a .npy file of version 1.0")
+        found_shape, fortran, found_dtype = npy_format.read_array_header_1_0(stream)
+    except ValueError as error:
+        raise BundleError(path, f"it is not a .npy file ({error})") from error
+    fits = len(found_shape) == len(shape) and all(
+        w in (None, f) for f, w in zip(found_shape, shape, strict=True)
+    )
+    if not fits or fortran or found_dtype != np.dtype(dtype).newbyteorder("<"):
+        raise BundleError(path, f"it holds {found_dtype} {found_shape}, expected {np.dtype(dtype)} {shape}")
+    body = data[stream.tell() :]
+    if len(body) != int(np.prod(found_shape)) * found_dtype.itemsize:
+        raise BundleError(path, "its length does not fit its header")
+    return np.frombuffer(body, found_dtype).reshape(found_shape)
+
+
+def _text_model(path: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> TextModel:
+    described = manifest["text_model"]
+    scales = tuple(float(scale) for scale in described["scales"])
+    if len(scales) != len(GROUP_BITS):
+        raise BundleError(path / MANIFEST, f"text_model.scales has {len(scales)} numbers, not {len(GROUP_BITS)}")
+    tables = tuple(
+        _array(path / name, files[name], np.int8, (1 << bits,))
+        for name, bits in zip(TEXT_TABLES, GROUP_BITS, strict=True)
+    )
+    return TextModel(tables, scales, float(described["bias"]))
+
+
+def _clusters(path: Path, files: Mapping[str, bytes]) -> Clusters:
+    centres = _array(path / CENTRES, files[CENTRES], np.int16, (None, DIMENSIONS))
+    if not 1 <= len(centres) <= MAX_CLUSTERS or np.abs(centres.astype(np.int32)).max() > QUANTA:
+        raise BundleError(path / CENTRES, f"it must hold 1 to {MAX_CLUSTERS} centres of at most ±{QUANTA}")
+    domains = _array(path / CLUSTER_DOMAINS, files[CLUSTER_DOMAINS], np.float32, (len(centres), len(DOMAINS)))
+    if not np.isfinite(domains).all() or (domains < 0).any() or (np.abs(domains.sum(axis=1) - 1) > 1e-3).any():
+        raise BundleError(path / CLUSTER_DOMAINS, "its rows are not mixtures: numbers ≥ 0 that sum to 1")
+    return Clusters(centres, domains)
+
+
+def _info(manifest: Mapping[str, Any], trees: int) -> ModelInfo:
+    accuracy = manifest.get("accuracy")
+    return ModelInfo(
+        framework=str(manifest["framework"]),
+        version=str(manifest["version"]),
+        feature_count=len(FEATURE_NAMES),
+        tree_count=trees,
+        accuracy=None if accuracy is None else float(accuracy),
+    )

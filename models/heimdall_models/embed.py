@@ -1,0 +1,168 @@
+"""384 numbers for a text, by hashing its words: needs no service, never fails, is the same everywhere.
+
+A better embedding can be plugged in: an installed package offers a class under the entry-point group
+`heimdall_fleet.embedders` whose instances are `Embedder`s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_models.lexicon import WORD_LISTS, word_class
+from heimdall_models.scan import Scan, scan, windows
+
+DIMENSIONS = 384
+ENTRY_POINT_GROUP = "heimdall_fleet.embedders"
+
+_FUNCTION_WORDS = 1 + list(WORD_LISTS).index("function_words")
+_HASHES_PER_WORD = 2
+_LIST_WEIGHT = 2
+_SEED = np.uint64(0xA24BAED4963EE407)
+_LEAD_MASK = np.uint32(0xFFFFFF)
+QUANTA = 2047
+"""Steps of a unit vector's coordinate in similarities: products of such whole numbers add up exactly in float32."""
+
+
+class Embedder(Protocol):
+    """Texts → (n, 384) float32; rows need not be of unit length."""
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class EmbedderError(ValueError):
+    """A plugged-in embedder is missing or returned something other than (n, 384) finite numbers."""
+
+
+def embed(scanned: Scan) -> NDArray[np.float32]:
+    """(n, 384) unit rows of hashed words, word lists and non-ASCII characters; an empty text is the zero vector."""
+    on_list = word_class(scanned.word_hash)
+    content = on_list != _FUNCTION_WORDS
+    hashes, rows = scanned.word_hash[content], scanned.word_row[content]
+    # The lists are words of their own: "integral" and "theorem" share one coordinate besides their two each.
+    listed = on_list[content] > 0
+    list_keys = (on_list[content][listed].astype(np.uint64) + np.uint64(1)) * _SEED
+    foreign, foreign_rows = _foreign(scanned)
+    keys = [hashes, hashes * _SEED, *[list_keys] * _LIST_WEIGHT, foreign]
+    key_rows = [rows, rows, *[rows[listed]] * _LIST_WEIGHT, foreign_rows]
+    return _signed_counts(np.concatenate(keys), np.concatenate(key_rows), scanned.rows)
+
+
+def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+    """The hashed embedding of texts that were not scanned yet: the default `Embedder`."""
+    return embed(scan(texts))
+
+
+def load_embedder(name: str) -> Embedder:
+    """The embedder that an installed package registered as `name`, its output checked.
+
+    Raises EmbedderError when no package registered it.
+    """
+    found = entry_points(group=ENTRY_POINT_GROUP, name=name)
+    if not found:
+        known = sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+        raise EmbedderError(
+            f"no embedder named {name!r} under the entry-point group {ENTRY_POINT_GROUP}; installed: {known or 'none'}. "
+            "Install the package that brings it or leave the setting out to use the hashed embedding."
+        )
+    make = next(iter(found)).load()
+    return CheckedEmbedder(name, make())
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEmbedder:
+    """An embedder from outside: what it returns is checked and brought to unit length."""
+
+    name: str
+    inner: Embedder
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, 384) unit rows. Raises EmbedderError for another shape or numbers that are not finite."""
+        vectors = np.asarray(self.inner(texts), np.float32)
+        if vectors.shape != (len(texts), DIMENSIONS):
+            raise EmbedderError(
+                f"embedder {self.name!r} returned shape {vectors.shape} for {len(texts)} texts; "
+                f"it must return ({len(texts)}, {DIMENSIONS})"
+            )
+        if not np.isfinite(vectors).all():
+            raise EmbedderError(f"embedder {self.name!r} returned NaN or infinity")
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(length > 0, length, np.float32(1))
+
+
+class EmbeddingCache:
+    """The last `size` embeddings by a hash of their text; one thread."""
+
+    def __init__(self, embedder: Embedder, size: int) -> None:
+        self._embedder = embedder
+        self._size = size
+        self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(n, 384) vectors and (n,) whether each came from the cache."""
+        keys = [hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest() for text in texts]
+        cached = np.array([key in self._vectors for key in keys], np.bool_)
+        missing = [row for row, hit in enumerate(cached) if not hit]
+        fresh = self._embedder([texts[row] for row in missing]) if missing else ()
+        vectors = np.empty((len(texts), DIMENSIONS), np.float32)
+        for row, vector in zip(missing, fresh, strict=True):
+            vectors[row] = vector
+        for row in np.flatnonzero(cached):
+            vectors[row] = self._vectors[keys[row]]
+        for row, key in enumerate(keys):
+            self._vectors[key] = vectors[row].copy()
+            self._vectors.move_to_end(key)
+        while len(self._vectors) > self._size:
+            self._vectors.popitem(last=False)
+        return vectors, cached
+
+
+@dataclass(frozen=True, slots=True)
+class NearestClusters:
+    """The `top_p` nearest cluster centres of each row, nearest first: all (n, top_p); `weights` sum to 1."""
+
+    ids: NDArray[np.int64]
+    similarities: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def nearest_clusters(
+    vectors: NDArray[np.float32], centres: NDArray[np.int16], top_p: int, temperature: float = 0.1
+) -> NearestClusters:
+    """Cosine similarity of unit `vectors` (n, 384) to `centres` (k, 384, unit × `QUANTA`), softmax over the nearest.
+
+    Both sides are whole numbers whose products add up below 2**24, so a row's result is exact in any batch.
+    """
+    steps = np.rint(vectors * np.float32(QUANTA)).astype(np.float32)
+    similarity = (steps @ centres.astype(np.float32).T) / np.float32(QUANTA * QUANTA)
+    ids = np.argsort(-similarity, axis=1, kind="stable")[:, :top_p]
+    nearest = np.take_along_axis(similarity, ids, axis=1)
+    raised = np.exp((nearest - nearest[:, :1]) / np.float32(temperature))
+    return NearestClusters(ids, nearest, raised / raised.sum(axis=1, keepdims=True))
+
+
+def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A key for each non-ASCII character (its first three bytes), since such scripts have no spaces to cut words at."""
+    lead = np.flatnonzero(scanned.raw >= 0xC2)
+    keys = (windows(scanned.raw, 4)[lead] & _LEAD_MASK).astype(np.uint64) * _SEED
+    return keys ^ (keys >> np.uint64(31)), scanned.row[lead]
+
+
+def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """Unit rows of ±√(how often), one coordinate and sign for each key."""
+    mixed = keys * np.uint64(0x9FB21C651E98DF25)
+    slot = ((mixed >> np.uint64(40)) % np.uint64(DIMENSIONS)).astype(np.int64)
+    sign = 1.0 - 2.0 * (mixed >> np.uint64(63)).astype(np.float64)
+    sums = np.bincount(rows * DIMENSIONS + slot, weights=sign, minlength=count * DIMENSIONS)
+    sums = sums.reshape(count, DIMENSIONS)
+    # |Σ| is a whole number, so its own sum (the squared length after the root) is exact in any order.
+    squared_length = np.abs(sums).sum(axis=1, keepdims=True)
+    rooted = np.sign(sums) * np.sqrt(np.abs(sums))
+    return (rooted / np.sqrt(np.maximum(squared_length, 1.0))).astype(np.float32)

@@ -1,0 +1,152 @@
+"""Look into an ONNX file before anything runs it: which operators, which shapes, nothing outside the file.
+
+A bundle is data from outside, and the serving install has no `onnx` package; the few fields that matter are read
+straight from the protobuf wire format (https://protobuf.dev/programming-guides/encoding, field numbers of onnx.proto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 7, 8, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_GRAPH = 1, 3, 8, 6
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
+_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 1, 2, 1, 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+FLOAT = 1
+"""TensorProto.FLOAT."""
+
+ALLOWED_OPERATORS = frozenset({"ai.onnx.ml:TreeEnsembleRegressor"})
+ALLOWED_OPSETS = {"": range(1, 24), "ai.onnx.ml": range(1, 6)}
+MAX_TREES = 300
+
+
+class OnnxRefused(ValueError):
+    """The ONNX file is malformed or holds something a classifier does not need."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFacts:
+    """What was found: `features` is the width of the one float input, `trees` how many there are."""
+
+    features: int
+    trees: int
+
+
+def check_onnx(data: bytes) -> OnnxFacts:
+    """Refuse (OnnxRefused) everything but one tree ensemble from one float matrix to one float column."""
+    graph = _only(data, _MODEL_GRAPH, "graph")
+    if any(True for _ in _fields(data, _MODEL_FUNCTIONS)):
+        raise OnnxRefused("it defines functions of its own")
+    for opset in _fields(data, _MODEL_OPSETS):
+        _check_opset(_bytes(opset))
+    if any(True for _ in _fields(graph, _GRAPH_INITIALIZER)):
+        raise OnnxRefused("it has initializers; a tree ensemble has none")
+    node = _only(graph, _GRAPH_NODE, "node")
+    _check_operator(node)
+    features = _width(_only(graph, _GRAPH_INPUT, "input"), "input")
+    if _width(_only(graph, _GRAPH_OUTPUT, "output"), "output") != 1:
+        raise OnnxRefused("its output is not one column")
+    return OnnxFacts(features, _trees(node))
+
+
+def _check_opset(opset: bytes) -> None:
+    domain = b"".join(_bytes(value) for value in _fields(opset, _OPSET_DOMAIN)).decode("utf-8", "replace")
+    version = next((value for value in _fields(opset, _OPSET_VERSION) if isinstance(value, int)), 0)
+    if version not in ALLOWED_OPSETS.get(domain, range(0)):
+        raise OnnxRefused(f"operator set {domain or 'ai.onnx'!r} version {version} is not allowed")
+
+
+def _check_operator(node: bytes) -> None:
+    domain = b"".join(_bytes(value) for value in _fields(node, _NODE_DOMAIN)).decode("utf-8", "replace")
+    operator = b"".join(_bytes(value) for value in _fields(node, _NODE_OPERATOR)).decode("utf-8", "replace")
+    if f"{domain}:{operator}" not in ALLOWED_OPERATORS:
+        raise OnnxRefused(f"operator {domain}:{operator} is not allowed, only {sorted(ALLOWED_OPERATORS)}")
+
+
+def _trees(node: bytes) -> int:
+    for attribute in _fields(node, _NODE_ATTRIBUTE):
+        body = _bytes(attribute)
+        if any(True for _ in _fields(body, _ATTRIBUTE_GRAPH)):
+            raise OnnxRefused("its node carries a graph of its own")
+        if b"".join(_bytes(name) for name in _fields(body, _ATTRIBUTE_NAME)) == b"nodes_treeids":
+            trees = len(set(_integers(body)))
+            if trees > MAX_TREES:
+                raise OnnxRefused(f"it has {trees} trees; at most {MAX_TREES} are served")
+            return trees
+    raise OnnxRefused("its tree ensemble has no trees")
+
+
+def _integers(attribute: bytes) -> Iterator[int]:
+    for value in _fields(attribute, _ATTRIBUTE_INTS):
+        if isinstance(value, int):
+            yield value
+            continue
+        at = 0
+        while at < len(value):
+            number, at = _varint(value, at)
+            yield number
+
+
+def _width(value_info: bytes, which: str) -> int:
+    tensor = _only(_only(value_info, _VALUE_TYPE, "type"), _TYPE_TENSOR, "tensor type")
+    if list(_fields(tensor, _TENSOR_ELEMENT)) != [FLOAT]:
+        raise OnnxRefused(f"its {which} is not float32")
+    dimensions = [_bytes(dim) for dim in _fields(_only(tensor, _TENSOR_SHAPE, "shape"), _SHAPE_DIM)]
+    if len(dimensions) != 2:
+        raise OnnxRefused(f"its {which} has {len(dimensions)} dimensions, not 2")
+    widths = [value for value in _fields(dimensions[1], _DIM_VALUE) if isinstance(value, int)]
+    if len(widths) != 1:
+        raise OnnxRefused(f"its {which} has no fixed width")
+    return widths[0]
+
+
+def _only(data: bytes, field: int, name: str) -> bytes:
+    found = [_bytes(value) for value in _fields(data, field)]
+    if len(found) != 1:
+        raise OnnxRefused(f"it has {len(found)} of {name}, not one")
+    return found[0]
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise OnnxRefused("a number stands where a message is due")
+    return value
+
+
+def _fields(data: bytes, wanted: int) -> Iterator[int | bytes]:
+    """The values of field `wanted` in a protobuf message."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        value: int | bytes
+        if kind == _VARINT:
+            value, at = _varint(data, at)
+        elif kind == _BYTES:
+            size, at = _varint(data, at)
+            value, at = data[at : at + size], at + size
+        elif kind in (_FIXED32, _FIXED64):
+            size = 4 if kind == _FIXED32 else 8
+            value, at = data[at : at + size], at + size
+        else:
+            raise OnnxRefused(f"it is not protobuf: wire type {kind}")
+        if at > len(data):
+            raise OnnxRefused("it is truncated")
+        if number == wanted:
+            yield value
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise OnnxRefused("it is truncated")

@@ -1,0 +1,128 @@
+"""Before and after judging: what the caller said, what the worker remembers of it, and what it remembers next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from heimdall_models.asked import Asking, DecisionInput, read_asking
+from heimdall_models.cache import Entry, Memory, cache_key, find, keep
+from heimdall_models.experiment import CONTROL, arm_of
+from heimdall_models.judge import Judge
+from heimdall_models.record import Decided, Refusal
+from heimdall_schemas.failure import Failure
+
+_NOT_KEPT = frozenset({"numeric", "clusters", "cluster_similarities", "extraction_latency_ms"})
+"""Features that a cached record leaves to the record it was copied from: nine tenths of its size."""
+
+
+class Heard(NamedTuple):
+    """One request before it is judged: its wishes, the judge of its arm, and its key in the decision cache."""
+
+    item: DecisionInput
+    asking: Asking
+    judge: Judge
+    key: bytes
+
+
+def hear(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, now_s: float) -> list[Heard | Refusal]:
+    """What every caller asks for, or the refusal of one that pins an unknown model."""
+    served, resolve = judge.rules.served, judge.book.catalogue.resolve
+    previous = memory.sessions.get
+
+    def resolve_served(name: str) -> str | None:
+        found = resolve(name)
+        return found if found in served else None
+
+    heard: list[Heard | Refusal] = []
+    for item in batch:
+        try:
+            asking = read_asking(item, resolve_served, lambda session: previous(session, now_s))
+        except Failure as failure:
+            heard.append(Refusal(item.request_id, failure))
+            continue
+        one = _judge_for(item, asking, judge) if judge.arms else judge
+        key = b"" if memory.decisions is None else cache_key(item, asking, one.salt)
+        heard.append(Heard(item, asking, one, key))
+    return heard
+
+
+def _judge_for(item: DecisionInput, asking: Asking, judge: Judge) -> Judge:
+    experiment = judge.rules.experiment
+    arm = CONTROL if experiment is None else arm_of(experiment, asking.session, item.request_id)
+    return judge.arms.get(arm, judge)
+
+
+def recall(heard: Sequence[Heard | Refusal], memory: Memory, now_s: float) -> list[Decided | Refusal | None]:
+    """Refusals and cached decisions in their places, None where a row is still to be judged.
+
+    The whole batch is looked up before anything of it is stored, so a copy within the batch is judged again.
+    """
+    answers: list[Decided | Refusal | None] = []
+    for one in heard:
+        if isinstance(one, Refusal):
+            answers.append(one)
+        else:
+            entry = find(memory, one.key, one.asking, now_s)
+            answers.append(None if entry is None else _from_entry(one, entry))
+    return answers
+
+
+def unanswered(
+    heard: Sequence[Heard | Refusal], answers: Sequence[Decided | Refusal | None], size: int
+) -> Iterator[list[tuple[int, Heard]]]:
+    """The rows still to be judged, at most `size` together, all of one judge."""
+    by_judge: dict[int, list[tuple[int, Heard]]] = {}
+    for row, (one, answer) in enumerate(zip(heard, answers, strict=True)):
+        if answer is None and not isinstance(one, Refusal):
+            by_judge.setdefault(id(one.judge), []).append((row, one))
+    for rows in by_judge.values():
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def remember(
+    heard: Sequence[Heard | Refusal], answers: Sequence[Decided | Refusal | None], memory: Memory, now_s: float
+) -> None:
+    """Keep fresh decisions and each session's model. Stand-ins for a failed step, and what a near deadline forced, are
+    not kept: they are not what the next caller should get."""
+    for one, answer in zip(heard, answers, strict=True):
+        if isinstance(one, Refusal) or not isinstance(answer, Decided):
+            continue
+        if one.asking.session is not None:
+            memory.sessions.put((one.asking.tenant, one.asking.session), answer.decision["selected_model"], now_s)
+        forced = answer.decision["fallback_used"] or "time_left_ms" in answer.record["asked"]
+        if memory.decisions is not None and not answer.decision["cache_hit"] and not forced:
+            keep(memory, one.key, _to_entry(one, answer), now_s)
+
+
+def _to_entry(heard: Heard, answer: Decided) -> Entry:
+    record = dict(answer.record)
+    record["features"] = {name: value for name, value in record["features"].items() if name not in _NOT_KEPT}
+    record["candidates"] = []
+    record["cached_from"] = record.pop("request_id")
+    record["decision_type"] = "cached"
+    decision = {**answer.decision, "cache_hit": True}
+    facts = heard.judge.book.served_facts(decision["selected_model"])
+    shortest_ms = 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms)
+    return Entry(orjson.dumps((decision, record)), answer.steps, shortest_ms)
+
+
+def _from_entry(heard: Heard, entry: Entry) -> Decided:
+    """The decision as it was, for another request: its propensity is the one it was drawn with."""
+    decision, record = orjson.loads(entry.packed)
+    request_id = heard.item.request_id
+    record["request_id"] = request_id
+    record["session"] = heard.asking.session
+    return Decided(
+        request_id,
+        decision["bucket"],
+        decision,
+        record,
+        entry.steps,
+        record["p_chosen"],
+        record["features"]["token_count"],
+        heard.asking.pinned is not None,
+    )

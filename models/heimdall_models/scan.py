@@ -1,0 +1,119 @@
+"""A batch of texts as one byte array, and its words as hashes: the one pass that features, text model and embedding share.
+
+Everything is arithmetic on unsigned integers of a stated width and byte order, so that a text has the same words and
+hashes in every process and on every platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD_BYTES = 8
+"""Zero bytes around each text: a window of up to eight bytes never sees the neighbouring text."""
+
+_PAD = b"\0" * PAD_BYTES
+
+
+def _folding() -> bytes:
+    """Lower-case ASCII letters, all digits alike, white space and control characters alike."""
+    table = bytearray(range(256))
+    table[ord("A") : ord("Z") + 1] = bytes(range(ord("a"), ord("z") + 1))
+    table[ord("0") : ord("9") + 1] = b"0" * 10
+    for code in range(1, 32):
+        table[code] = ord(" ")
+    return bytes(table)
+
+
+FOLD = _folding()
+_IS_WORD = bytes(int(chr(c).isalnum() and c < 128 or c >= 128) for c in range(256))
+
+_MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype="<u8")
+_K1 = np.uint64(0x9E3779B97F4A7C15)
+_K2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_K3 = np.uint64(0x165667B19E3779F9)
+_SHIFT = np.uint64(29)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """`n` texts in one padded array.
+
+    `raw`, `folded`: (bytes,) uint8. `starts`, `ends`: (n,) limits of each text in them. `row`: (bytes,) the text a
+    byte belongs to. `word_start`, `word_end`, `word_row`, `word_hash`: (words,), words in order of appearance; a word
+    is a run of ASCII letters and digits or of non-ASCII bytes.
+    """
+
+    raw: NDArray[np.uint8]
+    folded: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    row: NDArray[np.int64]
+    word_start: NDArray[np.int64]
+    word_end: NDArray[np.int64]
+    word_row: NDArray[np.int64]
+    word_hash: NDArray[np.uint64]
+
+    @property
+    def rows(self) -> int:
+        """How many texts."""
+        return len(self.starts)
+
+
+def scan(texts: Sequence[str]) -> Scan:
+    """Lay `texts` into one array and hash their words. Lone surrogates count as `?`, NUL as a control character."""
+    encoded = [_encode(text) for text in texts]
+    joined = b"".join((_PAD, *(part for text in encoded for part in (text, _PAD))))
+    sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    ends = np.cumsum(sizes + PAD_BYTES)
+    starts = ends - sizes
+    raw = np.frombuffer(joined, np.uint8)
+    folded = np.frombuffer(joined.translate(FOLD), np.uint8)
+    in_word = np.frombuffer(joined.translate(_IS_WORD), np.uint8)
+    word_start = np.flatnonzero(in_word[1:] > in_word[:-1]) + 1
+    word_end = np.flatnonzero(in_word[1:] < in_word[:-1]) + 1
+    row = np.repeat(np.arange(len(encoded)), sizes + PAD_BYTES)
+    row = np.concatenate((np.zeros(PAD_BYTES, np.int64), row))
+    return Scan(
+        raw=raw,
+        folded=folded,
+        starts=starts,
+        ends=ends,
+        row=row,
+        word_start=word_start,
+        word_end=word_end,
+        word_row=row[word_start],
+        word_hash=_hash_words(folded, word_start, word_end),
+    )
+
+
+def windows(data: NDArray[np.uint8], width: int) -> NDArray[np.unsignedinteger]:
+    """(bytes - 7,) little-endian integers of the `width` (2, 4 or 8) bytes at each position, without a copy."""
+    return np.ndarray((len(data) - PAD_BYTES + 1,), f"<u{width}", data, 0, (1,))
+
+
+def hash_word(word: str) -> int:
+    """The hash `scan` gives to `word`, for tables made ahead of time."""
+    return int(scan([word]).word_hash[0])
+
+
+def _encode(text: str) -> bytes:
+    encoded = text.encode("utf-8", "replace")
+    return encoded.replace(b"\0", b"\1") if b"\0" in encoded else encoded
+
+
+def _hash_words(
+    folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Mix of the first eight bytes, the last eight and the length: exact up to sixteen bytes, cheap beyond."""
+    eight = windows(folded, 8)
+    length = end - start
+    head = eight[start] & _MASKS[np.minimum(length, 8)]
+    tail = eight[np.where(length > 8, end - 8, start)] & _MASKS[np.minimum(length, 8)]
+    mixed = (head * _K1) ^ ((tail + length.astype(np.uint64)) * _K2)
+    mixed ^= mixed >> _SHIFT
+    mixed *= _K3
+    return mixed ^ (mixed >> _SHIFT)

@@ -1,0 +1,1 @@
+"""Outcome tables in, a bundle out: replayed or published outcomes → labels → fit → export → evaluate."""

@@ -1,0 +1,163 @@
+"""Outcome tables: what several models scored on the same prompts, from Parquet or JSON lines.
+
+Columns: `pid`, `prompt` (or `messages`), optional `bench`, `domain`; `s::<model>` score 0..1; optional `c::<model>` USD and
+`o::<model>` output characters; optional `contaminated` marks rows to leave out. The only module here with pyarrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from heimdall_models.conversation import Conversation, read_conversation
+
+SCORE, COST, OUTPUT = "s::", "c::", "o::"
+
+
+class TableError(ValueError):
+    """An outcome table cannot be used: says which file, which column and what is expected there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """`n` prompts with the scores of `m` models.
+
+    `scores`: (n, m) float64 0..1, NaN where a model was not asked. `costs_usd`: same shape, NaN where unknown.
+    """
+
+    name: str
+    pids: tuple[str, ...]
+    benches: tuple[str, ...]
+    domains: tuple[str, ...]
+    conversations: tuple[Conversation, ...]
+    models: tuple[str, ...]
+    scores: NDArray[np.float64]
+    costs_usd: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.pids)
+
+    def rows(self, keep: NDArray[np.integer[Any]]) -> OutcomeTable:
+        """The table with only these rows, in this order."""
+        return replace(
+            self,
+            pids=tuple(self.pids[i] for i in keep),
+            benches=tuple(self.benches[i] for i in keep),
+            domains=tuple(self.domains[i] for i in keep),
+            conversations=tuple(self.conversations[i] for i in keep),
+            scores=self.scores[keep],
+            costs_usd=self.costs_usd[keep],
+        )
+
+    def score_of(self, models: Sequence[str]) -> NDArray[np.float64]:
+        """(n,) mean score of these models. Raises TableError for a model the table does not have."""
+        unknown = [model for model in models if model not in self.models]
+        if unknown:
+            raise TableError(f"{self.name}: no scores of {unknown}; it has {', '.join(self.models)}")
+        columns = [self.models.index(model) for model in models]
+        return np.asarray(np.nanmean(self.scores[:, columns], axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Which models of a table count as cheap and which as strong."""
+
+    cheap: tuple[str, ...]
+    strong: tuple[str, ...]
+
+
+def default_pools(table: OutcomeTable) -> Pools:
+    """The weaker half of the models by mean score, and the better half; of three the middle one is cheap."""
+    order = np.argsort(np.nanmean(table.scores, axis=0), kind="stable")
+    ranked = [table.models[i] for i in order]
+    half = (len(ranked) + 1) // 2
+    return Pools(tuple(ranked[:half]), tuple(ranked[half:]) or tuple(ranked[-1:]))
+
+
+def read_tables(paths: Sequence[Path]) -> list[OutcomeTable]:
+    """Every table under `paths` (files, or directories of .parquet and .jsonl files), in order of their names."""
+    files: list[Path] = []
+    for path in paths:
+        files += sorted(p for p in path.iterdir() if p.suffix in _READERS) if path.is_dir() else [path]
+    if not files:
+        raise TableError(f"no .parquet or .jsonl file under {', '.join(map(str, paths))}")
+    return [read_table(path) for path in files]
+
+
+def read_table(path: Path) -> OutcomeTable:
+    """One outcome table. Raises TableError when the file cannot be read or lacks a column."""
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise TableError(f"{path}: outcome tables are .parquet or .jsonl files")
+    try:
+        columns = reader(path)
+    except (OSError, pa.ArrowException, orjson.JSONDecodeError) as error:
+        raise TableError(f"{path}: cannot be read as an outcome table ({error})") from error
+    return table_of(path.stem, columns)
+
+
+def table_of(name: str, columns: Mapping[str, Sequence[Any]]) -> OutcomeTable:
+    """An outcome table from its columns, contaminated rows left out. Raises TableError."""
+    models = tuple(column[len(SCORE) :] for column in columns if column.startswith(SCORE))
+    if not models:
+        raise TableError(f"{name}: no column of scores; name them {SCORE}<model>")
+    conversations = _conversations(name, columns)
+    rows = len(conversations)
+    table = OutcomeTable(
+        name=name,
+        pids=_texts(columns, "pid", [f"{name}:{i}" for i in range(rows)]),
+        benches=_texts(columns, "bench", [name] * rows),
+        domains=_texts(columns, "domain", [""] * rows),
+        conversations=conversations,
+        models=models,
+        scores=_numbers(columns, SCORE, models, rows),
+        costs_usd=_numbers(columns, COST, models, rows),
+    )
+    if np.nanmin(table.scores, initial=0.0) < 0 or np.nanmax(table.scores, initial=1.0) > 1:
+        raise TableError(f"{name}: scores must lie in 0..1")
+    contaminated = np.array(columns.get("contaminated", [False] * rows), np.bool_)
+    answered = np.isfinite(table.scores).any(axis=1)
+    return table.rows(np.flatnonzero(~contaminated & answered))
+
+
+def _conversations(name: str, columns: Mapping[str, Sequence[Any]]) -> tuple[Conversation, ...]:
+    if "messages" in columns:
+        return tuple(read_conversation({"messages": messages}) for messages in columns["messages"])
+    if "prompt" not in columns:
+        raise TableError(f"{name}: neither a column `prompt` nor `messages`")
+    return tuple(read_conversation({"messages": [{"role": "user", "content": p}]}) for p in columns["prompt"])
+
+
+def _texts(columns: Mapping[str, Sequence[Any]], name: str, default: list[str]) -> tuple[str, ...]:
+    return tuple(str(value) for value in columns.get(name, default))
+
+
+def _numbers(
+    columns: Mapping[str, Sequence[Any]], prefix: str, models: Sequence[str], rows: int
+) -> NDArray[np.float64]:
+    missing = [None] * rows
+    listed = [np.array(columns.get(prefix + model, missing), np.float64) for model in models]
+    return np.stack(listed, axis=1)
+
+
+def _read_parquet(path: Path) -> Mapping[str, Sequence[Any]]:
+    table = pq.read_table(path)
+    return {name: table[name].to_pylist() for name in table.column_names if not name.startswith(OUTPUT)}
+
+
+def _read_jsonl(path: Path) -> Mapping[str, Sequence[Any]]:
+    with path.open("rb") as file:
+        rows = [orjson.loads(line) for line in file if line.strip()]
+    names = dict.fromkeys(name for row in rows for name in row if not name.startswith(OUTPUT))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+_READERS = {".parquet": _read_parquet, ".jsonl": _read_jsonl}

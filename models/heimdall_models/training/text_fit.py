@@ -1,0 +1,87 @@
+"""Fitting the hashed n-gram model: logistic regression with soft labels, weights rounded to int8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, hstack
+
+from heimdall_models.features import MAX_BATCH
+from heimdall_models.scan import scan
+from heimdall_models.text_model import GROUP_BITS, TextModel, text_grams
+
+ITERATIONS = 40
+_LARGEST_WEIGHT = 127
+
+
+@dataclass(frozen=True, slots=True)
+class TextFit:
+    """The fitted weights before rounding: `weights` (Σ 2**bits,), `bias`."""
+
+    weights: NDArray[np.float64]
+    bias: float
+
+    def score(self, grams: csr_matrix) -> NDArray[np.float64]:
+        """(n,) log-odds of the rows of `gram_matrix`."""
+        return np.asarray(grams @ self.weights + self.bias)
+
+
+def gram_matrix(texts: Sequence[str]) -> csr_matrix:
+    """(n, Σ 2**bits) float32: how often each gram stands in a text, divided by √(grams of its group in the text)."""
+    blocks: list[list[csr_matrix]] = [[] for _ in GROUP_BITS]
+    for at in range(0, len(texts), MAX_BATCH):
+        for block, bits, grams in zip(
+            blocks, GROUP_BITS, text_grams(scan(texts[at : at + MAX_BATCH])), strict=True
+        ):
+            count = grams.bounds[:, 1] - grams.bounds[:, 0]
+            index = np.concatenate([grams.index[low:high] for low, high in grams.bounds])
+            value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count).astype(np.float32)
+            limits = np.concatenate(([0], np.cumsum(count)))
+            rows = csr_matrix((value, index.astype(np.int32), limits), shape=(len(count), 1 << bits))
+            rows.sum_duplicates()
+            block.append(rows)
+    return hstack([_stacked(block) for block in blocks], format="csr", dtype=np.float32)
+
+
+def fit_text(
+    grams: csr_matrix, label: NDArray[np.float64], weight: NDArray[np.float64], penalty: float
+) -> TextFit:
+    """Minimise the weighted cross-entropy to soft labels (n,) plus penalty · |w|² / 2 with L-BFGS."""
+    weight = weight / weight.sum()
+    transposed = grams.T.tocsr()
+
+    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        w, bias = theta[:-1], theta[-1]
+        log_odds = np.asarray(grams @ w.astype(np.float32), np.float64) + bias
+        residual = weight * (1 / (1 + np.exp(-log_odds)) - label)
+        value = float((weight * (np.logaddexp(0, log_odds) - label * log_odds)).sum()) + penalty * float(w @ w) / 2
+        slope = np.asarray(transposed @ residual.astype(np.float32), np.float64) + penalty * w
+        return value, np.append(slope, residual.sum())
+
+    start = np.zeros(grams.shape[1] + 1)
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 6})
+    return TextFit(result.x[:-1], float(result.x[-1]))
+
+
+def rounded(fit: TextFit) -> TextModel:
+    """The serving model: each group's weights as int8 steps of their 99.99th percentile / 127."""
+    tables: list[NDArray[np.int8]] = []
+    scales: list[float] = []
+    for weights in np.split(fit.weights, np.cumsum([1 << bits for bits in GROUP_BITS])[:-1]):
+        largest = float(np.abs(weights).max()) or 1.0
+        scale = largest / _LARGEST_WEIGHT
+        tables.append(np.clip(np.rint(weights / scale), -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8))
+        scales.append(scale)
+    return TextModel(tuple(tables), tuple(scales), fit.bias)
+
+
+def _stacked(blocks: Sequence[csr_matrix]) -> csr_matrix:
+    data = np.concatenate([block.data for block in blocks])
+    indices = np.concatenate([block.indices for block in blocks])
+    counts = np.concatenate([np.diff(block.indptr) for block in blocks])
+    limits = np.concatenate(([0], np.cumsum(counts)))
+    return csr_matrix((data, indices, limits), shape=(len(counts), blocks[0].shape[1]))

@@ -1,0 +1,87 @@
+"""The two clusters that tests run against, behind one face."""
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from heimdall_fleet.kafka.driver.admin import RawAdmin, TopicRequest
+from heimdall_fleet.kafka.embedded import EmbeddedBroker
+from heimdall_fleet.kafka.settings import KafkaSettings
+
+_BROKER_FILE = Path(__file__).parents[2] / "deploy" / "kafka" / "broker.py"
+
+
+class Cluster(Protocol):
+    """A running broker."""
+
+    @property
+    def bootstrap(self) -> str: ...
+
+    def settings(self) -> KafkaSettings: ...
+
+    async def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None: ...
+
+
+class EmbeddedCluster:
+    """librdkafka's mock cluster; `broker` also plays faults."""
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self.broker = broker
+
+    @property
+    def bootstrap(self) -> str:
+        return self.broker.bootstrap
+
+    def settings(self) -> KafkaSettings:
+        """A successor in a group waits for its predecessor's session here, hence the shortest one."""
+        return replace(self.broker.settings("test"), session_timeout_ms=1_500, heartbeat_interval_ms=300)
+
+    async def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        self.broker.create_topic(name, partitions)
+
+
+class ApacheCluster:
+    """A one-node Apache Kafka; `broker` is deploy/kafka/broker.py's `KafkaBroker` and can be killed and paused."""
+
+    def __init__(self, broker: Any) -> None:
+        self.broker = broker
+
+    @property
+    def bootstrap(self) -> str:
+        address: str = self.broker.bootstrap
+        return address
+
+    def settings(self) -> KafkaSettings:
+        """Times short enough to see an expulsion within a test."""
+        return KafkaSettings(
+            bootstrap_servers=self.bootstrap,
+            client_id="test",
+            session_timeout_ms=3_000,
+            heartbeat_interval_ms=300,
+            rebalance_timeout_ms=6_000,
+            request_timeout_ms=10_000,
+            fetch_max_wait_ms=100,
+        )
+
+    async def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        async with RawAdmin(self.settings()) as admin:
+            reasons = await admin.create([TopicRequest(name, partitions, 1, config or {})])
+        if reasons[name] is not None:
+            raise RuntimeError(f"topic {name} was not created: {reasons[name]}")
+
+
+def load_broker_module() -> ModuleType:
+    """deploy/kafka/broker.py, which is a script and in no package."""
+    name = "heimdall_deploy_kafka_broker"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, _BROKER_FILE)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]

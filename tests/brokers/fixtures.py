@@ -1,0 +1,51 @@
+"""Brokers for every test that needs one: put ``pytest_plugins = ["tests.brokers.fixtures"]`` into the root conftest.
+
+Brokers are shared by a whole session; `unique` gives names that no other test uses.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster, load_broker_module
+
+from heimdall_fleet.kafka.embedded import EmbeddedBroker
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedCluster]:
+    with EmbeddedBroker() as broker:
+        yield EmbeddedCluster(broker)
+
+
+@pytest.fixture(scope="session")
+def apache_broker() -> Iterator[ApacheCluster]:
+    """Without Java or the jars: skipped on a laptop, a failure where CI is set, so that CI cannot fool itself."""
+    module = load_broker_module()
+    broker = module.KafkaBroker()
+    try:
+        broker.start()
+    except module.BrokerMissing as missing:
+        broker.close()
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    try:
+        yield ApacheCluster(broker)
+    finally:
+        broker.close()
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Each test that takes it runs twice: on the embedded broker and, marked `kafka`, on Apache Kafka."""
+    found: Cluster = request.getfixturevalue(f"{request.param}_broker")
+    return found
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """`unique("orders")` is a topic or group name of this test alone."""
+    suffix = uuid.uuid4().hex[:12]
+    return lambda name: f"{name}-{suffix}"

@@ -1,0 +1,59 @@
+"""Servers that misbehave, on raw loopback sockets."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from heimdall_fleet.providers.http import HttpClient, Network
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[..., Awaitable[str]]
+Connect = Callable[..., HttpClient]
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of one request with a Content-Length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    return head, await reader.readexactly(length)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start a server that runs `handler` on each connection; gives its base URL."""
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Handler, tls: ssl.SSLContext | None = None) -> str:
+            async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                try:
+                    await handler(reader, writer)
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    pass  # the client left, as it should
+                finally:
+                    writer.close()
+
+            server = await asyncio.start_server(on_connection, "127.0.0.1", 0, ssl=tls)
+            stack.callback(server.close)
+            port = server.sockets[0].getsockname()[1]
+            return f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+
+        yield start
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Make clients that are closed after the test."""
+    clients: list[HttpClient] = []
+
+    def make(network: Network = Network()) -> HttpClient:  # noqa: B008  frozen
+        clients.append(HttpClient.over(network))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        await client.aclose()

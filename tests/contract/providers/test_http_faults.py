@@ -1,0 +1,394 @@
+"""The HTTP module against servers that misbehave: a classified error, in bounded time, with bounded bytes."""
+
+import asyncio
+import gzip
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
+from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
+from heimdall_schemas.failure import FailureCode as Code
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[..., Awaitable[str]]
+Connect = Callable[..., HttpClient]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+QUICK = CallLimits(total_timeout_ms=2_000, connect_timeout_ms=500, idle_timeout_ms=200, max_bytes=10_000)
+
+
+def request(url: str, body: bytes = b"{}", **headers: str) -> WireRequest:
+    return WireRequest("POST", f"{url}/v1/x", {"authorization": "Bearer sk-canary-0123456789", **headers}, body)
+
+
+async def read_head_and_body(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+    await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+    return head
+
+
+def answering(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Handler:
+    """Read one request, send the pieces, then hang or close."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head_and_body(reader)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        if hang:
+            await reader.read()
+
+    return handler
+
+
+async def failure_of(client: HttpClient, wire: WireRequest, limits: CallLimits = QUICK) -> AttemptFailure:
+    with pytest.raises(AttemptError) as caught:
+        await client.post(wire, limits)
+    assert isinstance(caught.value.__cause__, httpx.TransportError | TimeoutError | Exception | None)
+    return caught.value.failure
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_head_and_body(reader)
+    writer.write(OK + b"\r\n")
+    while True:
+        writer.write(b"x" * 4096)
+        await writer.drain()
+
+
+async def byte_by_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_head_and_body(reader)
+    writer.write(OK + b"content-length: 5000\r\n\r\n")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+BOMB = gzip.compress(b"0" * 50_000_000)
+
+FAULTS: list[tuple[str, Handler, Code, Action]] = [
+    ("hangs after the request", answering(hang=True), Code.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER),
+    ("hangs in the head", answering(b"HTTP/1.1 200", hang=True), Code.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER),
+    (
+        "hangs in the body",
+        answering(OK + b"content-length: 9\r\n\r\nab", hang=True),
+        Code.PROVIDER_TIMEOUT,
+        Action.OTHER_PROVIDER,
+    ),
+    ("sends a byte now and then", byte_by_byte, Code.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER),
+    ("closes without a word", answering(), Code.PROVIDER_UNREACHABLE, Action.SAME_KEY),
+    ("closes in the head", answering(b"HTTP/1.1 200 OK\r\nx"), Code.PROVIDER_UNREACHABLE, Action.SAME_KEY),
+    (
+        "truncates the body",
+        answering(OK + b'content-length: 99\r\n\r\n{"a'),
+        Code.PROVIDER_TRUNCATED,
+        Action.OTHER_PROVIDER,
+    ),
+    (
+        "cuts a chunked body",
+        answering(OK + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+        Code.PROVIDER_TRUNCATED,
+        Action.OTHER_PROVIDER,
+    ),
+    ("is no HTTP server", answering(b"SSH-2.0-OpenSSH_9.6\r\n"), Code.PROVIDER_MALFORMED, Action.OTHER_PROVIDER),
+    ("never ends its answer", endless, Code.PROVIDER_TOO_LARGE, Action.OTHER_PROVIDER),
+    (
+        "announces 100 MiB",
+        answering(OK + b"content-length: 104857600\r\n\r\n", hang=True),
+        Code.PROVIDER_TOO_LARGE,
+        Action.OTHER_PROVIDER,
+    ),
+    (
+        "sends garbage as gzip",
+        answering(OK + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nabcd"),
+        Code.PROVIDER_MALFORMED,
+        Action.OTHER_PROVIDER,
+    ),
+    (
+        "sends an endless head",
+        answering(OK + b"x-long: " + b"a" * 100_000, hang=True),
+        Code.PROVIDER_MALFORMED,
+        Action.OTHER_PROVIDER,
+    ),
+]
+
+
+@pytest.mark.parametrize(("handler", "code", "action"), [fault[1:] for fault in FAULTS], ids=[f[0] for f in FAULTS])
+async def test_a_server_that(handler: Handler, code: Code, action: Action, serve: Serve, connect: Connect) -> None:
+    started = time.monotonic()
+    limits = CallLimits(total_timeout_ms=500, connect_timeout_ms=300, idle_timeout_ms=200, max_bytes=10_000)
+    failure = await failure_of(connect(), request(await serve(handler)), limits)
+    assert (failure.code, failure.action) == (code, action)
+    assert failure.counts_for_breaker
+    assert not failure.connection_only
+    assert time.monotonic() - started < 1.5
+
+
+async def test_a_bomb_is_cut_and_does_not_fill_the_memory(serve: Serve, connect: Connect) -> None:
+    head = OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(BOMB)
+    url = await serve(answering(head + BOMB, hang=True))
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    limits = CallLimits(2_000, max_bytes=1_000_000, max_decompressed_bytes=1_000_000)
+    failure = await failure_of(connect(), request(url), limits)
+    assert failure.code is Code.PROVIDER_TOO_LARGE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 10_000
+
+
+async def test_a_refused_connection_cannot_have_been_billed(connect: Connect) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    failure = await failure_of(connect(), request(url))
+    assert (failure.code, failure.action) == (Code.PROVIDER_UNREACHABLE, Action.SAME_KEY)
+    assert failure.connection_only
+    assert failure.counts_for_breaker
+
+
+async def test_a_name_without_an_address_is_unreachable(connect: Connect) -> None:
+    failure = await failure_of(connect(), request("http://no-such-host.invalid"))
+    assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, True)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "nonsense", "http://"])
+async def test_an_unusable_url_is_a_configuration_error(url: str, connect: Connect) -> None:
+    failure = await failure_of(connect(), request(url))
+    assert (failure.code, failure.connection_only) == (Code.HEIMDALL_CONFIG, True)
+
+
+async def test_a_header_with_a_line_break_is_not_sent(serve: Serve, connect: Connect) -> None:
+    failure = await failure_of(connect(), request(await serve(answering(hang=True)), evil="a\r\nb: c"))
+    assert (failure.code, failure.connection_only) == (Code.HEIMDALL_CONFIG, True)
+
+
+def keeping_alive(requests: int, then: Handler | None = None) -> tuple[Handler, list[int]]:
+    """Serve this many requests on each connection, then close it or do something else; counts the connections."""
+    connections: list[int] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(0)
+        for _ in range(requests):
+            await read_head_and_body(reader)
+            connections[-1] += 1
+            writer.write(OK + b"content-length: 2\r\n\r\n{}")
+        if then is not None:
+            await then(reader, writer)
+        else:
+            await reader.readexactly(1)  # the next request arrives, and the connection is closed
+
+    return handler, connections
+
+
+async def test_a_connection_is_reused(serve: Serve, connect: Connect) -> None:
+    handler, connections = keeping_alive(10)
+    url, client = await serve(handler), connect()
+    for _ in range(10):
+        assert (await client.post(request(url), QUICK)).body == b"{}"
+    assert connections == [10]
+
+
+async def test_a_kept_connection_that_was_closed_is_tried_again_at_once(serve: Serve, connect: Connect) -> None:
+    handler, _ = keeping_alive(1)
+    url, client = await serve(handler), connect()
+    await client.post(request(url), QUICK)
+    failure = await failure_of(client, request(url))
+    assert (failure.code, failure.action) == (Code.PROVIDER_UNREACHABLE, Action.SAME_KEY)
+    assert (failure.retry_after_ms, failure.connection_only, failure.counts_for_breaker) == (0, True, False)
+    assert (await client.post(request(url), QUICK)).status == 200
+
+
+async def test_a_kept_connection_that_dies_after_long_work_may_have_been_billed(serve: Serve, connect: Connect) -> None:
+    async def work_and_die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head_and_body(reader)
+        await asyncio.sleep(1.1)
+
+    handler, _ = keeping_alive(1, work_and_die)
+    url, client = await serve(handler), connect()
+    await client.post(request(url), QUICK)
+    failure = await failure_of(client, request(url))
+    assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, False)
+    assert failure.counts_for_breaker
+
+
+async def test_a_redirect_is_not_followed(serve: Serve, connect: Connect) -> None:
+    target = answering(OK + b"content-length: 2\r\n\r\n{}")
+    location = (await serve(target)).encode()
+    url = await serve(answering(b"HTTP/1.1 307 x\r\nlocation: " + location + b"/\r\ncontent-length: 0\r\n\r\n"))
+    answer = await connect().post(request(url), QUICK)
+    assert answer.status == 307
+
+
+async def test_a_slow_head_is_no_silence_but_a_gap_in_the_body_is(serve: Serve, connect: Connect) -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head_and_body(reader)
+        await asyncio.sleep(0.4)
+        writer.write(OK + b"content-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    assert (await connect().post(request(await serve(slow)), QUICK)).body == b"{}"
+
+
+async def test_the_path_is_sent_exactly_as_it_was_signed(serve: Serve, connect: Connect) -> None:
+    heads: list[bytes] = []
+
+    async def noting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await read_head_and_body(reader))
+        writer.write(OK + b"content-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    url = await serve(noting)
+    wire = WireRequest("POST", f"{url}/model/a.b-v1%3A0/converse?x=%2F", {"x-extra": "1"}, b"{}")
+    await connect().post(wire, QUICK)
+    assert heads[0].startswith(b"POST /model/a.b-v1%3A0/converse?x=%2F HTTP/1.1\r\n")
+    lower = heads[0].lower()
+    assert b"x-extra: 1" in lower
+    assert b"accept-encoding: identity" in lower
+    assert b"user-agent: heimdall-fleet/" in lower
+    assert b"cookie" not in lower
+
+
+async def test_a_large_request_is_sent_whole(serve: Serve, connect: Connect) -> None:
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"content-length: 5000000" in head.lower()
+        assert b"chunked" not in head.lower()
+        body = await reader.readexactly(5_000_000)
+        writer.write(OK + b"content-length: 7\r\n\r\n%d" % len(body))
+        await writer.drain()
+
+    answer = await connect().post(request(await serve(counting), b"x" * 5_000_000), CallLimits(5_000))
+    assert answer.body == b"5000000"
+
+
+async def test_the_credential_is_masked_where_an_error_repeats_it(serve: Serve, connect: Connect) -> None:
+    echo = b'{"error":"bad key sk-canary-0123456789"}'
+    url = await serve(answering(b"HTTP/1.1 401 x\r\ncontent-length: %d\r\n\r\n" % len(echo) + echo))
+    answer = await connect().post(request(url), QUICK)
+    assert answer.body == b'{"error":"bad key [secret]"}'
+
+
+async def test_the_configured_proxy_is_used_and_the_environments_is_not(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    heads: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await read_head_and_body(reader))
+        writer.write(OK + b"content-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    direct = await connect().post(request(await serve(proxy)), QUICK)
+    assert direct.status == 200
+    await connect(Network(proxy=await serve(proxy))).post(request("http://provider.invalid"), QUICK)
+    assert heads[0].startswith(b"POST /v1/x ")
+    assert heads[1].startswith(b"POST http://provider.invalid/v1/x ")
+
+
+async def test_a_proxy_that_is_gone_is_unreachable(connect: Connect) -> None:
+    client = connect(Network(proxy="http://127.0.0.1:9"))
+    failure = await failure_of(client, request("http://provider.invalid"))
+    assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, True)
+
+
+async def test_leaving_a_stream_early_closes_the_connection(serve: Serve, connect: Connect) -> None:
+    gone = asyncio.Event()
+
+    async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head_and_body(reader)
+        writer.write(OK + b"\r\n" + b"data: 1\n\n")
+        await reader.read()
+        gone.set()
+
+    client = connect()
+    async with client.stream(request(await serve(dripping)), QUICK) as answer:
+        assert await anext(aiter(answer)) == b"data: 1\n\n"
+    await asyncio.wait_for(gone.wait(), 1)
+
+
+async def test_a_cancelled_call_closes_the_connection(serve: Serve, connect: Connect) -> None:
+    began, gone = asyncio.Event(), asyncio.Event()
+
+    async def hanging(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head_and_body(reader)
+        began.set()
+        await reader.read()
+        gone.set()
+
+    task = asyncio.create_task(connect().post(request(await serve(hanging)), QUICK))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(gone.wait(), 1)
+
+
+async def test_a_stream_that_falls_silent_is_given_up(serve: Serve, connect: Connect) -> None:
+    url = await serve(answering(OK + b"\r\n", b"data: 1\n\n", hang=True))
+    with pytest.raises(AttemptError) as caught:
+        async with connect().stream(request(url), QUICK) as answer:
+            async for _ in answer:
+                pass
+    assert caught.value.failure.code is Code.PROVIDER_TIMEOUT
+    assert "in the middle" in caught.value.failure.message
+
+
+async def test_the_readers_own_time_is_no_silence_of_the_provider(serve: Serve, connect: Connect) -> None:
+    url = await serve(answering(OK + b"\r\n", b"data: 1\n\n", b"data: 2\n\n"))
+    pieces = []
+    async with connect().stream(request(url), QUICK) as answer:
+        async for piece in answer:
+            await asyncio.sleep(0.3)
+            pieces.append(piece)
+    assert b"".join(pieces) == b"data: 1\n\ndata: 2\n\n"
+
+
+def certificate(folder: Path, days: int) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context for 127.0.0.1 and the file of its own root. 0 days: expired at once."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {cert} -days {days} -subj /CN=127.0.0.1"
+    subprocess.run([*command.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context, cert
+
+
+async def test_a_certificate_is_verified(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    tls, root = certificate(tmp_path, days=2)
+    url = await serve(answering(OK + b"content-length: 2\r\n\r\n{}"), tls)
+    assert (await connect(Network(ca_file=str(root))).post(request(url), QUICK)).body == b"{}"
+    failure = await failure_of(connect(), request(url))
+    assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, True)
+    assert "certificate" in failure.message.lower()
+
+
+async def test_an_expired_certificate_is_refused(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    tls, root = certificate(tmp_path, days=0)
+    await asyncio.sleep(1.1)
+    url = await serve(answering(OK + b"content-length: 2\r\n\r\n{}"), tls)
+    failure = await failure_of(connect(Network(ca_file=str(root))), request(url))
+    assert failure.code is Code.PROVIDER_UNREACHABLE
+    assert "expired" in failure.message
+
+
+async def test_nothing_is_left_after_many_failures(serve: Serve, connect: Connect) -> None:
+    url, client = await serve(answering(hang=True)), connect()
+    limits = CallLimits(total_timeout_ms=100)
+    before = len(asyncio.all_tasks())
+    failures = await asyncio.gather(*(failure_of(client, request(url), limits) for _ in range(100)))
+    assert {failure.code for failure in failures} == {Code.PROVIDER_TIMEOUT}
+    await asyncio.sleep(0.05)
+    assert len(asyncio.all_tasks()) <= before

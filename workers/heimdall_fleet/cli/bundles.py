@@ -1,0 +1,95 @@
+"""`heimdall bundles list | show | diff`: what classifier bundles there are and how they differ."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.output import data, pretty
+from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
+from heimdall_models.shipped import shipped
+
+BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def bundles() -> None:
+    """Classifier bundles: a directory each, with a manifest that names the hash of every file.
+
+    \b
+    Example:
+      heimdall bundles show models/bundles/default
+    """
+
+
+@bundles.command("list")
+@click.argument("directory", type=BUNDLE, required=False)
+@click.pass_obj
+def list_bundles(options: Globals, directory: Path | None) -> None:
+    """Bundles below DIRECTORY (default: the shipped ones), one a line."""
+    root = directory or shipped("bundles")
+    for path in sorted(manifest.parent for manifest in root.glob(f"*/{MANIFEST}")):
+        row = _row(path)
+        if options.output == "json":
+            data(row)
+        else:
+            click.echo(f"{row['hash'][:12]}  {row['created']}  {path.name}  {row['refused'] or 'fine'}")
+
+
+@bundles.command()
+@click.argument("bundle", type=BUNDLE, required=False)
+@click.pass_obj
+def show(options: Globals, bundle: Path | None) -> None:
+    """The manifest of BUNDLE (default: the shipped one), after every check that a worker makes."""
+    loaded = _load(bundle or shipped("bundles/default"))
+    shown = {"hash": loaded.hash, **loaded.manifest}
+    if options.output == "json":
+        data(shown)
+    else:
+        pretty(shown)
+
+
+@bundles.command()
+@click.argument("one", type=BUNDLE)
+@click.argument("other", type=BUNDLE)
+@click.pass_obj
+def diff(options: Globals, one: Path, other: Path) -> None:
+    """Fields of the manifests that differ."""
+    left, right = _flat(_load(one).manifest), _flat(_load(other).manifest)
+    changed = {
+        name: {"one": left.get(name), "other": right.get(name)}
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    }
+    if options.output == "json":
+        data(changed)
+        return
+    for name, both in changed.items():
+        click.echo(f"{name}: {both['one']} → {both['other']}")
+
+
+def _row(path: Path) -> dict[str, Any]:
+    try:
+        loaded = load_bundle(path)
+    except BundleError as error:
+        return {"path": str(path), "hash": "-", "created": "-", "refused": str(error)}
+    return {"path": str(path), "hash": loaded.hash, "created": loaded.manifest.get("created"), "refused": None}
+
+
+def _load(path: Path) -> Bundle:
+    try:
+        return load_bundle(path)
+    except BundleError as error:
+        raise CommandError(Exit.CHECK_FAILED, str(error)) from error
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        name: leaf
+        for key, below in value.items()
+        for name, leaf in _flat(below, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

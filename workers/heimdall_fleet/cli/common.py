@@ -1,0 +1,65 @@
+"""What several commands need: the configuration with its warnings shown, input lines, a client for the fleet."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.output import note
+from heimdall_fleet.config import ConfigError, Loaded, find_file, load, render
+
+
+def flags_of(options: Globals, more: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Command-line options as configuration keys; None is "not given"."""
+    return {
+        "kafka.bootstrap_servers": options.bootstrap,
+        "observe.log.format": options.log_format,
+        **(more or {}),
+    }
+
+
+def read_configuration(options: Globals, more: Mapping[str, object] | None = None) -> Loaded:
+    """The configuration of this command. Raises ConfigError."""
+    return load(find_file(options.config, os.environ), os.environ, flags_of(options, more))
+
+
+def configuration(options: Globals, more: Mapping[str, object] | None = None) -> Loaded:
+    """The configuration of this command, its warnings shown. Raises CommandError (2) with every issue rendered."""
+    try:
+        loaded = read_configuration(options, more)
+    except ConfigError as error:
+        raise CommandError(Exit.USAGE, "\n".join(render(issue) for issue in error.issues)) from None
+    for warning in loaded.warnings:
+        note(render(warning))
+    return loaded
+
+
+def input_lines(file: Path | None) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of FILE, or of standard input for None and `-`; empty lines are passed over."""
+    if file is None or str(file) == "-":
+        yield from _numbered(sys.stdin.buffer)
+        return
+    if not file.exists():
+        raise CommandError(Exit.NOT_FOUND, f"{file} does not exist")
+    with file.open("rb") as stream:
+        yield from _numbered(stream)
+
+
+def _numbered(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    return ((number, line) for number, line in enumerate(stream, 1) if line.strip())
+
+
+def json_object(number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object on a line. Raises CommandError (2) that names the line."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise CommandError(Exit.USAGE, f"line {number}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CommandError(Exit.USAGE, f"line {number}: a JSON object is needed, one request a line")
+    return value

@@ -1,0 +1,112 @@
+"""`heimdall decide`: the decision that a worker would take, without Kafka."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heimdall_fleet.bootstrap import judge_maker, memory_for
+from heimdall_fleet.cli.common import configuration, input_lines
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.output import data, note
+from heimdall_fleet.settings import bundle_directory, limits_of
+from heimdall_models.asked import DecisionInput
+from heimdall_models.bundle import load_bundle
+from heimdall_models.decide import decide as decide_batch
+from heimdall_models.features import MAX_BATCH
+from heimdall_models.record import Decided, Refusal
+from heimdall_schemas.codec import Limits
+from heimdall_schemas.failure import Failure
+from heimdall_schemas.request import Request, read_request
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Over tuning.artifact_url."
+)
+@click.option("--full", is_flag=True, help="The whole decision record, as it would stand on the audit topic.")
+@click.pass_obj
+def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool) -> None:
+    """Chat Completions bodies in, one JSON object a line; decisions out, in the same order.
+
+    Models count as served whether or not a key for them is configured. Exit code 1 when a line was refused.
+
+    \b
+    Example:
+      echo '{"messages": [{"role": "user", "content": "hi"}]}' | heimdall decide
+    """
+    config = configuration(options).config
+    judge = judge_maker(config, everything_served=not config.providers)(load_bundle(bundle or bundle_directory(config)))
+    memory = replace(memory_for(config), decisions=None)
+    limits = limits_of(config)
+    refused = 0
+    waiting: list[DecisionInput | Refusal] = []
+
+    def flush() -> None:
+        nonlocal refused
+        inputs = [each for each in waiting if isinstance(each, DecisionInput)]
+        answers = iter(decide_batch(inputs, judge, memory, time.perf_counter))
+        for each in waiting:
+            answer = each if isinstance(each, Refusal) else next(answers)
+            refused += isinstance(answer, Refusal)
+            data(_shown(answer, full))
+        waiting.clear()
+
+    for number, line in input_lines(file):
+        waiting.append(_input(number, line, limits))
+        if len(waiting) == MAX_BATCH:
+            flush()
+    flush()
+    if refused:
+        note(f"{refused} lines were refused; their `error` says why")
+        raise CommandError(Exit.CHECK_FAILED, "not every line has a decision")
+
+
+def _input(number: int, line: bytes, limits: Limits) -> DecisionInput | Refusal:
+    request_id = f"line-{number}"
+    try:
+        request, body = read_request(line.strip(), limits)
+    except Failure as failure:
+        return Refusal(request_id, failure)
+    return DecisionInput(_named(request, body) or request_id, request, body, None)
+
+
+def _named(request: Request, body: dict[str, Any]) -> str | None:
+    own = body.get("id")
+    return request.heimdall.request_id or (own if isinstance(own, str) else None)
+
+
+def _shown(answer: Decided | Refusal, full: bool) -> dict[str, Any]:
+    if isinstance(answer, Refusal):
+        return {"id": answer.request_id, "error": answer.failure.as_error()}
+    decision, record = answer.decision, answer.record
+    if full:
+        return {"kind": "decision", "id": answer.request_id, **decision, **record}
+    return {
+        "id": answer.request_id,
+        "bucket": decision["bucket"],
+        "model": decision["selected_model"],
+        "difficulty": record["difficulty"],
+        "difficulty_percentile": record["difficulty_percentile"],
+        "p_cheap_ok": None if record["difficulty"] is None else round(1 - record["difficulty"], 6),
+        "alpha_scores": decision["alpha_scores"],
+        "reasons": _reasons(answer),
+        "bundle": record["bundle"],
+    }
+
+
+def _reasons(answer: Decided) -> list[str]:
+    """Why this bucket and this model, in words."""
+    decision, record = answer.decision, answer.record
+    percentile = record["difficulty_percentile"]
+    where = "difficulty unknown" if percentile is None else f"harder than {percentile:.0%} of reference traffic"
+    reasons = [f"{where}: bucket {record['bucket_before_guardrails']}"]
+    reasons += [f"guardrail {name}" for name in record["guardrails"]]
+    reasons.append(f"{record['decision_type']}: score {decision['final_score']:+.4f} with alpha {record['alpha']:g}")
+    if decision["fallback_used"]:
+        reasons.append(f"fallback: {decision['fallback_reason']}")
+    return reasons

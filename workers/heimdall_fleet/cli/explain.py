@@ -1,0 +1,81 @@
+"""`heimdall explain ID`: why this model, told from the audit records alone."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.output import data
+from heimdall_fleet.report.audit_file import read_audit_file
+from heimdall_fleet.report.decode import decoded
+from heimdall_fleet.report.explanation import explanation, story
+
+
+@click.command()
+@click.argument("request_id")
+@click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="An audit file, not the topic.")
+@click.option("--recompute", is_flag=True, help="Decide again from the record and prove that it comes out the same.")
+@click.option("--alpha", type=click.FloatRange(0, 1), help="Rank the candidates again with another alpha.")
+@click.pass_obj
+def explain(options: Globals, request_id: str, source: Path | None, recompute: bool, alpha: float | None) -> None:
+    """Features, bucket, every candidate's score with its terms, guardrails, runner-up, attempts and cost.
+
+    \b
+    Example:
+      heimdall explain 0192f0c1-… --from out/demo/audit.jsonl --alpha 0.2
+    """
+    everything = list(read_audit_file(source)) if source else asyncio.run(_from_topic(options))
+    records = _matching(everything, request_id)
+    if not records:
+        where = source or "the audit topic"
+        raise CommandError(Exit.NOT_FOUND, f"no audit record of {request_id} in {where}; is the id right?")
+    told = explanation(records, alpha=alpha, scored=_scored(records, everything))
+    if recompute:
+        told["recomputed"] = _prove(told["scored"], options)
+    if options.output == "json":
+        data(told)
+    else:
+        click.echo(story(told))
+    if told.get("recomputed", {}).get("differences"):
+        raise CommandError(Exit.CHECK_FAILED, "the decision does not come out the same; the differences are above")
+
+
+async def _from_topic(options: Globals) -> list[dict[str, Any]]:
+    from heimdall_fleet.bootstrap import reader_for
+
+    config = configuration(options).config
+    async with reader_for(config) as reader:
+        values = [decoded(record)["value"] async for record in reader.read([config.kafka.topics.audit])]
+    return [value for value in values if isinstance(value, dict)]
+
+
+def _matching(records: Iterable[Mapping[str, Any]], request_id: str) -> list[dict[str, Any]]:
+    """Records of the request, named by its own id or by the correlation id."""
+    return [dict(r) for r in records if request_id in (r.get("request_id"), r.get("correlation_id"))]
+
+
+def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The decision whose terms are recorded: the request's own, or the one that a cached decision was copied from."""
+    decision = next((r for r in records if r["kind"] == "decision"), None)
+    if decision is None or not decision.get("cached_from"):
+        return None if decision is None else dict(decision)
+    return next(
+        (dict(r) for r in everything if r["kind"] == "decision" and r["request_id"] == decision["cached_from"]), None
+    )
+
+
+def _prove(decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
+    from heimdall_fleet.bootstrap import judge_maker
+    from heimdall_fleet.report.proof import prove
+    from heimdall_fleet.settings import bundle_directory
+    from heimdall_models.bundle import load_bundle
+
+    if decision is None:
+        raise CommandError(Exit.NOT_FOUND, "the decision with the terms is not here: the audit begins after it")
+    config = configuration(options).config
+    return prove(decision, judge_maker(config)(load_bundle(bundle_directory(config))))

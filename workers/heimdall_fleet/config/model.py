@@ -1,0 +1,89 @@
+"""`heimdall.yaml` as a whole. Each section's file says what its keys mean; docs/configuration.md is made from them."""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from heimdall_fleet.config.base import Section
+from heimdall_fleet.config.kafka import Kafka
+from heimdall_fleet.config.provider_types import canonical_type
+from heimdall_fleet.config.providers import AnyProvider, Name, ProviderDefaults, serves
+from heimdall_fleet.config.routing import Cache, Catalog, Model, ModelId, Offer, Router, Tuning
+from heimdall_fleet.config.running import AuthAdapters, Dispatch, LimitsSection, Observe, State
+from heimdall_fleet.config.units import Millis
+
+Environment = Literal["development", "staging", "production"]
+
+
+class Config(Section):
+    """The configuration of one fleet. Made by `load`; never changed, only replaced."""
+
+    version: Literal[1] = 1
+    """Version of this file's format."""
+    kafka: Kafka = Field(default_factory=Kafka)
+    """The broker."""
+    provider_defaults: ProviderDefaults = Field(default_factory=ProviderDefaults)
+    """Settings of every provider that does not set them itself."""
+    providers: dict[Name, AnyProvider] = Field(default_factory=dict)
+    """Who answers. When the section is absent, providers are found by the keys in the environment."""
+    models: dict[ModelId, Model] = Field(default_factory=dict)
+    """What the catalogue lacks or gets wrong, by model id."""
+    router: Router = Field(default_factory=Router)
+    """How a request gets its bucket and its model."""
+    dispatch: Dispatch = Field(default_factory=Dispatch)
+    """How orders are answered."""
+    limits: LimitsSection = Field(default_factory=LimitsSection)
+    """What a request may weigh."""
+    auth_adapters: AuthAdapters = Field(default_factory=AuthAdapters)
+    """Callers' own credentials."""
+    catalog: Catalog = Field(default_factory=Catalog)
+    """Prices and abilities of models."""
+    tuning: Tuning = Field(default_factory=Tuning)
+    """The classifier bundle."""
+    cache: Cache = Field(default_factory=Cache)
+    """Decisions and answers that are used again."""
+    state: State = Field(default_factory=State)
+    """What workers share."""
+    observe: Observe = Field(default_factory=Observe)
+    """Logs, metrics, health."""
+
+    timeout: Millis = Field(timedelta(milliseconds=25), ge=timedelta(milliseconds=1), le=timedelta(minutes=1))
+    """Budget of triage for one decision."""
+    feature_timeout: Millis = Field(timedelta(milliseconds=25), ge=timedelta(milliseconds=1), le=timedelta(minutes=1))
+    """Budget for the features of a request; above it safe defaults are used and the decision is flagged."""
+    embedding_timeout: Millis = Field(timedelta(seconds=15), ge=timedelta(milliseconds=1), le=timedelta(minutes=10))
+    """Longest wait for a remote embedding (semantic cache, training); never waited for inside a decision."""
+
+    enable_caching: bool = True
+    """Use any cache at all."""
+    enable_auth: bool = True
+    """Look at callers' credentials at the gateway."""
+    enable_fallbacks: bool = True
+    """Try another provider or model after a failure; off: only the same key is tried again."""
+    enable_observability: bool = True
+    """Serve metrics; logs and health stay. Must be on in production."""
+    enable_exploration: bool = False
+    """Explore with `router.exploration.share`. Needs `router.exploration.allow_in_production` in production."""
+
+    def offers(self, model_id: str) -> tuple[Offer, ...]:
+        """Where a model can be called, in order: as its entry says; else at the providers named like its author, then
+        at those of the author's type, each by the part after the slash; then at OpenRouter by the whole id.
+
+        Empty when nobody serves it.
+        """
+        entry = self.models.get(model_id)
+        if entry and entry.providers:
+            return tuple(offer for offer in entry.providers if offer.provider in self.providers)
+        author, _, name = model_id.partition("/")
+        kind = canonical_type(author)
+        named = [provider for provider in self.providers if provider == author]
+        alike = [other for other, provider in self.providers.items() if provider.type == kind and other != author]
+        hosts = [other for other, provider in self.providers.items() if provider.type == "openrouter"]
+        wanted = [(provider, name) for provider in (*named, *alike) if provider not in hosts]
+        wanted += [(provider, model_id) for provider in hosts]
+        return tuple(
+            Offer(provider=provider, model=there)
+            for provider, there in wanted
+            if there and serves(self.providers[provider].models, there)
+        )

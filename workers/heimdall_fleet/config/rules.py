@@ -1,0 +1,180 @@
+"""Rules that look across sections. Each is a plain function from a Config to what it finds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from heimdall_fleet.config.describe import suggestion
+from heimdall_fleet.config.issues import Path, Severity
+from heimdall_fleet.config.model import Config
+from heimdall_fleet.config.provider_types import FACTS
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    path: Path
+    message: str
+    hint: str = ""
+    severity: Severity = "error"
+
+
+_HEADER_ROOM_BYTES = 64 * 1024
+
+Rule = Callable[[Config, str], Iterator[Finding]]
+
+
+def check(config: Config, environment: str) -> list[Finding]:
+    """All findings of all rules."""
+    return [finding for rule in RULES for finding in rule(config, environment)]
+
+
+def production(config: Config, environment: str) -> Iterator[Finding]:
+    """What a production fleet may not do."""
+    if environment != "production":
+        return
+    if not config.enable_observability:
+        yield Finding(("enable_observability",), "must be true in production", "remove it, or set it to true")
+    if config.enable_exploration and not config.router.exploration.allow_in_production:
+        hint = "set it to false, or say yes a second time: router.exploration.allow_in_production: true"
+        yield Finding(("enable_exploration",), "must be false in production", hint)
+    if config.router.alpha < 0.6:
+        message = f"{config.router.alpha} is below 0.6 in production: cost weighs heavily against quality"
+        yield Finding(("router", "alpha"), message, "0.6 … 0.8 is usual", "warning")
+
+
+def exploration(config: Config, _: str) -> Iterator[Finding]:
+    """The switch and the share belong together."""
+    share = config.router.exploration.share
+    if config.enable_exploration and share == 0:
+        hint = "set router.exploration.share, such as 0.02"
+        yield Finding(("enable_exploration",), "has no effect: router.exploration.share is 0", hint, "warning")
+    if share > 0 and not config.enable_exploration:
+        path = ("router", "exploration", "share")
+        yield Finding(path, "has no effect: enable_exploration is false", "set enable_exploration: true", "warning")
+
+
+def provider_keys(config: Config, _: str) -> Iterator[Finding]:
+    """A provider can be called: it has an address, and keys where its type needs them."""
+    for name, provider in config.providers.items():
+        path: Path = ("providers", name)
+        if provider.type == "custom" and provider.base_url is None:
+            yield Finding((*path, "base_url"), "this key is missing; a custom provider has no address of its own")
+        usual = FACTS[provider.type].base_url
+        if not provider.keys and FACTS[provider.type].needs_key and provider.base_url == usual:
+            hint = 'write keys: [{name: main, value: "${…}"}]'
+            yield Finding((*path, "keys"), f"keys are missing; {provider.type} cannot be called without", hint)
+        names = [key.name for key in provider.keys]
+        for index, key in enumerate(names):
+            if key in names[:index]:
+                message = f"{key} names two keys of {name}; names must differ"
+                yield Finding((*path, "keys", index, "name"), message)
+        if provider.keys and not any(key.weight for key in provider.keys):
+            yield Finding((*path, "keys"), "every key has weight 0; none would be used", "give one a weight of 1")
+
+
+def plain_http(config: Config, _: str) -> Iterator[Finding]:
+    """Keys do not travel in the clear."""
+    for name, provider in config.providers.items():
+        address = urlsplit(provider.base_url or "")
+        if address.scheme == "http" and provider.keys and not _nearby(address.hostname or ""):
+            message = f"keys would go to {address.hostname} unencrypted"
+            yield Finding(("providers", name, "base_url"), message, "use https://", "warning")
+
+
+def _nearby(host: str) -> bool:
+    if host == "localhost" or not {".", ":"} & set(host):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.endswith((".local", ".internal", ".svc", ".localhost"))
+    return address.is_private
+
+
+def offers(config: Config, _: str) -> Iterator[Finding]:
+    """Models name providers that exist."""
+    names = tuple(config.providers)
+    for model, facts in config.models.items():
+        for index, offer in enumerate(facts.providers):
+            if offer.provider not in config.providers:
+                path = ("models", model, "providers", index, "provider")
+                message = f"{offer.provider} is not one of the configured providers"
+                yield Finding(path, message, suggestion(offer.provider, names))
+
+
+def fallbacks(config: Config, _: str) -> Iterator[Finding]:
+    """Every link of a chain can be followed: a provider that is configured, or a model that somebody serves."""
+    if not config.providers:
+        return
+    for section in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        for model, chain in getattr(config.dispatch, section).items():
+            for index, link in enumerate(chain):
+                first = link.partition("/")[0]
+                if first in config.providers or config.offers(link):
+                    continue
+                hint = suggestion(first, tuple(config.providers))
+                message = f"{link} is neither a model of a configured provider nor a model id that one serves"
+                yield Finding(("dispatch", section, model, index), message, hint)
+
+
+def candidates(config: Config, _: str) -> Iterator[Finding]:
+    """Candidates that nobody serves are skipped, and that is said."""
+    if not config.providers:
+        return
+    for bucket in ("cheap", "mid", "hard"):
+        section = f"{bucket}_candidates"
+        models: tuple[str, ...] = getattr(config.router, section)
+        unserved = [model for model in models if not config.offers(model)]
+        if unserved:
+            all_of_them = f"; nothing is left for {bucket} requests" if len(unserved) == len(models) else ""
+            message = f"no configured provider serves {', '.join(unserved)}; skipped{all_of_them}"
+            hint = f'configure its provider or openrouter, or write models."{unserved[0]}".providers'
+            yield Finding(("router", section), message, hint, "warning")
+
+
+def reply_topics(config: Config, _: str) -> Iterator[Finding]:
+    """Replies never go to a topic that the fleet itself reads or keeps."""
+    internal = config.kafka.topics.internal()
+    for index, pattern in enumerate(config.kafka.reply_topics):
+        path = ("kafka", "reply_topics", index)
+        if pattern in internal:
+            yield Finding(path, f"{pattern} is a topic of the fleet itself; replies may not go there")
+        elif pattern.endswith("*") and any(topic.startswith(pattern[:-1]) for topic in internal):
+            message = f"{pattern} also covers topics of the fleet itself; those stay forbidden"
+            yield Finding(path, message, "", "warning")
+
+
+def body_fits_a_record(config: Config, _: str) -> Iterator[Finding]:
+    """An order carries the request's body and its headers."""
+    most = config.kafka.max_message_bytes - _HEADER_ROOM_BYTES
+    if config.limits.max_body_bytes > most:
+        message = (
+            f"{config.limits.max_body_bytes:,} must stay {_HEADER_ROOM_BYTES:,} bytes below kafka.max_message_bytes "
+            f"({config.kafka.max_message_bytes:,}), since an order carries the body and its headers"
+        )
+        yield Finding(("limits", "max_body_bytes"), message, f"at most {most:,}, or raise kafka.max_message_bytes")
+
+
+def request_timeout(config: Config, _: str) -> Iterator[Finding]:
+    """Joining a group takes as long as the slowest member's calls; the client must wait for it."""
+    rebalance_ms = config.dispatch.grace.total_seconds() * 1000 + 10_000
+    if config.kafka.request_timeout_ms <= rebalance_ms:
+        message = f"{config.kafka.request_timeout_ms} must be above the rebalance time-out, {rebalance_ms:.0f}"
+        yield Finding(
+            ("kafka", "request_timeout_ms"), message, "that is dispatch.grace + 10 s; lower grace or raise this"
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    production,
+    exploration,
+    provider_keys,
+    plain_http,
+    offers,
+    fallbacks,
+    candidates,
+    reply_topics,
+    body_fits_a_record,
+    request_timeout,
+)

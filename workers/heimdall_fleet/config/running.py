@@ -1,0 +1,131 @@
+"""The sections that say how workers run: `dispatch`, `limits`, `state`, `observe`, `auth_adapters`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from heimdall_fleet.config.base import Section
+from heimdall_fleet.config.units import Bytes, Millis, Seconds, SecretUrl
+
+AdapterName = Literal["openai-key", "anthropic-oauth", "google-oauth"]
+Chains = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
+
+_STATE_SCHEMES = ("memory", "redis", "rediss", "unix")
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+class Dispatch(Section):
+    """How orders are answered."""
+
+    max_in_flight: int = Field(500, ge=1, le=100_000)
+    """Most calls in flight in one worker."""
+    max_in_flight_bytes: Bytes = Field(256 * 1024 * 1024, ge=1024 * 1024)
+    """Most bytes of requests in flight in one worker."""
+    deadline: Millis = Field(timedelta(minutes=5), ge=timedelta(seconds=1), le=timedelta(days=7))
+    """Time from the request's own time to its answer, where the request does not say."""
+    max_attempts: int = Field(4, ge=1, le=50)
+    """Most provider calls for one request, over all models, providers and keys."""
+    grace: Millis = Field(timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
+    """How long a stopping worker waits for its calls; also what a group waits for a member at a rebalance."""
+    fallbacks: Chains = Field(default_factory=dict)
+    """Model → what to try after it, in order: a model id, or `provider/model-there` with the name of a provider."""
+    context_window_fallbacks: Chains = Field(default_factory=dict)
+    """The same, when the conversation is too long for the model."""
+    content_policy_fallbacks: Chains = Field(default_factory=dict)
+    """The same, when the model's content policy refuses the request."""
+
+
+class LimitsSection(Section):
+    """What a request may weigh. Above it the request is answered with an error and kept in the DLQ."""
+
+    max_body_bytes: Bytes = Field(1_500_000, ge=1024, le=1_073_741_824)
+    """Bytes of the body. Must stay 64 KiB below `kafka.max_message_bytes`."""
+    max_json_depth: int = Field(64, ge=4, le=1_000)
+    """Nested JSON levels."""
+    max_messages: int = Field(10_000, ge=1, le=1_000_000)
+    """Messages of a conversation."""
+    max_headers: int = Field(64, ge=8, le=10_000)
+    """Kafka headers of a request."""
+    max_header_bytes: Bytes = Field(16 * 1024, ge=1024, le=1_048_576)
+    """Bytes of all headers of a request."""
+
+
+def _state_url(value: SecretStr) -> SecretStr:
+    scheme = urlsplit(value.get_secret_value()).scheme
+    if scheme.startswith("postgres"):
+        raise ValueError("PostgreSQL is not built as a state; use redis://host:port/0 or memory://")
+    if scheme not in _STATE_SCHEMES:
+        raise ValueError("is not a state address; write memory://, redis://host:port/0, rediss://… or unix://…")
+    return value
+
+
+class State(Section):
+    """What workers share: budgets, limits, reservations, cached answers."""
+
+    url: Annotated[SecretUrl, AfterValidator(_state_url)] = SecretStr("memory://")
+    """`memory://` for one process, `redis://host:port/0` (`rediss://` encrypted) for a fleet.
+    Also `HEIMDALL_STATE_URL`."""
+
+
+class LogFile(Section):
+    """Used with `output: file`."""
+
+    path: str = Field("/var/log/heimdall/heimdall.log", min_length=1)
+    """Where the log is."""
+    max_size_bytes: Bytes = Field(100_000_000, alias="max_size", ge=1024)
+    """A file of this size is put aside and a new one begun."""
+    max_age: Seconds = Field(timedelta(days=30), gt=timedelta(0))
+    """Older ones are deleted."""
+    compress: bool = True
+    """Those put aside are compressed with gzip."""
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warn", "error"] = "info"
+    """Least weight of a line that is written."""
+    format: Literal["json", "text"] = "json"
+    """One JSON object a line, or text for people."""
+    output: Literal["stderr", "stdout", "file"] = "stderr"
+    """Where lines go."""
+    file: LogFile = Field(default_factory=LogFile)
+    """The file, and when it is put aside."""
+
+
+def _label_name(value: str) -> str:
+    if not _LABEL.fullmatch(value) or value.startswith("__"):
+        raise ValueError(f"{value[:60]!r} is not a label name; use letters, digits and _, not starting with a digit")
+    return value
+
+
+class MetricsSection(Section):
+    """The HTTP server of a worker: metrics and health."""
+
+    host: str = Field("0.0.0.0", min_length=1)
+    """Address to listen on."""
+    port: int = Field(9090, ge=0, le=65_535)
+    """Port to listen on; 0 takes a free one. Also `--metrics-port`."""
+    path: str = Field("/metrics", pattern=r"^/[A-Za-z0-9/._-]*$")
+    """Where the metrics are. `/prometheus` serves them too."""
+    labels: dict[Annotated[str, AfterValidator(_label_name)], str] = Field(default_factory=dict)
+    """Labels added to every metric, such as `environment`."""
+
+    @model_validator(mode="after")
+    def _path_is_free(self) -> Self:
+        if self.path in ("/", "/health", "/healthz", "/readyz"):
+            raise ValueError(f"path {self.path} is taken by the health checks or empty; /metrics is usual")
+        return self
+
+
+class Observe(Section):
+    log: Log = Field(default_factory=Log)
+    """Log lines."""
+    metrics: MetricsSection = Field(default_factory=MetricsSection)
+    """Metrics and health over HTTP."""
+
+
+class AuthAdapters(Section):
+    enabled: tuple[AdapterName, ...] = ("openai-key", "anthropic-oauth", "google-oauth")
+    """Kinds of callers' own credentials that the gateway detects."""

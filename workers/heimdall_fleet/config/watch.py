@@ -1,0 +1,95 @@
+"""A changed file is read, checked and swapped in; a bad one leaves the last good one serving."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from heimdall_fleet.config.change import Change, diff
+from heimdall_fleet.config.issues import ConfigError, Issue
+from heimdall_fleet.config.load import Loaded
+from heimdall_fleet.observe.log import get_log
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+_log = get_log("config")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How a reload ended: with a new configuration, with the same one, or refused with the reasons."""
+
+    outcome: Literal["swapped", "unchanged", "refused"]
+    loaded: Loaded
+    changes: tuple[Change, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+
+class Watcher:
+    """Holds the configuration that serves.
+
+    `read` loads it anew (a partial of `load`); `report` hears of every reload, to count it and to hand the new
+    configuration on; it is called in the thread that polls, which for `run` is the event loop's.
+    """
+
+    def __init__(self, loaded: Loaded, read: Callable[[], Loaded], report: Callable[[Reload], None]) -> None:
+        self._loaded = loaded
+        self._read = read
+        self._report = report
+        self._stamp = stamp_of(loaded.files)
+
+    @property
+    def loaded(self) -> Loaded:
+        """The last good configuration."""
+        return self._loaded
+
+    def poll(self) -> Reload | None:
+        """Reload if one of the files changed since they were last read. None when nothing did."""
+        return self.reload() if self.changed() else None
+
+    def changed(self) -> bool:
+        return stamp_of(self._loaded.files) != self._stamp
+
+    def reload(self) -> Reload:
+        """Read now, whatever the files look like (SIGHUP). Never raises ConfigError: a refusal is an outcome."""
+        # The stamp is taken before reading: a file written meanwhile is seen as changed at the next poll.
+        self._stamp = stamp_of(self._loaded.files)
+        try:
+            loaded = self._read()
+        except ConfigError as error:
+            return self._told(Reload("refused", self._loaded, issues=error.issues))
+        changes = diff(self._loaded.config, loaded.config)
+        if loaded.files != self._loaded.files:
+            self._stamp = stamp_of(loaded.files)
+        self._loaded = loaded
+        return self._told(Reload("swapped" if changes else "unchanged", loaded, changes, loaded.warnings))
+
+    async def run(self, interval_seconds: float) -> None:
+        """Poll until cancelled. Only a changed file is read, which takes the loop some ten milliseconds."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            self.poll()
+
+    def _told(self, reload: Reload) -> Reload:
+        for issue in reload.issues:
+            (_log.error if issue.severity == "error" else _log.warn)("config_issue", str(issue))
+        if reload.outcome == "refused":
+            _log.error("config_refused", "the changed configuration is refused; the last good one goes on serving")
+        for change in reload.changes:
+            _log.info("config_changed", str(change))
+        self._report(reload)
+        return reload
+
+
+def stamp_of(files: tuple[Path, ...]) -> Stamp:
+    """What tells a changed file: time, size and inode (Kubernetes swaps a link); None for one that is not there."""
+    return tuple(_stamp(file) for file in files)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)

@@ -1,0 +1,25 @@
+"""Whether an order may be worked on at all. Pure: an order that may not raises the Failure it ends with."""
+
+from heimdall_fleet.dispatch.failover import Chain, too_late
+from heimdall_fleet.dispatch.run import Run
+from heimdall_schemas.failure import Failure, FailureCode
+
+
+def admit(run: Run, chain: Chain, now_ms: float) -> None:
+    """Raises Failure: `policy_expired` after the deadline, `caller_unknown_model` when nobody serves it,
+    `policy_budget` when earlier attempts have used `max_cost_usd` up."""
+    plan = run.order.plan
+    if now_ms >= run.deadline_ms:
+        raise too_late()
+    if not chain.routes:
+        asked = ", ".join(dict.fromkeys(step.model for step in plan.steps))
+        raise Failure(
+            FailureCode.CALLER_UNKNOWN_MODEL,
+            f"no configured provider serves {asked[:200]}; add models.<id>.providers, or a provider for it",
+        )
+    ceiling = plan.max_cost_usd_micros
+    if ceiling is not None and run.spent_before_usd_micros >= ceiling > 0:
+        raise Failure(
+            FailureCode.POLICY_BUDGET,
+            f"earlier attempts cost {run.spent_before_usd_micros} micro-dollars, heimdall.max_cost_usd is {ceiling}",
+        )

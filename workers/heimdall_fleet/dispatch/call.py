@@ -1,0 +1,110 @@
+"""One attempt: to wire → HTTP → from wire, within the deadline and the provider's own limits."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from heimdall_fleet.dispatch.pool import Ticket
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.routes import chain_of
+from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dispatch.settings import NetworkSettings
+from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, Call, Dialect, WireRequest
+from heimdall_fleet.providers.http import CallLimits, HttpClient
+from heimdall_schemas.failure import FailureCode
+
+_OK = 200
+_FILTERED = AttemptFailure(
+    FailureCode.PROVIDER_REFUSED,
+    Action.OTHER_MODEL,
+    "the provider's content filter cut the answer",
+    status=_OK,
+    content_policy=True,
+)
+
+Emit = Callable[[dict[str, Any]], Awaitable[None]]
+"""Publishes one canonical stream chunk."""
+
+
+class Result(NamedTuple):
+    """How an attempt went: an `answer` (canonical chat.completion), a `failure`, or an answer that counts as one."""
+
+    answer: dict[str, Any] | None
+    failure: AttemptFailure | None
+    status: int | None
+    dropped: tuple[str, ...] = ()
+
+
+async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
+    """Ask the provider. A stream is read to its terminal marker: a cut one is a failure, never a short answer.
+
+    After the first chunk has gone out no other provider may go on, so a failure is final from there.
+    """
+    target = ticket.route.target
+    dialect = room.dialects[target.type]
+    asked = Call(run.body, target, ticket.key.settings.secret, ticket.route.settings, run.stream)
+    client = room.clients[target.provider]
+    limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
+    try:
+        wire = dialect.to_wire(asked).with_header("x-request-id", run.request_id)
+        if asked.stream:
+            return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))
+        answer = await client.post(wire, limits)
+        if answer.status != _OK:
+            return Result(None, dialect.failure(answer.status, answer.headers, answer.body), answer.status)
+        return _judged(dialect.from_wire(answer.body, asked), wire, run, room)
+    except AttemptError as error:
+        return Result(None, _final_once_emitted(error.failure, run), error.failure.status)
+
+
+async def _stream(
+    wire: WireRequest,
+    asked: Call,
+    means: tuple[HttpClient, Dialect, CallLimits],
+    emit: Emit,
+    judged: Callable[[dict[str, Any], WireRequest], Result],
+) -> Result:
+    client, dialect, limits = means
+    reader = dialect.reader(asked)
+    async with client.stream(wire, limits) as answer:
+        if answer.status != _OK:
+            return Result(None, dialect.failure(answer.status, answer.headers, await answer.read()), answer.status)
+        async for data in answer:
+            for chunk in reader.feed(data):
+                await emit(chunk)
+        return judged(reader.finish(), wire)
+
+
+def _judged(answer: dict[str, Any], wire: WireRequest, run: Run, room: Room) -> Result:
+    """An answer that a content filter cut goes to the model's content-policy chain, where it has one."""
+    chains = room.settings.failover.content_policy_fallbacks
+    if chains and not run.chunks and _filtered(answer) and chain_of(run.order.plan.steps[0].model, chains):
+        return Result(answer, _FILTERED, _OK, wire.dropped)
+    return Result(answer, None, _OK, wire.dropped)
+
+
+def _filtered(answer: Mapping[str, Any]) -> bool:
+    choices = answer.get("choices") or ()
+    return any(choice.get("finish_reason") == "content_filter" for choice in choices)
+
+
+def _final_once_emitted(failure: AttemptFailure, run: Run) -> AttemptFailure:
+    if not run.chunks:
+        return failure
+    return AttemptFailure(
+        code=failure.code,
+        action=Action.FINAL,
+        message=f"after {run.chunks} chunks had gone out: {failure.message}"[:500],
+        status=failure.status,
+        counts_for_breaker=failure.counts_for_breaker,
+    )
+
+
+def _limits(network: NetworkSettings, left_ms: float) -> CallLimits:
+    return CallLimits(
+        total_timeout_ms=max(1, int(min(network.timeout_ms, left_ms))),
+        connect_timeout_ms=max(1, int(min(network.connect_timeout_ms, left_ms))),
+        idle_timeout_ms=network.idle_timeout_ms,
+        max_bytes=network.max_bytes,
+        max_decompressed_bytes=network.max_decompressed_bytes,
+    )

@@ -1,0 +1,49 @@
+"""The chain of an order: its routes, and the rules that hold from its first attempt to its last."""
+
+from functools import partial
+
+from heimdall_fleet.dispatch.cost import Tokens, cost_usd_micros
+from heimdall_fleet.dispatch.failover import Chain, Rules
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.routes import Route, chain_routes, routes_of
+from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dispatch.settings import Chains, NetworkSettings
+
+
+def chain_for(run: Run, room: Room) -> Chain:
+    """Everything that may be asked for this order, and within which limits. `routes` is empty when nobody serves it."""
+    plan, limits = run.order.plan, room.settings.failover
+    rules = Rules(
+        deadline_ms=run.deadline_ms,
+        max_attempts=limits.max_attempts,
+        enabled=limits.enabled,
+        network=partial(_network, room),
+        affordable=None if plan.max_cost_usd_micros is None else partial(_affordable, run, room),
+        overflow_chain=partial(_special, run, room, limits.context_window_fallbacks),
+        content_chain=partial(_special, run, room, limits.content_policy_fallbacks),
+        jitter=room.jitter,
+        spill_after_ms=room.settings.spill_after_ms,
+    )
+    return Chain(
+        routes=routes_of(plan, room.book, limits.fallbacks if limits.enabled else {}),
+        rules=rules,
+        attempts=run.attempts_before,
+        spent_usd_micros=run.spent_before_usd_micros,
+    )
+
+
+def _network(room: Room, provider: str) -> NetworkSettings:
+    return room.pool.provider(provider).settings.network
+
+
+def _affordable(run: Run, room: Room, route: Route, spent_usd_micros: int) -> bool:
+    """Whether the likely cost of asking `route` fits under the order's ceiling."""
+    ceiling = run.order.plan.max_cost_usd_micros or 0
+    tokens = Tokens(
+        prompt=run.order.plan.token_count, completion=run.output_tokens(room.settings.expected_output_tokens)
+    )
+    return spent_usd_micros + cost_usd_micros(tokens, route.offer.price or room.settings.unknown_price) <= ceiling
+
+
+def _special(run: Run, room: Room, chains: Chains, route: Route) -> tuple[Route, ...]:
+    return chain_routes(route.target.model_id, run.order.plan.steps[0], room.book, chains)

@@ -1,0 +1,94 @@
+"""What an attempt cost, in whole micro-dollars, rounded up. An unknown price charges a high default, never zero."""
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+from heimdall_fleet.dispatch.settings import Price
+
+_MILLION = 1_000_000
+
+
+class Tokens(NamedTuple):
+    """Tokens of one call; `cached` is part of `prompt`, `reasoning` part of `completion`."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+
+class Bill(NamedTuple):
+    """`estimated`: the price or the usage was not known, the figure is the fleet's own, high guess."""
+
+    usd_micros: int
+    tokens: Tokens
+    estimated: bool = False
+
+
+def bill_answer(usage: Mapping[str, Any] | None, price: Price | None, unknown: Price, guess: Tokens) -> Bill:
+    """The bill of an answer: the provider's own figure (`usage.cost`, USD) before tokens times list price.
+
+    `guess` stands in for a provider that reports no usage.
+    """
+    if not usage:
+        return Bill(cost_usd_micros(guess, price or unknown), guess, estimated=True)
+    tokens = read_tokens(usage)
+    reported = _reported(usage.get("cost"))
+    if reported is not None:
+        return Bill(reported, tokens)
+    written = _count(_details(usage, "prompt_tokens_details"), "cache_write_tokens")
+    return Bill(cost_usd_micros(tokens, price or unknown, written), tokens, estimated=price is None)
+
+
+def bill_lost(prompt_tokens: int, price: Price | None, unknown: Price) -> Bill:
+    """The bill of a call whose answer never came whole: the prompt was probably processed and is charged as a guess."""
+    tokens = Tokens(prompt=prompt_tokens)
+    return Bill(cost_usd_micros(tokens, price or unknown), tokens, estimated=True)
+
+
+def cost_usd_micros(tokens: Tokens, price: Price, cache_written: int = 0) -> int:
+    """Prompt, cached prompt, prompt written to the cache and completion, each at its own price, rounded up once."""
+    cached = min(tokens.cached, tokens.prompt)
+    written = min(cache_written, tokens.prompt - cached)
+    fresh = tokens.prompt - cached - written
+    read_price = price.input_usd_micros if price.cache_read_usd_micros is None else price.cache_read_usd_micros
+    write_price = price.input_usd_micros if price.cache_write_usd_micros is None else price.cache_write_usd_micros
+    total = (
+        fresh * price.input_usd_micros
+        + cached * read_price
+        + written * write_price
+        + tokens.completion * price.output_usd_micros
+    )
+    return -(-total // _MILLION)
+
+
+def read_tokens(usage: Mapping[str, Any]) -> Tokens:
+    """The canonical usage object as numbers; what is missing or no count is 0."""
+    return Tokens(
+        prompt=_count(usage, "prompt_tokens"),
+        completion=_count(usage, "completion_tokens"),
+        cached=_count(_details(usage, "prompt_tokens_details"), "cached_tokens"),
+        reasoning=_count(_details(usage, "completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = usage.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _reported(cost: object) -> int | None:
+    """A provider's own cost in USD as micro-dollars; None for what is no amount."""
+    if cost is None or isinstance(cost, bool):
+        return None
+    try:
+        micros = (Decimal(str(cost)) * _MILLION).to_integral_value(ROUND_CEILING)
+    except InvalidOperation:
+        return None
+    return int(micros) if micros.is_finite() and micros >= 0 else None

@@ -1,0 +1,50 @@
+"""The terminal states: from an answer or a failure to what is published."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from heimdall_fleet.dispatch.outcome import outcome_value
+from heimdall_fleet.dispatch.pool import Ticket
+from heimdall_fleet.dispatch.reply import answer_value, error_value
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.run import Ending, Run
+from heimdall_schemas.audit import State
+from heimdall_schemas.failure import Failure, FailureCode
+
+_STATES: Mapping[FailureCode, State] = {
+    FailureCode.POLICY_EXPIRED: State.EXPIRED,
+    FailureCode.POLICY_CANCELLED: State.CANCELLED,
+}
+
+
+def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> Ending:
+    """The end of an answered order. Raises Failure `heimdall_reply_too_large` for a reply over the record limit."""
+    target = ticket.route.target
+    now_ms = room.clock.mono_ms()
+    reply = answer_value(run, answer, target.provider, target.model_id, now_ms)
+    if len(reply) > room.settings.max_reply_bytes:
+        raise Failure(
+            FailureCode.HEIMDALL_REPLY_TOO_LARGE,
+            f"the reply has {len(reply):,} bytes, a record may have {room.settings.max_reply_bytes:,}; "
+            "ask for fewer max_tokens, or raise kafka.max_message_bytes",
+            context={"bytes": len(reply), "max": room.settings.max_reply_bytes},
+        )
+    served = (target.provider, target.model_id)
+    outcome = outcome_value(run, State.ANSWERED, None, served, room.settings.worker, now_ms)
+    return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)
+
+
+def failed(run: Run, failure: Failure, room: Room) -> Ending:
+    """The end of an order without an answer: failed, expired, cancelled."""
+    return _without_answer(run, failure, _STATES.get(failure.code, State.FAILED), room)
+
+
+def dead_lettered(run: Run, failure: Failure, room: Room) -> Ending:
+    """The end of an order that the fleet itself could not handle."""
+    return _without_answer(run, failure, State.DEAD_LETTERED, room)
+
+
+def _without_answer(run: Run, failure: Failure, state: State, room: Room) -> Ending:
+    now_ms = room.clock.mono_ms()
+    outcome = outcome_value(run, state, failure, None, room.settings.worker, now_ms)
+    return Ending(state, failure, error_value(run, failure, state, now_ms), outcome)

@@ -1,0 +1,336 @@
+"""What to do after a failed attempt: decided here, done elsewhere.
+
+    failure             first                           then
+    same_key            the same key after a back-off    as other_provider
+    other_key           another key of this route        the next route; this one stays good for later
+    other_provider      the next route                   …
+    other_model         a route of another model         …
+    context overflow    its own chain                    routes with a larger window, else caller_context_too_long
+    content policy      its own chain                    final
+    final               final
+
+Routes are asked in the order of their rank. Inside a rank those come first that nothing has failed at, then those at
+providers nothing has failed at. A provider that is down (unreachable, overloaded, silent) comes last in *any* rank, so
+that an outage of one aggregator moves the order a bucket up instead of through all of its models. A target that failed
+is asked again only when nothing better is left, and never when its failure was final for it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeAlias
+
+from heimdall_fleet.dispatch.pool import Readiness, Status
+from heimdall_fleet.dispatch.routes import Route
+from heimdall_fleet.dispatch.settings import NetworkSettings
+from heimdall_fleet.providers.dialect import Action, AttemptFailure
+from heimdall_schemas.failure import Failure, FailureCode
+
+_OUT_OF_ORDER = frozenset(
+    {FailureCode.PROVIDER_UNREACHABLE, FailureCode.PROVIDER_OVERLOADED, FailureCode.PROVIDER_TIMEOUT}
+)
+
+
+class Retry(NamedTuple):
+    """Ask the same key again after a pause."""
+
+    after_ms: float
+
+
+class OtherKey(NamedTuple):
+    """Ask the same route with any key but these."""
+
+    without: frozenset[str]
+
+
+class Move(NamedTuple):
+    """Ask this route."""
+
+    target: Route
+
+
+class Wait(NamedTuple):
+    """Nothing can be asked now; something can at `until_ms` (monotonic) or when a place comes free at `providers`."""
+
+    until_ms: float
+    providers: frozenset[str] = frozenset()
+
+
+class Stop(NamedTuple):
+    """It ends here."""
+
+    failure: Failure
+
+
+NextMove: TypeAlias = Retry | OtherKey | Move | Wait | Stop
+
+
+class Capacity(Protocol):
+    """What failover must know of the keys: `pool.Pool`."""
+
+    def status(self, route: Route, without: frozenset[str], now_ms: float) -> Status: ...
+
+
+class Rules(NamedTuple):
+    """What holds for the whole chain of one order. Moments are monotonic milliseconds."""
+
+    deadline_ms: float
+    max_attempts: int
+    enabled: bool
+    network: Callable[[str], NetworkSettings]
+    affordable: Callable[[Route, int], bool] | None
+    """Whether a route fits into the money left after what was spent; None when there is no ceiling."""
+    overflow_chain: Callable[[Route], tuple[Route, ...]]
+    content_chain: Callable[[Route], tuple[Route, ...]]
+    jitter: Callable[[], float]
+    spill_after_ms: float = 2_000.0
+
+
+class Chain(NamedTuple):
+    """How far the order has come along its routes. Never changed, only replaced."""
+
+    routes: tuple[Route, ...]
+    rules: Rules
+    current: Route | None = None
+    attempts: int = 0
+    retries: int = 0
+    spent_usd_micros: int = 0
+    failed: frozenset[tuple[str, str]] = frozenset()
+    """Places that failed and may be asked again when nothing better is left."""
+    out: frozenset[tuple[str, str]] = frozenset()
+    """Places that cannot answer this order."""
+    down: frozenset[str] = frozenset()
+    """Providers that seem to be out of order."""
+    tried_keys: frozenset[tuple[str, str]] = frozenset()
+    """(provider, key) that failed for a reason of their own."""
+    last: AttemptFailure | None = None
+    busy_since_ms: float | None = None
+
+
+class Tried(NamedTuple):
+    """The attempt that just failed."""
+
+    key: str
+    failure: AttemptFailure
+    cost_usd_micros: int = 0
+
+
+def first_move(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """Where to begin, or to go on after waiting."""
+    return _choose(chain, capacity, now_ms)
+
+
+def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """What to do after `tried` failed. Pure: the chain is replaced, `capacity` only read."""
+    assert chain.current is not None
+    failure = tried.failure
+    route = chain.current
+    chain = chain._replace(
+        attempts=chain.attempts + 1,
+        spent_usd_micros=chain.spent_usd_micros + tried.cost_usd_micros,
+        last=failure,
+    )
+    if failure.content_policy:
+        return _special(chain, chain.rules.content_chain(route), capacity, now_ms)
+    if failure.context_overflow:
+        return _larger_window(chain, capacity, now_ms)
+    if failure.action is Action.FINAL:
+        return chain, Stop(ending(failure))
+    if failure.action is Action.SAME_KEY and (retry := _retry(chain, failure, now_ms)):
+        return chain._replace(retries=chain.retries + 1), retry
+    return _fall_back(chain, tried, capacity, now_ms)
+
+
+def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """Another key or another route, where the fleet may look for one at all."""
+    if not chain.rules.enabled:
+        return chain, Stop(ending(tried.failure))
+    if tried.failure.action is Action.OTHER_KEY:
+        return _other_key(chain, tried, capacity, now_ms)
+    return _choose(_mark_failed(chain, tried.failure), capacity, now_ms)
+
+
+def _retry(chain: Chain, failure: AttemptFailure, now_ms: float) -> Retry | None:
+    """The same key again: within the provider's retries, the attempts and the deadline."""
+    assert chain.current is not None
+    network = chain.rules.network(chain.current.provider)
+    fresh_connection = failure.retry_after_ms == 0
+    most = 1 if fresh_connection or failure.connection_only else network.max_retries
+    if chain.attempts >= chain.rules.max_attempts or chain.retries >= most:
+        return None
+    pause_ms = 0.0 if fresh_connection else back_off(chain.retries, network, chain.rules.jitter())
+    if failure.retry_after_ms is not None:
+        pause_ms = max(pause_ms, float(failure.retry_after_ms))
+    if now_ms + pause_ms >= chain.rules.deadline_ms or pause_ms > network.backoff_max_ms * 1.2:
+        return None
+    return Retry(pause_ms)
+
+
+def back_off(retries: int, network: NetworkSettings, jitter: float) -> float:
+    """min(initial · 2ⁿ, max), times 0.8 to 1.2; `jitter` is 0 to 1."""
+    pause = min(network.backoff_initial_ms * 2.0**retries, network.backoff_max_ms)
+    return pause * (0.8 + 0.4 * jitter)
+
+
+def _other_key(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """Another key of this route when one is ready, else the next route; a limited key may be asked again later."""
+    assert chain.current is not None
+    route = chain.current
+    without = _keys_without(chain, route) | {tried.key}
+    if tried.failure.disable_key:
+        chain = chain._replace(tried_keys=chain.tried_keys | {(route.provider, tried.key)})
+    chain = chain._replace(retries=0)
+    may = chain.attempts < chain.rules.max_attempts and _affords(chain, route) and now_ms < chain.rules.deadline_ms
+    if may and capacity.status(route, without, now_ms).readiness is Readiness.READY:
+        return chain, OtherKey(without)
+    return _choose(chain._replace(failed=chain.failed | {route.place}), capacity, now_ms)
+
+
+def _special(chain: Chain, routes: tuple[Route, ...], capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """Go over to a chain of its own; without one the failure is final."""
+    assert chain.current is not None
+    assert chain.last is not None
+    if not chain.rules.enabled or not routes:
+        return chain, Stop(ending(chain.last))
+    out = chain.out | {chain.current.place}
+    return _choose(chain._replace(routes=routes, out=out, retries=0), capacity, now_ms)
+
+
+def _larger_window(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """Only a model with a larger window can help; where none is known to be larger, unknown ones may be asked."""
+    assert chain.current is not None
+    assert chain.last is not None
+    if not chain.rules.enabled:
+        return chain, Stop(ending(chain.last))
+    here = chain.current.offer.context_window or 0
+    special = tuple(route for route in chain.rules.overflow_chain(chain.current) if route.place not in chain.out)
+    if special:
+        return _special(chain, special, capacity, now_ms)
+    smaller = {
+        route.place
+        for route in chain.routes
+        if route.target.model_id == chain.current.target.model_id or 0 < (route.offer.context_window or 0) <= here
+    }
+    return _choose(chain._replace(out=chain.out | smaller, retries=0), capacity, now_ms)
+
+
+def _mark_failed(chain: Chain, failure: AttemptFailure) -> Chain:
+    assert chain.current is not None
+    route = chain.current
+    chain = chain._replace(retries=0, failed=chain.failed | {route.place})
+    if failure.action is Action.OTHER_MODEL:
+        same = {each.place for each in chain.routes if each.target.model_id == route.target.model_id}
+        return chain._replace(out=chain.out | same)
+    if failure.code is FailureCode.PROVIDER_NOT_FOUND:
+        return chain._replace(out=chain.out | {route.place})
+    if failure.code in _OUT_OF_ORDER:
+        return chain._replace(down=chain.down | {route.provider})
+    return chain
+
+
+def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
+    """The best route that can be asked now, else how long to wait, else the end."""
+    rules = chain.rules
+    if now_ms >= rules.deadline_ms:
+        return chain, Stop(too_late())
+    if chain.attempts >= rules.max_attempts:
+        return chain, Stop(_given_up(chain))
+    left = [route for route in chain.routes if route.place not in chain.out] if chain.out else chain.routes
+    paid = left if rules.affordable is None else [route for route in left if _affords(chain, route)]
+    if left and not paid:
+        return chain, Stop(_too_dear(chain))
+    earliest = math.inf
+    busy: list[Route] = []
+    for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
+        readiness, at_ms = capacity.status(route, _keys_without(chain, route), now_ms)
+        if readiness is Readiness.READY and not (busy and _patient(chain, busy[0], route, now_ms)):
+            return chain._replace(current=route, busy_since_ms=None), Move(route)
+        if readiness is Readiness.BUSY:
+            busy.append(route)
+        elif readiness is Readiness.CLOSED:
+            earliest = min(earliest, at_ms)
+    return _wait(chain, earliest, frozenset(route.provider for route in busy), now_ms)
+
+
+def _patient(chain: Chain, busy: Route, ready: Route, now_ms: float) -> bool:
+    """A busy model is waited for before its runner-up is asked, and half of the time left before another bucket."""
+    since = chain.busy_since_ms
+    if since is None:
+        return True
+    same_bucket = ready.bucket == busy.bucket
+    patience_ms = chain.rules.spill_after_ms if same_bucket else (chain.rules.deadline_ms - since) / 2
+    return now_ms - since < patience_ms
+
+
+def _wait(chain: Chain, earliest: float, busy: frozenset[str], now_ms: float) -> tuple[Chain, NextMove]:
+    rules = chain.rules
+    if busy:
+        since = now_ms if chain.busy_since_ms is None else chain.busy_since_ms
+        look_again = now_ms + rules.spill_after_ms
+        return chain._replace(busy_since_ms=since), Wait(min(earliest, look_again, rules.deadline_ms), busy)
+    chain = chain._replace(busy_since_ms=None)
+    if earliest >= rules.deadline_ms:
+        return chain, Stop(_given_up(chain, closed=earliest < math.inf))
+    return chain, Wait(earliest)
+
+
+def _preference(chain: Chain) -> Callable[[Route], tuple[bool, bool, int, bool]]:
+    troubled = {provider for provider, _ in chain.failed}
+
+    def order(route: Route) -> tuple[bool, bool, int, bool]:
+        return (
+            route.place in chain.failed,
+            route.provider in chain.down,
+            route.rank,
+            route.provider in troubled,
+        )
+
+    return order
+
+
+def _affords(chain: Chain, route: Route) -> bool:
+    affordable = chain.rules.affordable
+    return affordable is None or affordable(route, chain.spent_usd_micros)
+
+
+def _keys_without(chain: Chain, route: Route) -> frozenset[str]:
+    if not chain.tried_keys:
+        return frozenset()
+    return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)
+
+
+def ending(failure: AttemptFailure) -> Failure:
+    """The failure of an attempt as the failure of the whole order."""
+    code = failure.code
+    if failure.context_overflow:
+        code = FailureCode.CALLER_CONTEXT_TOO_LONG
+    return Failure(code, failure.message, context={"status": failure.status} if failure.status else None)
+
+
+def _given_up(chain: Chain, closed: bool = False) -> Failure:
+    if chain.last is None:
+        reason = (
+            "every key that could serve this order is closed until after its deadline"
+            if closed
+            else "no key can serve any model of this order: none lists the model, or all are disabled"
+        )
+        return Failure(FailureCode.PROVIDER_EXHAUSTED, f"{reason}; see `heimdall keys list`")
+    if chain.last.context_overflow or (chain.attempts == 1 and len(chain.routes) == 1):
+        return ending(chain.last)
+    return Failure(
+        FailureCode.PROVIDER_EXHAUSTED,
+        f"{chain.attempts} attempts failed; the last one: {chain.last.code}: {chain.last.message}"[:500],
+        context={"last_failure": chain.last.code.value, "attempts": chain.attempts},
+    )
+
+
+def too_late() -> Failure:
+    return Failure(FailureCode.POLICY_EXPIRED, "the deadline passed before an answer was there")
+
+
+def _too_dear(chain: Chain) -> Failure:
+    return Failure(
+        FailureCode.POLICY_BUDGET,
+        f"{chain.spent_usd_micros} micro-dollars are spent and no model that is left fits into the rest of "
+        "heimdall.max_cost_usd; raise it or lower max_tokens",
+        context={"spent_usd_micros": chain.spent_usd_micros},
+    )

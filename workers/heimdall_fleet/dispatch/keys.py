@@ -1,0 +1,70 @@
+"""What a worker knows of each credential while it runs. Only names leave this package."""
+
+import math
+
+from heimdall_fleet.dispatch.aimd import Aimd
+from heimdall_fleet.dispatch.breaker import Breaker
+from heimdall_fleet.dispatch.routes import serves
+from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
+
+
+class Group:
+    """Keys that share one quota at the provider: they are limited, and closed, together."""
+
+    __slots__ = ("closed_until", "cooldown_ms", "name", "rpm", "tpm")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed_until = -math.inf
+        self.cooldown_ms = 0.0
+        self.rpm: int | None = None
+        self.tpm: int | None = None
+
+
+_SMOOTHING = 0.2
+_UNMEASURED = 0.0
+
+
+class KeyState:
+    """One key at work: its group, breaker, concurrency and what its calls looked like lately."""
+
+    __slots__ = (
+        "aimd",
+        "breaker",
+        "credit",
+        "disabled",
+        "error_share",
+        "group",
+        "latency_ms",
+        "picked",
+        "settings",
+    )
+
+    def __init__(self, settings: KeySettings, provider: ProviderSettings, group: Group) -> None:
+        self.settings = settings
+        self.group = group
+        self.breaker = Breaker(provider.circuit)
+        self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
+        self.disabled: str | None = None
+        self.latency_ms = _UNMEASURED
+        self.error_share = 0.0
+        self.credit = 0.0
+        self.picked = 0
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    def serves(self, model_there: str, model_id: str) -> bool:
+        return serves(self.settings.models, model_there, model_id)
+
+    def learn(self, latency_ms: float, healthy: bool) -> None:
+        """Fold one finished call into the moving averages. The latency of a failed call says nothing about speed."""
+        self.error_share += _SMOOTHING * ((0.0 if healthy else 1.0) - self.error_share)
+        if healthy:
+            before = self.latency_ms or latency_ms
+            self.latency_ms = before + _SMOOTHING * (latency_ms - before)
+
+
+NO_KEY = KeySettings(name="none", secret="")
+"""Stands in where a provider needs no credential: Ollama, a server of one's own, the machine's own identity."""

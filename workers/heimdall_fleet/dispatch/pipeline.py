@@ -1,0 +1,56 @@
+"""The path of an order through dispatch: admit → reserve → pick key → call → (fail over) → settle → publish."""
+
+from functools import partial
+
+from heimdall_fleet.dispatch.admit import admit
+from heimdall_fleet.dispatch.call import call
+from heimdall_fleet.dispatch.chains import chain_for
+from heimdall_fleet.dispatch.endings import answered, failed
+from heimdall_fleet.dispatch.failover import Stop, first_move, next_move
+from heimdall_fleet.dispatch.pick_key import pick_key
+from heimdall_fleet.dispatch.publish import publish, publish_chunk
+from heimdall_fleet.dispatch.reserve import Park, release, reserve, store
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.run import Ending, Parked, Run
+from heimdall_fleet.dispatch.settle import holding, settle
+from heimdall_schemas.failure import Failure
+
+
+async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
+    """Answer one order. When this returns an Ending the broker has the reply and the audit record.
+
+    A Parked order has no end yet and shall come back later. Cancelling the task stops the call in flight.
+    """
+    try:
+        with room.cancels.watching(run.request_id):
+            ending = await _ask(run, room)
+    except Failure as failure:
+        ending = failed(run, failure, room)
+    except Park as park:
+        await release(run, room)
+        return park.parked
+    kept = await store(run, ending, room)
+    await publish(run, kept, room, partition)
+    return kept
+
+
+async def _ask(run: Run, room: Room) -> Ending:
+    """Ask one model after the other until one has answered. Raises Failure when none may or can, Park to rest."""
+    chain = chain_for(run, room)
+    admit(run, chain, room.clock.mono_ms())
+    if (known := await reserve(run, room)) is not None:
+        return known
+    chain, move = first_move(chain, room.pool, room.clock.mono_ms())
+    while not isinstance(move, Stop):
+        ticket = await pick_key(move, chain, run, room)
+        if ticket is None:
+            chain, move = first_move(chain, room.pool, room.clock.mono_ms())
+            continue
+        emit = partial(publish_chunk, run, room, ticket.route.target.model_id)
+        with holding(ticket, run, room):
+            result = await call(ticket, run, room, emit)
+        tried = settle(ticket, result, run, room)
+        if result.failure is None and result.answer is not None:
+            return answered(run, result.answer, ticket, room)
+        chain, move = next_move(chain, tried, room.pool, room.clock.mono_ms())
+    raise move.failure

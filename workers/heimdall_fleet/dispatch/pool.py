@@ -1,0 +1,251 @@
+"""Every provider and key of one worker, with what is known of its health: who may be called now, and what calls taught.
+
+Plain synchronous bookkeeping on the monotonic clock; nothing here waits.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from heimdall_fleet.dispatch.breaker import Breaker
+from heimdall_fleet.dispatch.keys import NO_KEY, Group, KeyState
+from heimdall_fleet.dispatch.routes import Route
+from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
+from heimdall_fleet.dispatch.strategies import pick
+from heimdall_fleet.providers.dialect import AttemptFailure
+from heimdall_schemas.failure import FailureCode
+
+_LIMITED = frozenset({FailureCode.PROVIDER_RATE_LIMITED, FailureCode.PROVIDER_QUOTA})
+_TOO_MUCH = frozenset({FailureCode.PROVIDER_RATE_LIMITED, FailureCode.PROVIDER_OVERLOADED})
+_FIRST_COOLDOWN_MS = 1_000.0
+_LAST_COOLDOWN_MS = 60_000.0
+_MISSING_MODEL_MS = 60_000.0
+
+
+class Readiness(StrEnum):
+    READY = "ready"
+    BUSY = "busy"
+    """Healthy, but every place is taken; one may come free at any moment."""
+    CLOSED = "closed"
+    """Not before `at_ms`: rate limit, open breaker."""
+    NEVER = "never"
+    """No key that works, or none left for this order."""
+
+
+class Status(NamedTuple):
+    """`at_ms` is the earliest moment worth looking again (monotonic)."""
+
+    readiness: Readiness
+    at_ms: float
+
+
+_NEVER = Status(Readiness.NEVER, math.inf)
+
+
+class Ticket(NamedTuple):
+    """A place with one key, taken until it is given back."""
+
+    route: Route
+    key: KeyState
+    provider: "ProviderState"
+    started_ms: float
+    key_probe: bool
+    provider_probe: bool
+
+
+class ProviderState:
+    """One provider at work."""
+
+    __slots__ = ("breaker", "closed_until", "in_flight", "keys", "settings", "turn")
+
+    def __init__(self, settings: ProviderSettings, keys: tuple[KeyState, ...]) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.breaker = Breaker(settings.circuit)
+        self.closed_until = -math.inf
+        self.in_flight = 0
+        self.turn = 0
+
+    def has_room(self, promised: int) -> bool:
+        limit = self.settings.concurrency
+        return limit is None or self.in_flight + promised < limit
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something an operator must act on. Names only."""
+
+    provider: str
+    key: str
+    reason: str
+
+
+def _none_promised(provider: str) -> int:
+    return 0
+
+
+class Pool:
+    """The providers of one worker."""
+
+    def __init__(self, providers: Iterable[ProviderSettings], promised: Callable[[str], int] = _none_promised) -> None:
+        """`promised`: free places at a provider that are kept for orders which wait longer."""
+        self._promised = promised
+        self._providers = {settings.name: ProviderState(settings, _make_keys(settings)) for settings in providers}
+        self._missing: dict[tuple[str, str], float] = {}
+
+    def status(self, route: Route, without: frozenset[str], now_ms: float) -> Status:
+        """Whether `route` can be asked now by any key but those named in `without`."""
+        provider = self._providers[route.provider]
+        opens = max(provider.closed_until, provider.breaker.ready_at(now_ms))
+        if self._missing:
+            opens = max(opens, self._missing.get(route.place, -math.inf))
+        earliest, busy = math.inf, False
+        target, promised = route.target, self._promised(route.provider)
+        for key in provider.keys:
+            if key.disabled or key.name in without or not key.serves(target.model, target.model_id):
+                continue
+            at_ms = max(opens, _key_ready_at(key, now_ms))
+            if at_ms > now_ms:
+                earliest = min(earliest, at_ms)
+            elif key.aimd.has_room(promised) and provider.has_room(promised):
+                return Status(Readiness.READY, now_ms)
+            else:
+                busy = True
+        if busy:
+            return Status(Readiness.BUSY, now_ms)
+        return _NEVER if earliest == math.inf else Status(Readiness.CLOSED, earliest)
+
+    def take(self, route: Route, without: frozenset[str], now_ms: float, key_name: str | None = None) -> Ticket | None:
+        """A place with the key that the provider's strategy picks (or with `key_name`); None when there is none now."""
+        provider = self._providers[route.provider]
+        promised = self._promised(route.provider)
+        if not provider.has_room(promised) or max(provider.closed_until, provider.breaker.ready_at(now_ms)) > now_ms:
+            return None
+        target = route.target
+        open_keys = [
+            key
+            for key in provider.keys
+            if not key.disabled
+            and key.name not in without
+            and (key_name is None or key.name == key_name)
+            and key.serves(target.model, target.model_id)
+            and key.aimd.has_room(promised)
+            and _key_ready_at(key, now_ms) <= now_ms
+        ]
+        if not open_keys:
+            return None
+        provider.turn += 1
+        key = pick(open_keys, provider.settings.strategy, provider.turn, provider.settings.floor_share)
+        key.aimd.start()
+        provider.in_flight += 1
+        return Ticket(route, key, provider, now_ms, key.breaker.start(now_ms), provider.breaker.start(now_ms))
+
+    def put_back(self, ticket: Ticket, now_ms: float) -> None:
+        """Give a place back that taught nothing: cancelled, or not used after all."""
+        self._end(ticket, None, now_ms)
+
+    def learn(self, ticket: Ticket, failure: AttemptFailure | None, now_ms: float) -> Alarm | None:
+        """Give a place back with how its call went; an Alarm when the key just went out of service."""
+        key = ticket.key
+        if failure is None:
+            key.aimd.succeeded()
+            key.group.cooldown_ms = 0.0
+        elif failure.code is FailureCode.PROVIDER_NOT_FOUND:
+            self._missing[ticket.route.place] = now_ms + _MISSING_MODEL_MS
+        healthy = failure is None or not failure.counts_for_breaker
+        key.learn(now_ms - ticket.started_ms, healthy)
+        self._end(ticket, healthy if failure is None or failure.counts_for_breaker else None, now_ms)
+        return None if failure is None else _note(ticket, failure, now_ms)
+
+    def close_group(self, ticket: Ticket, until_ms: float) -> None:
+        """The fleet's own count says that the quota of this key's group is used up until then."""
+        group = ticket.key.group
+        group.closed_until = max(group.closed_until, until_ms)
+
+    def replace_keys(self, provider: str, keys: Sequence[KeySettings]) -> None:
+        """Take up a new list of keys. The same name and secret keeps its history; a new secret is trusted anew."""
+        state = self._providers[provider]
+        before = {key.name: key for key in state.keys}
+        fresh = _make_keys(state.settings, tuple(keys))
+        for key in fresh:
+            old = before.get(key.name)
+            if old is not None and old.settings.secret == key.settings.secret:
+                key.breaker, key.aimd, key.disabled = old.breaker, old.aimd, old.disabled
+                key.latency_ms, key.error_share = old.latency_ms, old.error_share
+                key.group.closed_until = max(key.group.closed_until, old.group.closed_until)
+        state.keys = fresh
+
+    def __contains__(self, provider: str) -> bool:
+        return provider in self._providers
+
+    def provider(self, name: str) -> ProviderState:
+        return self._providers[name]
+
+    def health(self, now_ms: float) -> Mapping[str, dict[str, Any]]:
+        """State of every provider and key, names only: for /readyz, the gauges and `heimdall keys list`."""
+        return {
+            name: {
+                "breaker": state.breaker.state(now_ms).value,
+                "in_flight": state.in_flight,
+                "keys": {key.name: _key_health(key, now_ms) for key in state.keys},
+            }
+            for name, state in self._providers.items()
+        }
+
+    def _end(self, ticket: Ticket, healthy: bool | None, now_ms: float) -> None:
+        ticket.key.aimd.finish()
+        ticket.provider.in_flight -= 1
+        ticket.key.breaker.end(ticket.key_probe, healthy, now_ms)
+        ticket.provider.breaker.end(ticket.provider_probe, healthy, now_ms)
+
+
+def _note(ticket: Ticket, failure: AttemptFailure, now_ms: float) -> Alarm | None:
+    """What a failure closes: the key for good, its group for a while, or the whole provider until it says."""
+    key = ticket.key
+    if failure.code in _TOO_MUCH:
+        key.aimd.limited(ticket.started_ms, failure.retry_after_ms, now_ms)
+    if failure.code in _LIMITED and not failure.disable_key:
+        key.group.cooldown_ms = min(_LAST_COOLDOWN_MS, key.group.cooldown_ms * 2 or _FIRST_COOLDOWN_MS)
+        wait_ms = key.group.cooldown_ms if failure.retry_after_ms is None else failure.retry_after_ms
+        key.group.closed_until = max(key.group.closed_until, now_ms + wait_ms)
+    if failure.code is FailureCode.PROVIDER_OVERLOADED and failure.retry_after_ms:
+        ticket.provider.closed_until = max(ticket.provider.closed_until, now_ms + failure.retry_after_ms)
+    if failure.disable_key and key.disabled is None:
+        key.disabled = failure.code.value
+        return Alarm(ticket.route.provider, key.name, failure.message)
+    return None
+
+
+def _key_ready_at(key: KeyState, now_ms: float) -> float:
+    return max(key.group.closed_until, key.aimd.closed_until(), key.breaker.ready_at(now_ms))
+
+
+def _key_health(key: KeyState, now_ms: float) -> dict[str, Any]:
+    return {
+        "breaker": key.breaker.state(now_ms).value,
+        "disabled": key.disabled,
+        "closed_for_ms": int(min(max(0.0, key.group.closed_until - now_ms), 1e12)),
+        "in_flight": key.aimd.in_flight,
+        "limit": key.aimd.limit,
+    }
+
+
+def _make_keys(settings: ProviderSettings, keys: tuple[KeySettings, ...] | None = None) -> tuple[KeyState, ...]:
+    """Key states, grouped by quota. Without a group of its own a key shares its provider's, as most limits do."""
+    groups: dict[str, Group] = {}
+    made: list[KeyState] = []
+    for key in (settings.keys if keys is None else keys) or (NO_KEY,):
+        if key.weight <= 0:
+            continue
+        name = f"{settings.name}/{key.quota_group or ''}"
+        group = groups.setdefault(name, Group(name))
+        group.rpm = _larger(group.rpm, key.rpm)
+        group.tpm = _larger(group.tpm, key.tpm)
+        made.append(KeyState(key, settings, group))
+    return tuple(made)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)

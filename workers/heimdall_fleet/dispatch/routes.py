@@ -1,0 +1,165 @@
+"""Who serves a model: from model ids and `provider/model-there` names to routes, in the order of asking."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+from heimdall_fleet.dispatch.settings import Chains, ModelSettings, Price, ProviderSettings
+from heimdall_fleet.providers.dialect import Target
+from heimdall_schemas.order import Plan, Step
+
+_NOTHING_KNOWN = ModelSettings()
+_MAX_KEPT = 10_000
+
+Serving: TypeAlias = Callable[[str], Iterable[tuple[str, str]]]
+"""Model id → (provider, the model's name there) in the order of asking; nothing when nobody serves it."""
+
+
+class Offer(NamedTuple):
+    """One model at one provider."""
+
+    target: Target
+    price: Price | None
+    context_window: int | None
+
+
+class Route(NamedTuple):
+    """An offer in the chain of one order. A lower `rank` is asked first; within a rank the order may bend."""
+
+    offer: Offer
+    bucket: str
+    settings: Mapping[str, Any]
+    rank: int
+
+    @property
+    def target(self) -> Target:
+        return self.offer.target
+
+    @property
+    def provider(self) -> str:
+        return self.offer.target.provider
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Provider and the model's name there: what makes two routes the same."""
+        target = self.offer.target
+        return target.provider, target.model
+
+
+class RouteBook:
+    """Every offer, by model id. Offers are made once and kept; a change of models or providers is a new book."""
+
+    def __init__(
+        self, providers: Mapping[str, ProviderSettings], models: Mapping[str, ModelSettings], serving: Serving
+    ) -> None:
+        self._providers = providers
+        self._models = models
+        self._serving = serving
+        self._offers: dict[str, tuple[Offer, ...]] = {}
+        self._ids: dict[tuple[str, str], str] = {}
+        for model_id in models:
+            for place in serving(model_id):
+                self._ids.setdefault(place, model_id)
+
+    def offers(self, model_id: str) -> tuple[Offer, ...]:
+        """Who serves `model_id` (author/model), in order. Empty when no configured provider does."""
+        found = self._offers.get(model_id)
+        if found is None:
+            found = tuple(self._find(model_id))
+            if len(self._offers) < _MAX_KEPT:
+                self._offers[model_id] = found
+        return found
+
+    def named(self, name: str) -> tuple[Offer, ...]:
+        """Offers behind a member of a chain: `provider/model-there` with a configured provider, else a model id."""
+        provider, _, model_there = name.partition("/")
+        if name in self._models or provider not in self._providers or not model_there:
+            return self.offers(name)
+        return (self._offer(provider, model_there, self._id_of(provider, model_there)),)
+
+    def _id_of(self, provider: str, model_there: str) -> str:
+        listed = self._ids.get((provider, model_there))
+        if listed is not None:
+            return listed
+        author = self._providers[provider].author
+        return model_there if author is None and "/" in model_there else f"{author or provider}/{model_there}"
+
+    def _find(self, model_id: str) -> Iterable[Offer]:
+        for provider, model_there in self._serving(model_id):
+            settings = self._providers.get(provider)
+            if settings is not None and serves(settings.models, model_there, model_id):
+                yield self._offer(provider, model_there, model_id)
+
+    def _offer(self, provider: str, model_there: str, model_id: str) -> Offer:
+        settings = self._providers[provider]
+        known = self._models.get(model_id, _NOTHING_KNOWN)
+        target = Target(
+            provider=provider,
+            type=settings.type,
+            base_url=settings.base_url,
+            model=model_there,
+            model_id=model_id,
+            extra_headers=settings.extra_headers,
+            meta=settings.meta,
+            max_output=known.max_output or settings.max_output,
+            facts=known.facts,
+        )
+        return Offer(target, known.price, known.context_window)
+
+
+@lru_cache(maxsize=8192)
+def serves(patterns: tuple[str, ...], model_there: str, model_id: str) -> bool:
+    """Whether a list of models (`*` at the end of a name stands for anything; empty: all) holds a model."""
+    if not patterns:
+        return True
+    return any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+        for name in (model_there, model_id)
+    )
+
+
+def routes_of(plan: Plan, book: RouteBook, fallbacks: Chains) -> tuple[Route, ...]:
+    """Everything that may be asked for an order: the explicit chain of its first model, then the plan's steps.
+
+    A chain that begins with the model itself replaces that model's own providers (its first member is the primary);
+    otherwise the model's own providers come first.
+    """
+    first = plan.steps[0]
+    members = chain_of(first.model, fallbacks)
+    own = book.offers(first.model)
+    routes: list[Route] = []
+    if members:
+        listed = [offer for member in members for offer in book.named(member)]
+        if listed and listed[0].target.model_id != first.model:
+            listed = [*own, *listed]
+        routes = [Route(offer, first.bucket, first.settings, rank) for rank, offer in enumerate(listed)]
+    rank = len(routes)
+    bucket = first.bucket
+    for step in plan.steps:
+        if step.bucket != bucket:
+            bucket, rank = step.bucket, rank + 1
+        routes += [Route(offer, bucket, step.settings, rank) for offer in book.offers(step.model)]
+    return _once(routes)
+
+
+def chain_routes(model_id: str, step: Step, book: RouteBook, chains: Chains) -> tuple[Route, ...]:
+    """The routes of a special chain (overflow, content policy) of a model; empty when there is none."""
+    listed = [offer for member in chain_of(model_id, chains) for offer in book.named(member)]
+    return _once([Route(offer, step.bucket, step.settings, rank) for rank, offer in enumerate(listed)])
+
+
+def chain_of(model_id: str, chains: Chains) -> tuple[str, ...]:
+    """Chains may be keyed by the model id or by the name after the slash."""
+    if not chains:
+        return ()
+    return chains.get(model_id) or chains.get(model_id.partition("/")[2]) or ()
+
+
+def _once(routes: list[Route]) -> tuple[Route, ...]:
+    if len(routes) < 2:
+        return tuple(routes)
+    seen: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        seen.setdefault(route.place, route)
+    return tuple(seen.values())

@@ -1,0 +1,126 @@
+"""One order on its way through a worker: what came in, what was tried, how it ended."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from heimdall_fleet.dispatch.cost import Tokens
+from heimdall_schemas.audit import State
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.order import Order
+
+
+class Attempt(NamedTuple):
+    """One provider call. `key` is the key's name. `estimated`: the cost is the fleet's guess."""
+
+    provider: str
+    model: str
+    key: str
+    status: int | None
+    failure: FailureCode | None
+    latency_ms: float
+    cost_usd_micros: int
+    tokens: Tokens
+    estimated: bool = False
+
+    def as_record(self) -> dict[str, Any]:
+        """The attempt as replies and audit records have it."""
+        record: dict[str, Any] = {
+            "provider": self.provider,
+            "model": self.model,
+            "key": self.key,
+            "status": self.status,
+            "failure": self.failure,
+            "latency_ms": round(self.latency_ms, 3),
+            "cost_usd_micros": self.cost_usd_micros,
+        }
+        if self.estimated:
+            record["cost_estimated"] = True
+        return record
+
+
+@dataclass(slots=True)
+class Run:
+    """The one mutable thing of an order. Moments are monotonic milliseconds, but for those that say `unix`."""
+
+    order: Order
+    body: Mapping[str, Any]
+    started_ms: float
+    started_unix_ms: int
+    deadline_ms: float
+    waited_ms: float = 0.0
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """Attempts from before the order rested on a retry topic, as records."""
+    attempts: list[Attempt] = field(default_factory=list)
+    chunks: int = 0
+    """Stream chunks that went out."""
+    repeated: bool = False
+    """Another worker had reserved the call: it was probably paid twice."""
+    state_down: bool = False
+    """The shared state gave no answer, so the call is not reserved."""
+    dropped: tuple[str, ...] = ()
+    """Parameters of the caller that the model which answered cannot take."""
+    unconfirmed: list[Awaitable[int]] = field(default_factory=list)
+    """Chunks that the broker has not acknowledged yet."""
+
+    @property
+    def request_id(self) -> str:
+        return self.order.request_id
+
+    @property
+    def stream(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def attempts_before(self) -> int:
+        return max(self.order.plan.attempts_before, len(self.earlier))
+
+    @property
+    def spent_before_usd_micros(self) -> int:
+        return sum(int(record.get("cost_usd_micros", 0)) for record in self.earlier)
+
+    @property
+    def cost_usd_micros(self) -> int:
+        return self.spent_before_usd_micros + sum(attempt.cost_usd_micros for attempt in self.attempts)
+
+    def output_tokens(self, expected: int) -> int:
+        """The caller's own limit on the output, else what is expected."""
+        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+        return limit if isinstance(limit, int) else expected
+
+    @property
+    def fallback_reason(self) -> FailureCode | None:
+        """Why the first attempt was not the last one; None when it was."""
+        return self.attempts[0].failure if len(self.attempts) > 1 else None
+
+    def attempt_records(self) -> list[dict[str, Any]]:
+        return [*self.earlier, *(attempt.as_record() for attempt in self.attempts)]
+
+
+def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float) -> Run:
+    """The start of an order: its wall-clock deadline becomes a moment on the clock that never jumps."""
+    return Run(
+        order=order,
+        body=body,
+        started_ms=mono_ms,
+        started_unix_ms=unix_ms,
+        deadline_ms=mono_ms + (order.plan.deadline_ms - unix_ms),
+    )
+
+
+class Ending(NamedTuple):
+    """A terminal state, ready to be published. `model` and `provider` are those that answered."""
+
+    state: State
+    failure: Failure | None
+    reply: bytes
+    outcome: bytes
+    model: str | None = None
+    provider: str | None = None
+
+
+class Parked(NamedTuple):
+    """Nothing can be asked for a while: the order shall rest this long."""
+
+    delay_ms: float
+    reason: str

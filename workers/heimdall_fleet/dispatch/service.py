@@ -1,0 +1,130 @@
+"""A dispatch worker as a process runs it: its intakes, and the side tasks that keep it honest."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field, replace
+
+from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
+from heimdall_fleet.dispatch.account import Account, reread
+from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.worker import DispatchWorker
+from heimdall_fleet.kafka.driver.reading import TopicReader
+from heimdall_fleet.kafka.errors import KafkaFailure
+from heimdall_fleet.kafka.intake import Intake
+from heimdall_fleet.kafka.producer import SupervisedProducer
+from heimdall_fleet.observe.health import Check, Health
+from heimdall_fleet.observe.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+TEND_EVERY_S = 1.0
+REREAD_KEYS_EVERY_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What connects the worker to the outside. `cancels` opens a reader of the cancel topic."""
+
+    orders: Intake
+    resting: Intake
+    producer: SupervisedProducer
+    cancels: Callable[[], AbstractAsyncContextManager[TopicReader]]
+
+
+@dataclass(slots=True)
+class DispatchService:
+    worker: DispatchWorker
+    wires: Wires
+    account: Account
+    metrics: Metrics
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _reread_now: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check_into(self, health: Health) -> None:
+        """What `/readyz` and `/health` say of this worker."""
+        health.add("kafka", lambda: broker_check(self.wires.orders.facts().group, self.wires.producer.facts()))
+        health.add("providers", self._providers_check)
+
+    async def run(self) -> None:
+        await until_possible(self.wires.producer.start, "connecting to the broker", self._stopping)
+        await until_possible(self._count_audit_partitions, "looking for the fleet's topics", self._stopping)
+        intakes = [asyncio.create_task(each.run()) for each in (self.wires.orders, self.wires.resting)]
+        tending = [asyncio.create_task(each) for each in (self._tend(), self._follow_cancels(), self._reread_keys())]
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({*intakes, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        self.wires.orders.stop()
+        self.wires.resting.stop()
+        await asyncio.wait(intakes)
+        for task in (*tending, stopped):
+            task.cancel()
+        await asyncio.gather(*tending, stopped, return_exceptions=True)
+        await self.wires.producer.stop()
+        await asyncio.gather(*(client.aclose() for client in self.worker.room.clients.values()))
+        await self.worker.room.state.close()
+        for task in intakes:
+            task.result()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def configure(self, book: RouteBook, account: Account) -> None:
+        """The configuration has changed: new orders are asked along the new book, with the keys it has now."""
+        self.worker.room = replace(self.worker.room, book=book)
+        self.account = account
+        self._reread_now.set()
+
+    async def _count_audit_partitions(self) -> None:
+        room = self.worker.room
+        count = await room.producer.partition_count(room.topics.audit)
+        self.worker.room = replace(room, settings=replace(room.settings, audit_partitions=count))
+
+    async def _tend(self) -> None:
+        """Stop intake while nearly everything fails, and keep the gauges true."""
+        seen = Seen()
+        while True:
+            await asyncio.sleep(TEND_EVERY_S)
+            orders = self.wires.orders
+            if self.worker.accepts():
+                orders.resume()
+            else:
+                orders.pause()
+            facts = orders.facts()
+            seen = show_group(self.metrics, facts.group, self.wires.producer.facts(), seen)
+            self.metrics.dispatch.in_flight.set(facts.in_flight)
+            self.metrics.dispatch.in_flight_bytes.set(facts.in_flight_bytes)
+            room = self.worker.room
+            for provider, state in room.pool.health(room.clock.mono_ms()).items():
+                self.metrics.dispatch.breaker(provider, "", state["breaker"])
+                for key, key_state in state["keys"].items():
+                    self.metrics.dispatch.breaker(provider, key, key_state["breaker"])
+
+    async def _follow_cancels(self) -> None:
+        """Read the cancel topic whole, and then as it grows; begin again when the broker went away."""
+        topic = self.worker.room.topics.cancel
+        while True:
+            try:
+                async with self.wires.cancels() as reader:
+                    async for record in reader.read([topic], follow=True):
+                        self.worker.cancel(record.value)
+            except KafkaFailure as error:
+                log.warning("cancellations cannot be read: %s", error, extra={"action": "cancels_wait"})
+                await asyncio.sleep(RETRY_S)
+
+    async def _reread_keys(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._reread_now.wait(), REREAD_KEYS_EVERY_S)
+            self._reread_now.clear()
+            await reread(self.account, self.worker.room.pool)
+
+    def _providers_check(self) -> Check:
+        """Degraded while a provider is taken out; unhealthy while nearly everything fails, so that no new work comes."""
+        room = self.worker.room
+        health = room.pool.health(room.clock.mono_ms())
+        closed = [name for name, state in health.items() if state["breaker"] == "open"]
+        details = {"providers": {name: state["breaker"] for name, state in health.items()}}
+        if not self.worker.accepts():
+            return Check("unhealthy", {**details, "reason": "nearly every call fails; intake is paused"})
+        return Check("degraded" if closed else "healthy", details)

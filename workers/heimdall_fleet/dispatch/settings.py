@@ -1,0 +1,141 @@
+"""What dispatch is told at its start: plain frozen values that `bootstrap` fills from the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class KeyStrategy(StrEnum):
+    """How a key is picked among the healthy ones that serve the model."""
+
+    WEIGHTED = "weighted"
+    ROUND_ROBIN = "round_robin"
+    LEAST_LATENCY = "least_latency"
+    ADAPTIVE = "adaptive"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """One credential. Only `name` may ever be shown; `secret` keeps out of `repr`."""
+
+    name: str
+    secret: str = field(repr=False)
+    weight: float = 1.0
+    models: tuple[str, ...] = ("*",)
+    rpm: int | None = None
+    tpm: int | None = None
+    quota_group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When calls to a key or a provider stop because it fails, and how it is tried again."""
+
+    failure_ratio: float = 0.1
+    min_calls: int = 20
+    window_ms: int = 60_000
+    open_for_ms: int = 30_000
+    failures_in_a_row: int = 3
+    successes_to_close: int = 2
+    max_probes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """Limits of one HTTP call, and of calling again with the same key."""
+
+    timeout_ms: int = 60_000
+    connect_timeout_ms: int = 5_000
+    idle_timeout_ms: int = 30_000
+    max_retries: int = 2
+    backoff_initial_ms: int = 500
+    backoff_max_ms: int = 5_000
+    max_bytes: int = 32 * 1024 * 1024
+    max_decompressed_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One configured provider.
+
+    `concurrency` None: what the provider bears, found by AIMD, up to `max_concurrency`. `buffer`: most requests of one
+    worker that wait for a place at it. `author`: first part of the ids of models that are called here by a bare name.
+    """
+
+    name: str
+    type: str
+    base_url: str
+    keys: tuple[KeySettings, ...]
+    models: tuple[str, ...] = ("*",)
+    strategy: KeyStrategy = KeyStrategy.WEIGHTED
+    network: NetworkSettings = NetworkSettings()
+    circuit: BreakerSettings = BreakerSettings()
+    concurrency: int | None = None
+    max_concurrency: int = 1_000
+    start_concurrency: int = 16
+    buffer: int = 100
+    floor_share: float = 0.05
+    author: str | None = None
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    max_output: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Micro-dollars per million tokens. None: as `input`."""
+
+    input_usd_micros: int
+    output_usd_micros: int
+    cache_read_usd_micros: int | None = None
+    cache_write_usd_micros: int | None = None
+
+
+UNKNOWN_PRICE = Price(input_usd_micros=30_000_000, output_usd_micros=150_000_000)
+"""Charged, and flagged, where no price is known: above every list price of November 2026 that the catalogue holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What is known of a model."""
+
+    price: Price | None = None
+    context_window: int | None = None
+    max_output: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Chains = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverSettings:
+    """Chains are keyed by model; a member is a model id or `provider/model-there`."""
+
+    enabled: bool = True
+    max_attempts: int = 4
+    fallbacks: Chains = field(default_factory=dict)
+    context_window_fallbacks: Chains = field(default_factory=dict)
+    content_policy_fallbacks: Chains = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchSettings:
+    """Everything else. `wait_in_process_ms`: longest wait for capacity before an order rests on a retry topic.
+    `longest_call_ms`: the longest time-out of any provider; a reservation lasts that long plus `lease_margin_ms`.
+    """
+
+    worker: str
+    failover: FailoverSettings = FailoverSettings()
+    unknown_price: Price = UNKNOWN_PRICE
+    expected_output_tokens: int = 500
+    wait_in_process_ms: int = 10_000
+    spill_after_ms: int = 2_000
+    look_again_ms: int = 1_000
+    longest_call_ms: int = 60_000
+    lease_margin_ms: int = 15_000
+    keep_reply_ms: int = 3_600_000
+    max_reply_bytes: int = 1_500_000
+    grace_ms: int = 5_000
+    audit_partitions: int = 12

@@ -1,0 +1,78 @@
+"""After an attempt: what it cost, what it taught about its key, and the place given back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from heimdall_fleet.dispatch.call import Result
+from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_lost
+from heimdall_fleet.dispatch.failover import Tried
+from heimdall_fleet.dispatch.pool import Ticket
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.run import Attempt, Run
+from heimdall_fleet.providers.dialect import Action, AttemptFailure
+from heimdall_schemas.failure import FailureCode
+
+_FREE = Bill(0, Tokens())
+_MAYBE_BILLED = frozenset(
+    {
+        FailureCode.PROVIDER_TIMEOUT,
+        FailureCode.PROVIDER_TRUNCATED,
+        FailureCode.PROVIDER_TOO_LARGE,
+        FailureCode.POLICY_CANCELLED,
+    }
+)
+_GIVEN_UP = AttemptFailure(FailureCode.POLICY_CANCELLED, Action.FINAL, "the call was given up")
+
+
+def settle(ticket: Ticket, result: Result, run: Run, room: Room) -> Tried:
+    """Book the attempt; what failover must know of it comes back."""
+    now_ms = room.clock.mono_ms()
+    bill = _bill(ticket, result, run, room)
+    _book(ticket, result, bill, run, room, now_ms)
+    alarm = room.pool.learn(ticket, result.failure, now_ms)
+    if alarm is not None:
+        room.telemetry.alarm(alarm)
+    room.turnstile.wake(ticket.route.provider)
+    run.dropped = result.dropped
+    return Tried(ticket.key.name, result.failure or _GIVEN_UP, bill.usd_micros)
+
+
+@contextmanager
+def holding(ticket: Ticket, run: Run, room: Room) -> Iterator[None]:
+    """Around a call: one that is cancelled from our side taught nothing, but it was probably paid for."""
+    try:
+        yield
+    except BaseException:
+        now_ms, result = room.clock.mono_ms(), Result(None, _GIVEN_UP, None)
+        _book(ticket, result, _bill(ticket, result, run, room), run, room, now_ms)
+        room.pool.put_back(ticket, now_ms)
+        room.turnstile.wake(ticket.route.provider)
+        raise
+
+
+def _bill(ticket: Ticket, result: Result, run: Run, room: Room) -> Bill:
+    price, unknown = ticket.route.offer.price, room.settings.unknown_price
+    prompt_tokens = run.order.plan.token_count
+    if result.answer is not None:
+        guess = Tokens(prompt=prompt_tokens, completion=room.settings.expected_output_tokens)
+        return bill_answer(result.answer.get("usage"), price, unknown, guess)
+    if result.failure is not None and result.failure.code in _MAYBE_BILLED and not result.failure.connection_only:
+        return bill_lost(prompt_tokens, price, unknown)
+    return _FREE
+
+
+def _book(ticket: Ticket, result: Result, bill: Bill, run: Run, room: Room, now_ms: float) -> None:
+    target = ticket.route.target
+    attempt = Attempt(
+        provider=target.provider,
+        model=target.model_id,
+        key=ticket.key.name,
+        status=result.status,
+        failure=None if result.failure is None else result.failure.code,
+        latency_ms=now_ms - ticket.started_ms,
+        cost_usd_micros=bill.usd_micros,
+        tokens=bill.tokens,
+        estimated=bill.estimated,
+    )
+    run.attempts.append(attempt)
+    room.telemetry.attempted(run, attempt)

@@ -1,0 +1,71 @@
+"""What dispatch tells, to the metrics and the log. Nothing at `info` for a call that went well."""
+
+import logging
+
+from heimdall_fleet.dispatch.pool import Alarm
+from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
+from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.observe.records import Attempt as AttemptRecord
+from heimdall_fleet.observe.records import Request
+from heimdall_schemas.failure import Failure, FailureCode
+
+log = logging.getLogger(__name__)
+
+
+class FleetTelemetry:
+    """`room.Telemetry` over the worker's metrics and the standard log."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def attempted(self, run: Run, attempt: Attempt) -> None:
+        self._metrics.dispatch.attempt(
+            AttemptRecord(
+                provider=attempt.provider,
+                model=attempt.model,
+                status="ok" if attempt.failure is None else attempt.failure.value,
+                duration_s=attempt.latency_ms / 1_000,
+                prompt_tokens=attempt.tokens.prompt,
+                completion_tokens=attempt.tokens.completion,
+                cost_usd_micros=attempt.cost_usd_micros,
+            )
+        )
+
+    def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:
+        self._metrics.dispatch.fell_back(asked, origin, target, reason.value)
+        log.info(
+            "%s failed, %s is asked",
+            origin,
+            target,
+            extra={"action": "fell_back", "model": asked, "reason": reason.value},
+        )
+
+    def alarm(self, alarm: Alarm) -> None:
+        log.error(
+            "the key is out of use until an operator acts: %s",
+            alarm.reason,
+            extra={"action": "key_disabled", "provider": alarm.provider, "key": alarm.key},
+        )
+
+    def ended(self, run: Run, ending: Ending, duration_ms: float) -> None:
+        model = ending.model or run.order.plan.steps[0].model
+        duration_s = max(0.0, duration_ms / 1_000)
+        cache_hit = run.order.decision.get("cache_hit") is True
+        self._metrics.request_done(Request(run.order.bucket, model, ending.state.value, cache_hit, duration_s))
+        self._metrics.dispatch.wait.observe(run.waited_ms / 1_000)
+        if run.repeated:
+            self._metrics.dispatch.repeated_calls.inc()
+        if ending.failure is not None:
+            code = ending.failure.code
+            self._metrics.worker.error(code.facts.family.value, code.value)
+
+    def parked(self, run: Run, parked: Parked, delay: str) -> None:
+        self._metrics.dispatch.retries.labels(delay).inc()
+
+    def dead_lettered(self, request_id: str, failure: Failure) -> None:
+        self._metrics.worker.dead_lettered(failure.code.value)
+        log.error("dead-lettered: %s", failure.message, extra={"action": "dead_lettered", "request_id": request_id})
+
+    def bug(self, request_id: str, error: Exception) -> None:
+        self._metrics.worker.error("internal", FailureCode.HEIMDALL_INTERNAL.value)
+        log.error("a bug", exc_info=error, extra={"action": "dispatch_bug", "request_id": request_id})

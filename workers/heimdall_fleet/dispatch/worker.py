@@ -1,0 +1,159 @@
+"""The handler of the dispatch topics: record → order → join → pipeline → published, or rested, or buried.
+
+Its contract with the intake: it returns when everything the record led to is confirmed by the broker, and raises to
+keep the record, which is then handed to it again after a pause. It raises when Kafka does not confirm, and when the
+fleet itself fails; in the latter case, when a record fails time after time while others succeed, it is dead-lettered.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+import orjson
+
+from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.endings import dead_lettered, failed
+from heimdall_fleet.dispatch.failover import too_late
+from heimdall_fleet.dispatch.inflight import InFlight
+from heimdall_fleet.dispatch.outage import Outage
+from heimdall_fleet.dispatch.pipeline import dispatch
+from heimdall_fleet.dispatch.publish import publish, publish_reply
+from heimdall_fleet.dispatch.reserve import store
+from heimdall_fleet.dispatch.retry import earlier_attempts, resting, step_for
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
+from heimdall_fleet.dispatch.unreadable import nameless_order
+from heimdall_fleet.dlq import Undertaker
+from heimdall_fleet.kafka.errors import KafkaFailure
+from heimdall_fleet.kafka.records import Record
+from heimdall_schemas.audit import State
+from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
+from heimdall_schemas.control import Cancel
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.order import Order, read_order
+
+log = logging.getLogger(__name__)
+
+_NOT_THEIR_FAULT = ("caller_", "policy_")
+
+
+@dataclass(slots=True)
+class DispatchWorker:
+    """Answers orders. `handle` is given to the intake of the dispatch topics, `cancel` to the reader of cancel."""
+
+    room: Room
+    undertaker: Undertaker
+    limits: Limits = DEFAULT_LIMITS
+    outage: Outage = field(default_factory=Outage)
+    inflight: InFlight = field(default_factory=InFlight)
+
+    def accepts(self) -> bool:
+        """False while nearly everything fails: the intake shall pause until this is true again."""
+        return self.outage.accepts(self.room.clock.mono_ms())
+
+    async def handle(self, record: Record) -> None:
+        """Bring one order to its end. Raises to have it kept."""
+        try:
+            run = self._read(record)
+        except Failure as failure:
+            await self._bury(record, nameless_order(record, self.room.topics.replies), failure)
+            return
+        try:
+            await self._answer(record, run)
+        except KafkaFailure:
+            raise
+        except Exception as error:  # a bug of ours must not take the order's asker or its neighbours with it
+            self.room.telemetry.bug(run.request_id, error)
+            if not self.outage.failed(run.request_id, self.room.clock.mono_ms()):
+                raise
+            await self._bury(record, run.order, _internal(error))
+        else:
+            self.outage.forget(run.request_id)
+
+    def cancel(self, value: bytes | None) -> bool:
+        """A record of the cancel topic; true when it stopped an order that was running here."""
+        return read_cancel(value, self.room.cancels, self.room.clock.mono_ms())
+
+    def _read(self, record: Record) -> Run:
+        order = read_order(record.value, record.headers)
+        run = begin(order, decode(order.body, self.limits), self.room.clock.unix_ms(), self.room.clock.mono_ms())
+        run.earlier = earlier_attempts(record.headers)
+        return run
+
+    async def _answer(self, record: Record, run: Run) -> None:
+        address = run.order.address
+        result = await self.inflight.once(run.request_id, address, lambda: self._dispatch(record, run))
+        if isinstance(result, Parked):
+            return
+        if result.address != address:
+            run.chunks = _chunks_of(result.ending)
+            await publish_reply(run, result.ending, self.room)
+
+    async def _dispatch(self, record: Record, run: Run) -> Ending | Parked:
+        left_ms = max(0.0, run.deadline_ms - self.room.clock.mono_ms())
+        try:
+            async with asyncio.timeout((left_ms + self.room.settings.grace_ms) / 1_000) as hard_deadline:
+                result = await dispatch(run, self.room, record.partition)
+        except TimeoutError:
+            if not hard_deadline.expired():
+                raise
+            ending = await store(run, failed(run, too_late(), self.room), self.room)
+            await publish(run, ending, self.room, record.partition)
+            result = ending
+        if isinstance(result, Parked):
+            await self._rest(record, run, result)
+        else:
+            self._note(run, result)
+        return result
+
+    async def _rest(self, record: Record, run: Run, parked: Parked) -> None:
+        now_ms = self.room.clock.mono_ms()
+        delay = step_for(parked.delay_ms, run.deadline_ms - now_ms)
+        await self.room.producer.send(resting(record, run, delay, self.room.topics, self.room.clock.unix_ms()))
+        self.room.telemetry.parked(run, parked, delay.value)
+        if parked.reason == "no_capacity":
+            self.outage.ended(False, now_ms)
+
+    def _note(self, run: Run, ending: Ending) -> None:
+        now_ms = self.room.clock.mono_ms()
+        ours = ending.failure is None or ending.failure.code.value.startswith(_NOT_THEIR_FAULT)
+        self.outage.ended(ours, now_ms)
+        self.room.telemetry.ended(run, ending, self.room.clock.unix_ms() - run.order.plan.received_ms)
+
+    async def _bury(self, record: Record, order: Order, failure: Failure) -> None:
+        """Reply, outcome, dead letter: each acknowledged, then the record is done."""
+        room = self.room
+        run = begin(order, {}, room.clock.unix_ms(), room.clock.mono_ms())
+        ending = await store(run, dead_lettered(run, failure, room), room)
+        await publish(run, ending, room, record.partition)
+        if ending.state is State.DEAD_LETTERED:
+            now_ms = room.clock.unix_ms()
+            await room.producer.send(self.undertaker.letter(record, failure, run.request_id, now_ms=now_ms))
+            room.telemetry.dead_lettered(run.request_id, failure)
+
+
+def read_cancel(value: bytes | None, cancels: Cancellations, now_ms: float) -> bool:
+    """Note the cancellation in a record; a tombstone or what cannot be read cancels nothing."""
+    if not value:
+        return False
+    try:
+        request_id = Cancel.model_validate_json(value).request_id
+    except ValueError as error:
+        log.warning("a cancellation cannot be read: %s", error, extra={"action": "cancel_unreadable"})
+        return False
+    return cancels.add(request_id, now_ms)
+
+
+def _internal(error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    failure = Failure(
+        FailureCode.HEIMDALL_INTERNAL, f"a bug of the fleet: {type(error).__name__}; see its log for the request id"
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _chunks_of(ending: Ending) -> int:
+    sequence = orjson.loads(ending.reply).get("heimdall", {}).get("sequence", 0)
+    return sequence if isinstance(sequence, int) else 0

@@ -1,0 +1,192 @@
+"""aiokafka's group consumer, typed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.structs import OffsetAndMetadata
+
+from heimdall_fleet.kafka.driver.connection import awaiting, bounded, connection_arguments, stop_consumer, translated
+from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
+from heimdall_fleet.kafka.offsets import Checkpoint
+from heimdall_fleet.kafka.records import Partition
+from heimdall_fleet.kafka.settings import KafkaSettings
+
+_NOBODY = TopicPartition("", -1)
+
+
+class Listener(Protocol):
+    """Told about partitions; must not raise, and must come back soon because the whole group waits for it."""
+
+    async def on_revoked(self) -> None: ...
+
+    async def on_assigned(self, partitions: frozenset[Partition]) -> None: ...
+
+
+class RawRecord(Protocol):
+    """aiokafka's consumer record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    def __init__(self, listener: Listener, joined: Callable[[], None]) -> None:
+        self._listener = listener
+        self._joined = joined
+
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        await self._listener.on_revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        self._joined()
+        await self._listener.on_assigned(frozenset((tp.topic, tp.partition) for tp in assigned))
+
+
+class RawConsumer:
+    """One member of a consumer group, without auto-commit."""
+
+    def __init__(self, settings: KafkaSettings, group_id: str, topics: Sequence[str], listener: Listener) -> None:
+        # The assignor keeps its state on the class: one class per consumer, or stickiness is lost.
+        self._assignor: Any = type("_OwnStickyAssignor", (StickyPartitionAssignor,), {})
+        self._timeout_s = settings.request_timeout_ms / 1000
+        self._aio = AIOKafkaConsumer(
+            **connection_arguments(settings),
+            group_id=group_id,
+            group_instance_id=settings.group_instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=settings.heartbeat_interval_ms,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms,
+            request_timeout_ms=settings.request_timeout_ms,
+            max_poll_interval_ms=settings.max_poll_interval_ms,
+            fetch_max_wait_ms=settings.fetch_max_wait_ms,
+            fetch_max_bytes=settings.fetch_max_bytes,
+            max_partition_fetch_bytes=settings.max_partition_fetch_bytes,
+            partition_assignment_strategy=(self._assignor,),
+        )
+        self._aio.subscribe(topics=list(topics), listener=_Rebalance(listener, self._joined))
+
+    def _joined(self) -> None:
+        # aiokafka never tells the assignor its generation; without it an expelled member's stale claim on a
+        # partition counts as much as its present owner's.
+        self._assignor.on_generation_assignment(self._aio._coordinator.generation)
+
+    async def start(self) -> None:
+        """Connect and join; raises `BrokerUnavailable` or `UnknownTopic`, and is then closed."""
+        try:
+            await bounded(self._aio.start(), self._timeout_s, "join the consumer group")
+        except KafkaFailure:
+            await self.stop(0.0)
+            raise
+
+    async def stop(self, timeout_s: float) -> None:
+        """Leave the group and close; never raises."""
+        await stop_consumer(self._aio, timeout_s)
+
+    @property
+    def dead(self) -> bool:
+        """Whether a background task has ended, after which this consumer will never read again."""
+        coordinator, fetcher = self._aio._coordinator, self._aio._fetcher
+        return (
+            coordinator is None
+            or fetcher is None
+            or coordinator._coordination_task.done()
+            or fetcher._fetch_task.done()
+        )
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the group's coordinator is known and the last refresh of the metadata succeeded."""
+        cluster = self._aio._client.cluster
+        return (
+            not self.dead
+            and self._aio._coordinator.coordinator_id is not None
+            and cluster._last_refresh_ms == cluster._last_successful_refresh_ms
+        )
+
+    @property
+    def metadata_age_s(self) -> float:
+        """Seconds since a broker last answered a metadata request."""
+        refreshed_s: float = self._aio._client.cluster._last_successful_refresh_ms / 1000
+        return max(0.0, time.time() - refreshed_s)
+
+    async def refresh(self, timeout_s: float) -> None:
+        """Ask for metadata now: the liveness signal, since polling a dead broker just returns nothing."""
+        await bounded(awaiting(self._aio._client.force_metadata_update()), timeout_s, "metadata")
+
+    def buffered(self) -> list[Partition]:
+        """Partitions whose records wait in memory, so that asking for them costs no round trip."""
+        return list(self._aio._fetcher._records)
+
+    async def keep_alive(self) -> None:
+        """Ask for nothing, so that the group sees us poll; blocks through a rebalance.
+
+        To be called all the time, idle or not: a member that has not polled for `max_poll_interval_ms` leaves the
+        group and, if it had no partitions, can never rejoin. Raises what the group's coordinator refused.
+        """
+        with translated("poll"):
+            await self._aio.getmany(_NOBODY, timeout_ms=0)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when records arrive, or after `timeout_s`."""
+        fetcher = self._aio._fetcher
+        if not fetcher._records:
+            arrived = fetcher._create_fetch_waiter()
+            await asyncio.wait({arrived}, timeout=timeout_s)
+            if arrived.done():
+                arrived.exception()  # a coordinator's refusal, which `keep_alive` raises
+            arrived.cancel()
+
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]:
+        """Buffered records of one partition; raises `Unreadable` if they cannot be decoded or fetched."""
+        wanted = TopicPartition(*partition)
+        try:
+            polled: Mapping[Partition, Sequence[RawRecord]] = await self._aio.getmany(
+                wanted, timeout_ms=0, max_records=max_records
+            )
+        except Exception as error:  # any codec may raise anything about bytes that others wrote
+            raise Unreadable(f"{partition[0]}-{partition[1]}: {error!r}") from error
+        return polled.get(wanted, ())
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Read on from `offset`; does nothing if the partition is not assigned any more."""
+        wanted = TopicPartition(*partition)
+        if wanted in self._aio.assignment():
+            self._aio.seek(wanted, offset)
+
+    def highwater(self, partition: Partition) -> int | None:
+        """The offset after the partition's last record, as of the last fetch."""
+        state = self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
+        highwater: int | None = None if state is None else state.highwater
+        return highwater
+
+    async def committed(self, partitions: Collection[Partition], timeout_s: float) -> dict[Partition, Checkpoint]:
+        """What the group has committed, with its metadata; partitions without a commit are absent."""
+        wanted = [TopicPartition(*p) for p in partitions]
+        answer = await bounded(
+            self._aio._coordinator.fetch_committed_offsets(wanted), timeout_s, "read committed offsets"
+        )
+        return {(tp.topic, tp.partition): Checkpoint(at.offset, at.metadata) for tp, at in answer.items()}
+
+    async def commit(self, checkpoints: Mapping[Partition, Checkpoint], timeout_s: float) -> None:
+        """Commit once, under the present generation, without a retry.
+
+        aiokafka's own commit retries for ever, and with whatever generation it has by then: after a rebalance it
+        would write, as a valid member, the offset of a partition that is somebody else's; after an expulsion, as no
+        member at all, which an empty group accepts.
+        """
+        coordinator = self._aio._coordinator
+        if coordinator.generation < 0:
+            raise NotAMember("commit offsets: this member was expelled and has not joined again")
+        offsets = {TopicPartition(*p): OffsetAndMetadata(*at) for p, at in checkpoints.items()}
+        assignment = self._aio._subscription.subscription.assignment
+        await bounded(coordinator._do_commit_offsets(assignment, offsets), timeout_s, "commit offsets")

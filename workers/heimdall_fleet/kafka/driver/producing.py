@@ -1,0 +1,119 @@
+"""aiokafka's producer, typed."""
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer, errors
+from aiokafka.partitioner import murmur2
+
+from heimdall_fleet.kafka.driver.connection import abandon, awaiting, bounded, connection_arguments
+from heimdall_fleet.kafka.errors import BrokerUnavailable, KafkaFailure
+from heimdall_fleet.kafka.records import Header
+from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings
+
+# Refusals of one record. Everything else that ends a batch (a lost sequence, a fenced id, a partition without a
+# leader, a dead sender task) leaves the producer useless for the partition, and the record may be sent again.
+_REFUSALS = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.CorruptRecordException,
+    errors.InvalidTopicError,
+    errors.TopicAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.InvalidTimestampError,
+    errors.PolicyViolationError,
+)
+
+
+class RawBatch(Protocol):
+    """A record batch under construction, in the broker's own format."""
+
+    def append(
+        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
+    ) -> object | None:
+        """None if the record does not fit any more. The first record always fits."""
+        ...
+
+
+def murmur2_partition(key: bytes, partitions: int) -> int:
+    """The partition Kafka's default partitioner picks for `key`."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class RawProducer:
+    """aiokafka's idempotent producer; `producer.SupervisedProducer` rebuilds it when it is poisoned."""
+
+    def __init__(self, settings: KafkaSettings, tuning: ProducerSettings) -> None:
+        self._aio = AIOKafkaProducer(
+            **connection_arguments(settings),
+            acks="all",
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=tuning.batch_bytes,
+            max_request_size=tuning.max_record_bytes,
+            request_timeout_ms=tuning.request_timeout_ms,
+            metadata_max_age_ms=60_000,
+        )
+
+    async def start(self, timeout_s: float) -> None:
+        try:
+            await bounded(self._aio.start(), timeout_s, "start a producer")
+        except KafkaFailure:
+            await self.stop(0.0)
+            raise
+
+    async def stop(self, timeout_s: float) -> None:
+        """Flush and close; what is not confirmed after `timeout_s` is given up, and may still reach the log."""
+        try:
+            if timeout_s > 0:
+                await bounded(self._aio.stop(), timeout_s, "stop a producer")
+                return
+        except BrokerUnavailable:
+            pass
+        self._aio._closed = True
+        accumulator = self._aio._message_accumulator
+        accumulator.fail_all(errors.ProducerClosed())
+        for batch in (batch for queue in accumulator._batches.values() for batch in queue):
+            batch._drain_waiter.exception()  # nobody waits there, and asyncio would log that nobody did
+        for opened in self._aio.client._conns.values():
+            opened.close()
+        await abandon(self._aio.client, [self._aio._sender.sender_task])
+
+    def partitions(self, topic: str) -> int:
+        """Partitions in the cached metadata, 0 if the topic is not in it."""
+        return len(self._aio.client.cluster.partitions_for_topic(topic) or ())
+
+    async def look_up(self, topics: Collection[str], timeout_s: float) -> dict[str, int]:
+        """Partitions of those topics that exist, freshly asked for; raises `BrokerUnavailable`."""
+        client = self._aio.client
+        for topic in topics:
+            client.add_topic(topic)
+        deadline = time.monotonic() + timeout_s
+        counts: dict[str, int] = {}
+        for pause_s in (0.05, 0.2, 0.0):  # a topic just created needs a moment to be known everywhere
+            remaining = max(0.01, deadline - time.monotonic())
+            if not await bounded(awaiting(client.force_metadata_update()), remaining, "ask for topics"):
+                raise BrokerUnavailable("ask for topics: no broker answers")
+            counts = {topic: count for topic in topics if (count := self.partitions(topic))}
+            if len(counts) == len(topics):
+                return counts
+            await asyncio.sleep(pause_s)
+        client._topics.difference_update(set(topics) - set(counts))  # else every later refresh asks for them again
+        return counts
+
+    def batch(self) -> RawBatch:
+        built: RawBatch = self._aio.create_batch()
+        return built
+
+    async def submit(self, batch: RawBatch, topic: str, partition: int) -> asyncio.Future[Any]:
+        """Hand a batch over; the future's result has `base_offset`-like attribute `offset` of its first record."""
+        batch.close()  # type: ignore[attr-defined]  # aiokafka's builder; closed means: send without lingering
+        submitted: asyncio.Future[Any] = await self._aio.send_batch(batch, topic, partition=partition)
+        return submitted
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the broker refused these very records; otherwise a new producer may send them again."""
+    return isinstance(error, _REFUSALS)

@@ -1,0 +1,399 @@
+"""One member of a consumer group: its partitions, their offset trackers, and the only place that commits.
+
+A rebalance, step by step; between any two steps the process may die, and what then happens is said there.
+
+1. The group revokes everything (all assignors here are eager). Intake stops by itself, the running commit is ended and
+   one more is made with positions and maps. Running handlers are not told.
+   *Dies before the commit*: the new owners repeat what finished since the last one.
+2. The group assigns. Trackers of returning partitions are still there, with what runs and what is finished.
+3. Committed positions and maps are read. Each tracker adopts them: a returning partition drops what another member
+   finished meanwhile, a gained one learns what its former owner finished. Only then is a partition read or committed.
+   *Dies here*: nothing was handed out, nothing is lost.
+4. Records are handed out unless they are running or finished. Lost partitions are never committed again; their
+   running handlers finish and publish, and the new owner's copy is deduplicated by its id.
+   *Dies here*: the position is at or below the lowest unfinished record, so every unfinished one is read again.
+
+A commit is tried once, under the generation it was made for. One that fails is followed by the next, which covers it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from heimdall_fleet.kafka.driver.consuming import Listener, RawRecord
+from heimdall_fleet.kafka.errors import KafkaFailure, Unreadable
+from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
+from heimdall_fleet.kafka.records import Partition, Record
+from heimdall_fleet.kafka.settings import COMMIT_TIMEOUT_S, STOP_TIMEOUT_S
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 2.0
+_REFRESH_S = 2.0
+_REFRESH_TIMEOUT_S = 3.0
+_RETRY_S = 1.0
+_UNREADABLE_RETRY_S = 5.0
+_WAIT_FOR_MAP_S = 0.05
+_FIRST_GUESS_BYTES = 1024.0
+
+
+class RawConsuming(Protocol):
+    """A group consumer; `driver.consuming.RawConsumer` is the real one and explains the calls."""
+
+    @property
+    def dead(self) -> bool: ...
+    @property
+    def reachable(self) -> bool: ...
+    @property
+    def metadata_age_s(self) -> float: ...
+    async def start(self) -> None: ...
+    async def stop(self, timeout_s: float) -> None: ...
+    async def refresh(self, timeout_s: float) -> None: ...
+    async def keep_alive(self) -> None: ...
+    async def wait(self, timeout_s: float) -> None: ...
+    def buffered(self) -> Sequence[Partition]: ...
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]: ...
+    def seek(self, partition: Partition, offset: int) -> None: ...
+    def highwater(self, partition: Partition) -> int | None: ...
+    async def committed(
+        self, partitions: Collection[Partition], timeout_s: float
+    ) -> Mapping[Partition, Checkpoint]: ...
+    async def commit(self, checkpoints: Mapping[Partition, Checkpoint], timeout_s: float) -> None: ...
+
+
+class Chunk(NamedTuple):
+    """Records of one partition, handed out together, and the tracker that must hear of their end."""
+
+    tracker: OffsetTracker
+    records: list[Record]
+
+
+class Want(NamedTuple):
+    """How much to take at most, bytes by estimate. `spread`: a little of each partition instead of much of one."""
+
+    records: int
+    size_bytes: int
+    spread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """For health and metrics; counts are since the start, ages in seconds."""
+
+    joined: bool
+    """A member with a settled assignment whose committed positions are read (it may be of no partition)."""
+    broker_reachable: bool
+    metadata_age_s: float
+    last_poll_age_s: float
+    assigned: frozenset[Partition]
+    lag: Mapping[Partition, int]
+    """Records between the position and the end of the log, as of the last fetch."""
+    held: frozenset[Partition]
+    """Not read until their map of finished offsets shrinks."""
+    unreadable: frozenset[Partition]
+    """Not read for now, because their records could not be fetched or decoded."""
+    rebalances: int
+    commits: int
+    commits_failed: int
+
+
+class Group(Listener):
+    """See the module. `open_consumer` makes a consumer that is not started yet."""
+
+    def __init__(
+        self,
+        open_consumer: Callable[[Listener], RawConsuming],
+        commit_interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_consumer = open_consumer
+        self._commit_interval_s = commit_interval_s
+        self._clock = clock
+        self._consumer: RawConsuming | None = None
+        self._joined = False
+        self._stable = False
+        self._epoch = 0
+        self._assigned: frozenset[Partition] = frozenset()
+        self._loaded: set[Partition] = set()
+        self._trackers: dict[Partition, OffsetTracker] = {}
+        self._committed: dict[Partition, Checkpoint] = {}
+        self._served: dict[Partition, int] = {}
+        self._serving = 0
+        self._mean_bytes = _FIRST_GUESS_BYTES
+        self._unreadable_until: dict[Partition, float] = {}
+        self._answering = False
+        self._commit_task: asyncio.Task[None] | None = None
+        self._commit_wanted = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._polled_at = clock()
+        self._rebalances = 0
+        self._commits = 0
+        self._commits_failed = 0
+
+    def start(self) -> None:
+        """Begin to tend the membership; the joining itself happens in `take`."""
+        for work in (self._commit_regularly(), self._keep_polling(), self._keep_asking()):
+            self._spawn(work)
+
+    async def close(self) -> None:
+        """Commit what is finished and leave. Never raises, never waits longer than its limits."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end_commit()
+        consumer = self._consumer
+        if consumer is not None:
+            if self._stable:
+                await self._commit_once()
+            self._stable = False
+            await consumer.stop(STOP_TIMEOUT_S)
+        self._consumer = None
+
+    def owns(self, partition: Partition, tracker: OffsetTracker) -> bool:
+        """Whether the partition is still ours, and still the log that `tracker` knows."""
+        return partition in self._assigned and self._trackers.get(partition) is tracker
+
+    def commit_soon(self) -> None:
+        self._commit_wanted.set()
+
+    async def take(self, want: Want, wait_s: float) -> list[Chunk]:
+        """Records nobody works on, fair over the partitions; empty after `wait_s` without any.
+
+        Also connects, joins and reconnects. Never raises what the broker or the records did wrong.
+        """
+        try:
+            if self._consumer is None or self._consumer.dead:
+                await self._join()
+            consumer = self._consumer
+            assert consumer is not None
+            await consumer.keep_alive()
+            self._polled_at = self._clock()
+            ready = self._ready(consumer)
+            if not ready:
+                await consumer.wait(wait_s)
+                ready = self._ready(consumer)
+                if not ready and consumer.buffered():
+                    await asyncio.sleep(min(wait_s, _WAIT_FOR_MAP_S))
+            return await self._take(consumer, ready, want)
+        except KafkaFailure as error:
+            log.warning("cannot read: %s", error, extra={"action": "kafka_read_failed"})
+            await asyncio.sleep(_RETRY_S)
+            return []
+
+    def facts(self) -> GroupFacts:
+        consumer = self._consumer
+        lag = {}
+        if consumer is not None and self._stable:
+            for partition in self._loaded:
+                end, position = consumer.highwater(partition), self._trackers[partition].position
+                if end is not None and position is not None:
+                    lag[partition] = max(0, end - position)
+        now = self._clock()
+        return GroupFacts(
+            joined=self._joined and self._stable and len(self._loaded) == len(self._assigned),
+            broker_reachable=consumer is not None and self._answering and consumer.reachable,
+            metadata_age_s=float("inf") if consumer is None else consumer.metadata_age_s,
+            last_poll_age_s=now - self._polled_at,
+            assigned=self._assigned,
+            lag=lag,
+            held=frozenset(p for p in self._loaded if self._trackers[p].overflowing),
+            unreadable=frozenset(p for p, until in self._unreadable_until.items() if until > now),
+            rebalances=self._rebalances,
+            commits=self._commits,
+            commits_failed=self._commits_failed,
+        )
+
+    async def on_revoked(self) -> None:
+        """Step 1."""
+        self._stable = False
+        self._epoch += 1
+        await self._end_commit()
+        await self._commit_once()
+        self._loaded.clear()
+
+    async def on_assigned(self, partitions: frozenset[Partition]) -> None:
+        """Steps 2 and 3."""
+        self._epoch += 1
+        self._rebalances += 1
+        self._assigned = partitions
+        self._loaded.clear()
+        self._committed.clear()
+        for partition in [p for p, t in self._trackers.items() if p not in partitions and not t.running]:
+            del self._trackers[partition]
+        for partition in partitions:
+            self._trackers.setdefault(partition, OffsetTracker())
+        self._stable = True
+        log.info("%d partitions assigned", len(partitions), extra={"action": "kafka_assigned"})
+        self._spawn(self._load(self._epoch))
+
+    async def _load(self, epoch: int) -> None:
+        while epoch == self._epoch and self._consumer is not None:
+            try:
+                committed = await self._consumer.committed(self._assigned, COMMIT_TIMEOUT_S)
+            except KafkaFailure as error:
+                log.warning("no committed offsets yet: %s", error, extra={"action": "kafka_offsets_unknown"})
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if epoch == self._epoch:
+                for partition in self._assigned:
+                    self._adopt(partition, committed.get(partition))
+            return
+
+    def _adopt(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None and checkpoint.position >= 0:
+            self._trackers[partition].adopt(checkpoint.position, decode_finished(*checkpoint))
+            self._committed[partition] = checkpoint
+        self._loaded.add(partition)
+
+    async def _join(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop(0.0)
+        self._joined = self._stable = False
+        self._epoch += 1
+        self._assigned = frozenset()
+        self._loaded.clear()
+        self._consumer = self._open_consumer(self)
+        await self._consumer.start()
+        self._joined = self._answering = True
+
+    def _ready(self, consumer: RawConsuming) -> list[Partition]:
+        """Partitions with records in memory that may be read, the least recently served first."""
+        if not self._stable:
+            return []
+        ready = [p for p in consumer.buffered() if p in self._loaded and not self._trackers[p].overflowing]
+        if self._unreadable_until:
+            now = self._clock()
+            ready = [p for p in ready if self._unreadable_until.get(p, 0.0) <= now]
+        ready.sort(key=lambda p: self._served.get(p, 0))
+        return ready
+
+    async def _take(self, consumer: RawConsuming, ready: Sequence[Partition], want: Want) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        left, left_bytes = want.records, want.size_bytes
+        quota = max(1, left // len(ready)) if ready and want.spread else left
+        for partition in ready:
+            if left <= 0 or left_bytes <= 0:
+                break
+            fitting = max(1, int(left_bytes / self._mean_bytes))
+            chunk = await self._take_one(consumer, partition, min(quota, left, fitting))
+            if chunk is not None and chunk.records:
+                chunks.append(chunk)
+                size_bytes = sum(record.size_bytes() for record in chunk.records)
+                left -= len(chunk.records)
+                left_bytes -= size_bytes
+                self._mean_bytes += (size_bytes / len(chunk.records) - self._mean_bytes) / 8
+        return chunks
+
+    async def _take_one(self, consumer: RawConsuming, partition: Partition, limit: int) -> Chunk | None:
+        self._serving += 1
+        self._served[partition] = self._serving
+        epoch = self._epoch
+        try:
+            polled = await consumer.poll(partition, limit)
+        except Unreadable as error:
+            log.error("unreadable: %s", error, extra={"action": "kafka_unreadable"})
+            self._unreadable_until[partition] = self._clock() + _UNREADABLE_RETRY_S
+            return None
+        if not polled:
+            return None
+        if epoch != self._epoch:
+            # A rebalance came between: put them back, or the tracker would count them as finished.
+            consumer.seek(partition, polled[0].offset)
+            return None
+        self._unreadable_until.pop(partition, None)
+        return self._admit(partition, polled)
+
+    def _admit(self, partition: Partition, polled: Sequence[RawRecord]) -> Chunk:
+        tracker = self._trackers[partition]
+        if tracker.went_back(polled[0].offset):
+            log.warning(
+                "%s-%d starts again at %d", *partition, polled[0].offset, extra={"action": "kafka_log_replaced"}
+            )
+            tracker = self._trackers[partition] = OffsetTracker()
+            self._committed.pop(partition, None)
+        topic, number = partition
+        take = tracker.take
+        return Chunk(
+            tracker,
+            [
+                Record(topic, number, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+                for raw in polled
+                if take(raw.offset)
+            ],
+        )
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._commit_interval_s):
+                    await self._commit_wanted.wait()
+            except TimeoutError:
+                pass
+            self._commit_wanted.clear()
+            if self._stable:
+                self._commit_task = asyncio.ensure_future(self._commit_once())
+                await asyncio.wait({self._commit_task})
+
+    async def _end_commit(self) -> None:
+        if self._commit_task is not None and not self._commit_task.done():
+            self._commit_task.cancel()
+            await asyncio.wait({self._commit_task})
+
+    async def _commit_once(self) -> None:
+        """Commit every partition whose checkpoint changed; one that fails is covered by the next."""
+        consumer = self._consumer
+        changed: dict[Partition, Checkpoint] = {}
+        for partition in self._loaded:
+            tracker = self._trackers[partition]
+            if tracker.dirty:
+                checkpoint = tracker.checkpoint()
+                tracker.dirty = False
+                if checkpoint is not None and checkpoint != self._committed.get(partition):
+                    changed[partition] = checkpoint
+        if consumer is None or not changed:
+            return
+        trackers = {partition: self._trackers[partition] for partition in changed}
+        try:
+            await consumer.commit(changed, COMMIT_TIMEOUT_S)
+        except (KafkaFailure, asyncio.CancelledError) as error:
+            for tracker in trackers.values():
+                tracker.dirty = True
+            self._commits_failed += 1
+            log.warning("commit failed: %r", error, extra={"action": "kafka_commit_failed"})
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        for partition, tracker in trackers.items():
+            tracker.confirm(changed[partition].position)
+        self._committed.update(changed)
+        self._commits += 1
+
+    async def _keep_polling(self) -> None:
+        """So that we stay a member while our user is busy or full."""
+        while True:
+            await asyncio.sleep(_KEEP_ALIVE_S)
+            if self._joined and self._consumer is not None:
+                try:
+                    await self._consumer.keep_alive()
+                except KafkaFailure as error:
+                    log.warning("group: %s", error, extra={"action": "kafka_group_failed"})
+
+    async def _keep_asking(self) -> None:
+        """Ask for metadata regularly: a broker that is gone looks like one without records."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            if self._joined and self._consumer is not None:
+                try:
+                    await self._consumer.refresh(_REFRESH_TIMEOUT_S)
+                    self._answering = True
+                except KafkaFailure as error:
+                    self._answering = False
+                    log.warning("no broker: %s", error, extra={"action": "kafka_broker_silent"})
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

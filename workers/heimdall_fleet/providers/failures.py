@@ -1,0 +1,133 @@
+"""From what a provider said, or failed to say, to one `AttemptFailure`.
+
+failure_of_answer   a status other than 2xx with its headers and body
+failure_inside      an error object inside a 200 or inside a stream
+malformed, truncated   an answer that is not one
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure
+from heimdall_fleet.providers.error_bodies import QUOTA_PER_DAY, ErrorFacts, read_error, read_error_body
+from heimdall_fleet.providers.failure_table import (
+    CODES_WITHOUT_STATUS,
+    FAMILY_RULES,
+    RULES,
+    Verdict,
+    verdict_of_status,
+)
+from heimdall_fleet.providers.retry_after import reset_ms, retry_after_ms
+from heimdall_schemas.failure import FailureCode
+
+MAX_MESSAGE_CHARS = 500
+_MASK = "[secret]"
+_DAY_S = 86_400
+# Daily quotas of Gemini open at midnight Pacific: 8:00 UTC, an hour early for half the year at worst.
+_PACIFIC_MIDNIGHT_S = 8 * 3_600
+
+# The known credential prefixes (longest first where one is the head of another), bearer values and JSON web tokens.
+_CREDENTIAL = re.compile(
+    r"""(?ix)
+    \bbearer\s+[^\s"',;]+
+    | (?<![A-Za-z0-9_]) (?:
+        sk-[A-Za-z0-9_*.…-]{4,}
+        | gsk_[A-Za-z0-9]{6,} | xai-[A-Za-z0-9]{6,} | pplx-[A-Za-z0-9]{6,} | hf_[A-Za-z0-9]{8,}
+        | nvapi-[A-Za-z0-9_-]{6,} | fw_[A-Za-z0-9]{8,} | anthropic_[A-Za-z0-9_-]{12,}
+        | AIza[A-Za-z0-9_-]{16,} | AQ\.[A-Za-z0-9_-]{10,} | ya29\.[A-Za-z0-9._-]{6,}
+        | ABSK[A-Za-z0-9+/=]{12,} | bedrock-api-key-[A-Za-z0-9+/=_-]{6,} | (?:AKIA|ASIA)[A-Z0-9]{12,}
+        | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*
+    )
+    """
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def failure_of_answer(
+    family: str, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+) -> AttemptFailure:
+    """What an answer with this status means in this family. Header names are lower-case, `now_s` is Unix time."""
+    facts = read_error_body(body, headers)
+    wait_ms = retry_after_ms(headers, now_s, facts.delay)
+    if wait_ms is None and status == 429:
+        wait_ms = _until_midnight_pacific_ms(now_s) if QUOTA_PER_DAY in facts.codes else reset_ms(headers, now_s)
+    verdict = _verdict(family, facts, status, wait_ms is not None)
+    verdict = _obey(headers.get("x-should-retry", ""), verdict)
+    return _failure(verdict, facts, status, wait_ms)
+
+
+def failure_inside(family: str, error: Any, *, secret: str = "", exception: str = "") -> AttemptFailure:
+    """What an error inside a 200, or inside a stream, means. `exception` is the AWS name of a frame's exception."""
+    facts = read_error(error, exception)
+    wait_ms = retry_after_ms({}, 0.0, facts.delay)
+    failure = _failure(_verdict(family, facts, facts.status, wait_ms is not None), facts, facts.status, wait_ms)
+    return replace(failure, message=scrub(failure.message, secret))
+
+
+def malformed(detail: str, *, secret: str = "", status: int | None = 200) -> AttemptError:
+    """The provider answered something that is not its own format; `detail` says what was found instead."""
+    return AttemptError(
+        AttemptFailure(
+            FailureCode.PROVIDER_MALFORMED,
+            Action.OTHER_PROVIDER,
+            scrub(detail, secret),
+            status,
+            counts_for_breaker=True,
+        )
+    )
+
+
+def truncated(detail: str, *, status: int | None = 200) -> AttemptError:
+    """The answer ended before its end: a cut stream is a failed attempt, never a short answer."""
+    return AttemptError(
+        AttemptFailure(
+            FailureCode.PROVIDER_TRUNCATED, Action.OTHER_PROVIDER, scrub(detail), status, counts_for_breaker=True
+        )
+    )
+
+
+def scrub(text: str, secret: str = "") -> str:
+    """One line of at most 500 characters, without `secret` and without whatever begins like a known kind of key."""
+    if secret and len(secret) >= 4:
+        text = text.replace(secret, _MASK)
+    text = _CREDENTIAL.sub(_MASK, _CONTROL.sub(" ", text[: 8 * MAX_MESSAGE_CHARS])).strip()
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _verdict(family: str, facts: ErrorFacts, status: int | None, has_retry_after: bool) -> Verdict:
+    rules = FAMILY_RULES.get(family, ()) + RULES
+    if status is None:
+        rules += CODES_WITHOUT_STATUS
+    for rule in rules:
+        if rule.matches(facts.codes, status, facts.searched, has_retry_after):
+            return rule.verdict
+    return verdict_of_status(status)
+
+
+def _obey(should_retry: str, verdict: Verdict) -> Verdict:
+    """`x-should-retry` overrides what the status alone would mean, for the same key and for nothing else."""
+    if should_retry == "false" and verdict.action is Action.SAME_KEY:
+        return replace(verdict, action=Action.OTHER_PROVIDER)
+    if should_retry == "true" and verdict.code is FailureCode.PROVIDER_REJECTED:
+        return replace(verdict, action=Action.SAME_KEY)
+    return verdict
+
+
+def _failure(verdict: Verdict, facts: ErrorFacts, status: int | None, wait_ms: int | None) -> AttemptFailure:
+    return AttemptFailure(
+        code=verdict.code,
+        action=verdict.action,
+        message=scrub(facts.message) or f"status {status} without a message",
+        status=status,
+        retry_after_ms=wait_ms,
+        disable_key=verdict.disable_key,
+        context_overflow=verdict.context_overflow,
+        content_policy=verdict.content_policy,
+        counts_for_breaker=verdict.counts_for_breaker,
+    )
+
+
+def _until_midnight_pacific_ms(now_s: float) -> int:
+    return int((_DAY_S - (now_s - _PACIFIC_MIDNIGHT_S) % _DAY_S) * 1000)

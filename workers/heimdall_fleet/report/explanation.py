@@ -1,0 +1,123 @@
+"""A decision and its outcome, told so that a person can follow it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+def explanation(records: Iterable[Record], alpha: float | None = None, scored: Record | None = None) -> dict[str, Any]:
+    """The decision and the outcome of one request. `alpha` ranks the candidates again with another weight.
+
+    `scored` is the decision whose terms are recorded, where `records` holds a copy from the decision cache. The terms are
+    enough to rank again: score = alpha * quality - (1 - alpha) * cost - penalties.
+    """
+    decision: Record | None = None
+    outcome: Record | None = None
+    for record in records:
+        if record["kind"] == "decision":
+            decision = record
+        else:
+            outcome = record
+    terms = scored or decision
+    told: dict[str, Any] = {
+        "request_id": (decision or outcome or {}).get("request_id"),
+        "decision": decision,
+        "outcome": outcome,
+        "scored": terms,
+        "ranking": ranking(terms, None) if terms else [],
+    }
+    if terms and alpha is not None:
+        told["alpha"] = alpha
+        told["ranking_with_alpha"] = ranking(terms, alpha)
+    return told
+
+
+def ranking(decision: Record, alpha: float | None) -> list[dict[str, Any]]:
+    """Candidates that stayed in, best first, each with its score and terms."""
+    weight = decision["alpha"] if alpha is None else alpha
+    scored = [
+        {
+            "model": candidate["model"],
+            "score": weight * candidate["quality"] - (1 - weight) * candidate["cost"] - _penalty(candidate),
+            "quality": candidate["quality"],
+            "cost": candidate["cost"],
+            "penalties": candidate.get("penalties", {}),
+        }
+        for candidate in decision["candidates"]
+        if candidate.get("fell_out") is None
+        and candidate.get("quality") is not None
+        and candidate["bucket"] == decision["bucket"]
+    ]
+    return sorted(scored, key=lambda each: (-each["score"], each["cost"], each["model"]))
+
+
+def _penalty(candidate: Record) -> float:
+    penalties: Mapping[str, float] = candidate.get("penalties", {})
+    return sum(penalties.values())
+
+
+NOTABLE = ("token_count", "has_code", "has_math", "entropy", "context_ratio", "context_overflow", "feature_version")
+
+
+def story(told: Mapping[str, Any]) -> str:
+    """The explanation as text: what was asked, how hard it looked, who stood, who was called, what it cost."""
+    lines = [f"request {told['request_id']}"]
+    if told["decision"]:
+        lines += _decision_lines(told["decision"], told["scored"] or told["decision"], told["ranking"])
+    if "ranking_with_alpha" in told:
+        lines += [f"with alpha {told['alpha']:g}", *_table(told["ranking_with_alpha"])]
+    if told["outcome"]:
+        lines += _outcome_lines(told["outcome"])
+    if "recomputed" in told:
+        proof = told["recomputed"]
+        verdict = "the same decision" if not proof["differences"] else "; ".join(proof["differences"])
+        lines.append(f"recomputed with bundle {proof['bundle'][:12]}: {verdict}")
+    return "\n".join(lines)
+
+
+def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -> list[str]:
+    features = decision["features"]
+    shown = ", ".join(f"{name} {_short(features[name])}" for name in NOTABLE if name in features)
+    fallen = [c for c in terms["candidates"] if c.get("fell_out")]
+    lines = [
+        f"features   {shown}",
+        f"difficulty {_short(decision['difficulty'])}, percentile {_short(decision.get('difficulty_percentile'))} "
+        f"→ bucket {decision['bucket']} ({decision['decision_type']})",
+    ]
+    if decision.get("cached_from"):
+        lines.append(f"cached     from the decision of {decision['cached_from']}")
+    if decision["guardrails"]:
+        lines.append(f"guardrails {', '.join(decision['guardrails'])}")
+    lines += [f"candidates with alpha {_short(decision['alpha'])}", *_table(ranked)]
+    lines += [f"  out: {c['model']} ({c['bucket']}): {c['fell_out']}" for c in fallen]
+    runner_up = next((each["model"] for each in ranked if each["model"] != decision["selected_model"]), "none")
+    lines.append(
+        f"selected   {decision['selected_model']} at {decision['selected_provider']}, runner-up {runner_up}, "
+        f"p_chosen {decision['p_chosen']:g}{', explored' if decision['explored'] else ''}"
+    )
+    if decision["fallback_used"]:
+        lines.append(f"fallback   {decision['fallback_reason']}")
+    return lines
+
+
+def _outcome_lines(outcome: Record) -> list[str]:
+    lines = [
+        f"attempt {number}  {attempt['provider']} {attempt['model']} key {attempt['key']}: "
+        f"{attempt['failure'] or 'ok'} in {attempt['latency_ms']:,.0f} ms, {attempt['cost_usd_micros'] / 1e6:.6f} USD"
+        for number, attempt in enumerate(outcome["attempts"], 1)
+    ]
+    ended = f"{outcome['state']}" + (f" ({outcome['failure']})" if outcome["failure"] else "")
+    return [*lines, f"outcome    {ended}, {outcome['cost_usd_micros'] / 1e6:.6f} USD in all"]
+
+
+def _table(ranked: Sequence[Record]) -> list[str]:
+    return [
+        f"  {each['score']:+.4f}  {each['model']:<36} quality {each['quality']:.3f}  cost {each['cost']:.3f}"
+        + "".join(f"  −{value:.3f} {name}" for name, value in each["penalties"].items() if value)
+        for each in ranked
+    ]
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,59 @@
+"""The life of a worker process: start, answer health checks, stop gracefully, and when to leave at once."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Protocol
+
+from heimdall_fleet.config import Watcher
+from heimdall_fleet.observe.server import ObserveServer
+
+log = logging.getLogger(__name__)
+
+ABORTED = 1
+WATCH_EVERY_S = 5.0
+
+
+class Service(Protocol):
+    """A worker. `run` returns after `stop` was called and everything in flight has ended, or its grace has."""
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+async def serve(
+    service: Service, server: ObserveServer, watcher: Watcher, leave: Callable[[int], None] = os._exit
+) -> None:
+    """Run `service` until SIGTERM or SIGINT. A second signal leaves at once, with a code that is not zero.
+
+    SIGHUP reads the configuration again; so does a change of its files. The server answers health checks from before the
+    first record until after the last.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def on_signal(name: str) -> None:
+        nonlocal stopping
+        if stopping:
+            log.error("%s again: leaving at once, calls in flight are read again", name, extra={"action": "abort"})
+            leave(ABORTED)
+        stopping = True
+        log.info("%s: no new work, finishing what runs", name, extra={"action": "stopping"})
+        service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    loop.add_signal_handler(signal.SIGHUP, watcher.reload)
+    port = await server.start()
+    log.info("serving health and metrics on port %d", port, extra={"action": "started"})
+    watching = asyncio.create_task(watcher.run(WATCH_EVERY_S))
+    try:
+        await service.run()
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+        await server.close()
+        log.info("stopped", extra={"action": "stopped"})

@@ -1,0 +1,233 @@
+"""From the configuration to the plain frozen values that the rooms of the house take. Pure."""
+
+import datetime as dt
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from heimdall_fleet.config import Config
+from heimdall_fleet.config.providers import Key
+from heimdall_fleet.config.routing import Model
+from heimdall_fleet.dispatch.settings import (
+    BreakerSettings,
+    DispatchSettings,
+    FailoverSettings,
+    KeySettings,
+    KeyStrategy,
+    ModelSettings,
+    NetworkSettings,
+    Price,
+    ProviderSettings,
+)
+from heimdall_fleet.kafka.settings import KafkaSettings
+from heimdall_models.catalogue import Catalogue, ModelFacts, Override, Rate, load_catalogue
+from heimdall_models.rules import BUDGET, EFFORT, Penalties, Rules
+from heimdall_models.shipped import shipped
+from heimdall_schemas.codec import Limits
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.topics import Bucket
+
+RECORD_ROOM_BYTES = 64 * 1024
+"""What a record needs beside its value, and what the fleet keeps free for it."""
+
+
+def kafka_settings(config: Config, client_id: str) -> KafkaSettings:
+    """The connection. `client_id` names the process in the broker's logs and quotas."""
+    kafka = config.kafka
+    return KafkaSettings(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client_id=client_id,
+        security_protocol=kafka.security_protocol,
+        ssl_cafile=kafka.ssl_cafile,
+        ssl_certfile=kafka.ssl_certfile,
+        ssl_keyfile=kafka.ssl_keyfile,
+        ssl_password=kafka.ssl_password.get_secret_value() if kafka.ssl_password else None,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_plain_username=kafka.sasl_plain_username,
+        sasl_plain_password=kafka.sasl_plain_password.get_secret_value() if kafka.sasl_plain_password else None,
+        session_timeout_ms=kafka.session_timeout_ms,
+        heartbeat_interval_ms=kafka.heartbeat_interval_ms,
+        request_timeout_ms=kafka.request_timeout_ms,
+        max_poll_interval_ms=kafka.max_poll_interval_ms,
+        fetch_max_wait_ms=kafka.fetch_max_wait_ms,
+        fetch_max_bytes=kafka.fetch_max_bytes,
+        max_partition_fetch_bytes=kafka.max_partition_fetch_bytes,
+        group_instance_id=kafka.group_instance_id,
+    )
+
+
+def limits_of(config: Config) -> Limits:
+    limits = config.limits
+    return Limits(
+        max_body_bytes=limits.max_body_bytes,
+        max_depth=limits.max_json_depth,
+        max_messages=limits.max_messages,
+        max_headers=limits.max_headers,
+        max_header_bytes=limits.max_header_bytes,
+    )
+
+
+def bundle_directory(config: Config) -> Path:
+    """The directory that `tuning.artifact_url` names; a relative one starts at the shipped models."""
+    url = config.tuning.artifact_url
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if parts.scheme:
+        raise Failure(
+            FailureCode.HEIMDALL_CONFIG,
+            f"tuning.artifact_url is {url!r}; this release reads a bundle from a directory or from file://",
+        )
+    path = Path(url)
+    return path if path.is_absolute() or path.exists() else shipped(url)
+
+
+def catalogue_of(config: Config, today: dt.date) -> Catalogue:
+    """The shipped catalogue with what `models:` adds or corrects."""
+    catalogue = load_catalogue(today)
+    return catalogue.with_overrides({name: _override(model) for name, model in config.models.items()})
+
+
+def _override(model: Model) -> Override:
+    price = model.price
+    return Override(
+        context_window=model.context_window,
+        max_output=model.max_output,
+        price=None
+        if price is None
+        else Rate(price.input_usd_micros, price.output_usd_micros, price.cache_read_usd_micros),
+        tools=model.tools,
+        images=model.images,
+        structured_output=model.structured_output,
+        aliases=tuple(model.aliases),
+    )
+
+
+def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
+    """The `router` section, and who serves which model."""
+    router = config.router
+    offers = {model: config.offers(model) for model in catalogue.models}
+    return Rules(
+        served={model: found[0].provider for model, found in offers.items() if found},
+        alpha=router.alpha,
+        cheap_below=router.thresholds.cheap,
+        hard_above=router.thresholds.hard,
+        top_p=router.top_p,
+        penalties=Penalties(router.penalties.latency_sd, router.penalties.ctx_over_80pct),
+        candidates={
+            Bucket.CHEAP: tuple(router.cheap_candidates),
+            Bucket.MID: tuple(router.mid_candidates),
+            Bucket.HARD: tuple(router.hard_candidates),
+        },
+        bucket_defaults={
+            bucket: {EFFORT: chosen.gpt5_reasoning_effort, BUDGET: chosen.gemini_thinking_budget}
+            for bucket, chosen in ((Bucket.MID, router.bucket_defaults.mid), (Bucket.HARD, router.bucket_defaults.hard))
+        },
+        exclude_authors=tuple(router.openrouter.exclude_authors),
+        max_price_usd=router.openrouter.provider.max_price_usd_micros / 1_000_000,
+        by_openrouter=frozenset(name for name, provider in config.providers.items() if provider.type == "openrouter"),
+        exploration=router.exploration.share if config.enable_exploration else 0.0,
+        switch_margin=router.switch_margin,
+        feature_timeout_ms=config.feature_timeout / timedelta(milliseconds=1),
+        config_hash=config_hash,
+    )
+
+
+def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
+    dispatch = config.dispatch
+    return DispatchSettings(
+        worker=worker,
+        failover=FailoverSettings(
+            enabled=config.enable_fallbacks,
+            max_attempts=dispatch.max_attempts,
+            fallbacks=dispatch.fallbacks,
+            context_window_fallbacks=dispatch.context_window_fallbacks,
+            content_policy_fallbacks=dispatch.content_policy_fallbacks,
+        ),
+        longest_call_ms=max((_ms(each.network.timeout) for each in config.providers.values()), default=60_000),
+        max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
+    )
+
+
+def provider_settings(name: str, config: Config) -> ProviderSettings:
+    """One provider with its keys. The secrets go no further than the calls."""
+    provider = config.providers[name]
+    network, circuit, health = provider.network, provider.circuit, provider.health_check
+    headers = {header: value.get_secret_value() for header, value in network.extra_headers.items()}
+    if provider.organization:
+        headers["OpenAI-Organization"] = provider.organization
+    return ProviderSettings(
+        name=name,
+        type=provider.type,
+        base_url=provider.base_url or "",
+        keys=tuple(_key(key) for key in provider.keys) or (KeySettings(name="none", secret=""),),
+        models=tuple(provider.models),
+        strategy=KeyStrategy(provider.key_strategy),
+        network=NetworkSettings(
+            timeout_ms=_ms(network.timeout),
+            connect_timeout_ms=_ms(network.connect_timeout),
+            max_retries=network.max_retries,
+            backoff_initial_ms=_ms(network.backoff_initial),
+            backoff_max_ms=_ms(network.backoff_max),
+        ),
+        circuit=BreakerSettings(
+            failure_ratio=circuit.failure_ratio,
+            min_calls=circuit.min_calls,
+            window_ms=_ms(circuit.window),
+            open_for_ms=_ms(circuit.open_for),
+            failures_in_a_row=health.unhealthy_threshold,
+            successes_to_close=health.healthy_threshold,
+        ),
+        concurrency=provider.concurrency,
+        buffer=provider.buffer,
+        extra_headers=headers,
+        meta=_meta(name, config),
+        max_output=provider.max_tokens,
+    )
+
+
+def _key(key: Key) -> KeySettings:
+    return KeySettings(
+        name=key.name,
+        secret=key.value.get_secret_value(),
+        weight=key.weight,
+        models=tuple(key.models),
+        rpm=key.rpm,
+        tpm=key.tpm,
+        quota_group=key.quota_group,
+    )
+
+
+def _meta(name: str, config: Config) -> Mapping[str, Any]:
+    provider = config.providers[name]
+    if provider.type == "openrouter":
+        preferences = config.router.openrouter.provider
+        return {
+            "sort": preferences.sort,
+            "max_price": preferences.max_price_usd_micros / 1_000_000,
+            "allow_fallbacks": preferences.allow_fallbacks,
+        }
+    meta = getattr(provider, "meta", None)
+    return {} if meta is None else meta.model_dump()
+
+
+def model_settings(catalogue: Catalogue) -> dict[str, ModelSettings]:
+    """What dispatch knows of every model of the catalogue: price, window, longest output, abilities."""
+    return {model: _model(facts) for model, facts in catalogue.models.items()}
+
+
+def _model(facts: ModelFacts) -> ModelSettings:
+    rate = facts.price.standard if facts.price else None
+    return ModelSettings(
+        price=None if rate is None else Price(rate.input, rate.output, rate.cache_read),
+        context_window=facts.context_window,
+        max_output=facts.max_output,
+        facts={} if facts.abilities.reasoning is None else {"reasoning": facts.abilities.reasoning},
+    )
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)

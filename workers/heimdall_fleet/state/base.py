@@ -1,0 +1,70 @@
+"""The shared state as dispatch sees it.
+
+Every operation is idempotent for the worker that asks: asking again after an ambiguous time-out changes nothing.
+Everything raises `StateUnavailable` when the state gives no answer within its time limit.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class StateUnavailable(Exception):
+    """The shared state gave no usable answer in time; what was asked may or may not have happened."""
+
+
+class ClaimKind(StrEnum):
+    OURS = "ours"
+    """Nobody has called for this request; the call is reserved for us now."""
+    REPEATED = "repeated"
+    """Another worker had reserved it and fell silent; it is ours now, and a second paid call is likely."""
+    HELD = "held"
+    """Another worker is at it; look again in `wait_ms`."""
+    DONE = "done"
+    """It is answered; `stored` is what was stored with it."""
+
+
+class Claim(NamedTuple):
+    kind: ClaimKind
+    wait_ms: int = 0
+    stored: bytes = b""
+
+
+class Want(NamedTuple):
+    """`amount` tokens out of the bucket `name`, which refills by `per_minute` and holds `burst` at most."""
+
+    name: str
+    per_minute: float
+    burst: float
+    amount: float
+
+
+class SharedState(Protocol):
+    """One fleet's shared state."""
+
+    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
+        """Reserve the paid call of a request for `lease_ms`; asked again by the same worker it extends the lease."""
+        ...
+
+    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
+        """Mark the request answered. Returns what is stored for it: of two answers the first one stays."""
+        ...
+
+    async def release_call(self, request_id: str, worker: str) -> None:
+        """Give a reservation back that led to no answer; one of another worker, or a finished one, is left alone."""
+        ...
+
+    async def take_tokens(self, wants: Sequence[Want]) -> int:
+        """Take from all buckets, or from none. 0 when taken, else milliseconds until it is worth asking again.
+
+        An amount above a bucket's burst is granted from a full bucket and leaves it in debt.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Prove that the state answers."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

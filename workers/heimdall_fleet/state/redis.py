@@ -1,0 +1,139 @@
+"""The shared state on Redis or Valkey: every operation is one Lua script, so that it happens whole or not at all.
+
+Leases run on the server's clock, because the workers' clocks may differ. The scripts are idempotent for the worker that
+asks, so a time-out needs no answer; nothing is retried here, the caller decides what an outage means.
+
+Keys, under a prefix:
+
+    call:{request_id}    hash: worker, until (ms), stored; expires some time after its lease or its answer
+    bucket:{name}        hash: level, at (ms)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable, Want
+
+TIMEOUT_S = 0.5
+MAX_CONNECTIONS = 32
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# A dead worker's reservation is remembered for a while after its lease, so that a repeated call is known as one.
+_CLAIM = (
+    _NOW
+    + """
+local call = redis.call('HMGET', KEYS[1], 'worker', 'until', 'stored')
+if call[3] then return {'done', 0, call[3]} end
+if call[1] and call[1] ~= ARGV[1] and tonumber(call[2]) > now then
+  return {'held', math.max(1, tonumber(call[2]) - now), ''}
+end
+redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'until', now + ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
+if call[1] and call[1] ~= ARGV[1] then return {'repeated', 0, ''} end
+return {'ours', 0, ''}
+"""
+)
+_REMEMBER_MS = 24 * 3_600_000
+
+_FINISH = """
+local stored = redis.call('HGET', KEYS[1], 'stored')
+if stored then return stored end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'stored', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return ARGV[1]
+"""
+
+_RELEASE = """
+local call = redis.call('HMGET', KEYS[1], 'worker', 'stored')
+if call[1] == ARGV[1] and not call[2] then redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+_TAKE = (
+    _NOW
+    + """
+local levels, wait = {}, 0
+for i, key in ipairs(KEYS) do
+  local rate, burst, amount = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local bucket = redis.call('HMGET', key, 'level', 'at')
+  local level = burst
+  if bucket[1] then level = math.min(burst, bucket[1] + math.max(0, now - bucket[2]) * rate / 60000) end
+  levels[i] = level
+  local missing = math.min(amount, burst) - level
+  if missing > 1e-9 then wait = math.max(wait, math.max(1, math.ceil(missing * 60000 / rate))) end
+end
+if wait > 0 then return wait end
+for i, key in ipairs(KEYS) do
+  local rate, burst, amount = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  redis.call('HSET', key, 'level', tostring(levels[i] - amount), 'at', now)
+  redis.call('PEXPIRE', key, math.ceil((burst + amount) * 60000 / rate) + 60000)
+end
+return 0
+"""
+)
+
+
+class RedisState:
+    """`base.SharedState` over one Redis; `prefix` keeps fleets apart on one server."""
+
+    def __init__(self, client: Redis, prefix: str = "heimdall:") -> None:
+        self._client = client
+        self._prefix = prefix
+        self._claim = client.register_script(_CLAIM)
+        self._finish = client.register_script(_FINISH)
+        self._release = client.register_script(_RELEASE)
+        self._take = client.register_script(_TAKE)
+
+    @classmethod
+    def connect(cls, url: str, prefix: str = "heimdall:", timeout_s: float = TIMEOUT_S) -> "RedisState":
+        """A state at `redis://`, `rediss://` or `unix://`; no connection is made before the first use."""
+        client = Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=MAX_CONNECTIONS,
+        )
+        return cls(client, prefix)
+
+    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
+        kind, wait_ms, stored = await self._run(
+            self._claim, [f"call:{request_id}"], [worker, lease_ms, _REMEMBER_MS]
+        )
+        return Claim(ClaimKind(kind.decode()), int(wait_ms), stored)
+
+    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
+        kept: bytes = await self._run(self._finish, [f"call:{request_id}"], [stored, keep_ms])
+        return kept
+
+    async def release_call(self, request_id: str, worker: str) -> None:
+        await self._run(self._release, [f"call:{request_id}"], [worker])
+
+    async def take_tokens(self, wants: Sequence[Want]) -> int:
+        amounts = [number for want in wants for number in (want.per_minute, want.burst, want.amount)]
+        return int(await self._run(self._take, [f"bucket:{want.name}" for want in wants], amounts))
+
+    async def ping(self) -> None:
+        try:
+            await self._client.ping()
+        except (RedisError, OSError) as error:
+            raise StateUnavailable(f"the shared state does not answer: {error}") from error
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _run(self, script: Any, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        try:
+            return await script(keys=[self._prefix + key for key in keys], args=arguments)
+        except (RedisError, OSError, ValueError) as error:
+            raise StateUnavailable(f"the shared state does not answer: {type(error).__name__}: {error}") from error
