@@ -20,7 +20,7 @@ from heimdall_schemas.request import AUTO, Request
 Clock = Callable[[], float]
 """Seconds that only go forward, such as `time.perf_counter`."""
 
-_EFFORT_FIELDS = ("reasoning_effort", "reasoning", "thinking", "thinking_budget")
+_EFFORT_FIELDS = frozenset(("reasoning_effort", "reasoning", "thinking", "thinking_budget"))
 _CHARS_PER_TOKEN = 4
 _CLUSTER_TEMPERATURE = 0.1
 
@@ -72,7 +72,7 @@ def read_asking(
     """
     body = item.body
     name = body.get("model", AUTO)
-    own_effort = any(field in body for field in _EFFORT_FIELDS)
+    own_effort = not _EFFORT_FIELDS.isdisjoint(body)
     if name == AUTO and "heimdall" not in body and not own_effort:
         return NOTHING if item.time_left_ms is None else Asking(time_left_ms=item.time_left_ms)
     options = item.request.heimdall

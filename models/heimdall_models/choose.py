@@ -23,7 +23,7 @@ STEPS_ABOVE = 4
 class Choices:
     """(n,) the slot chosen in each row's pool, with the probability that it was; `order` (n, slots) best first.
 
-    `above`: for rows that have a bucket above, its pool and its eligible slots, best first.
+    `above`: for rows that have a bucket above, their own pool and the eligible slots of the one above, best first.
     """
 
     chosen: list[int]
@@ -83,7 +83,7 @@ def choose(asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], b
         order=ranked[:count],
         eligible=counts[:count],
         above={
-            row: (pool, ranked[at][: counts[at]])
+            row: (pool - 1, ranked[at][: counts[at]])
             for at, (row, pool) in enumerate(
                 zip(view.rows[count:].tolist(), view.pool[count:].tolist(), strict=True), start=count
             )

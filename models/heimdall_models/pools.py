@@ -26,6 +26,7 @@ _MAX_NAMED_POOLS = 64
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+Steps = tuple[Step | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class PoolBook:
         self.output_tokens: Floats = quality.output_by_cluster(mixture)
         self._models = _models(catalogue, rules, quality, mixture)
         self.pools: list[Pool] = [self._pool(rules.candidates.get(bucket, ())) for bucket in BUCKETS]
+        self.above = tuple(_above(self.pools[at], self.pools[at + 1], at + 1) for at in range(len(BUCKETS) - 1))
         self._named: dict[tuple[str, ...], int] = {}
         self.stack = self._stacked()
 
@@ -199,6 +201,15 @@ class PoolBook:
             smallest=float(min(self._models.numbers[name][members].min() for name in ("window", "max_input"))),
             **columns,  # type: ignore[arg-type]  # the keys are the fields of Stack, floats and flags apart
         )
+
+
+def _above(below: Pool, pool: Pool, bucket: int) -> tuple[Steps, Steps]:
+    """The steps of `pool`, with and without settings, for a chain that begins in `below`: None where it has one."""
+
+    def fresh(steps: tuple[Step, ...]) -> Steps:
+        return tuple(None if step.model in below.names else step for step in steps)
+
+    return fresh(pool.steps[bucket]), fresh(pool.bare_steps[bucket])
 
 
 def _padded(members: tuple[int, ...], width: int, spare: int) -> list[int]:

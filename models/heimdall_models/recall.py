@@ -30,16 +30,18 @@ class Heard(NamedTuple):
 def hear(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, now_s: float) -> list[Heard | Refusal]:
     """What every caller asks for, or the refusal of one that pins an unknown model."""
     served, resolve = judge.rules.served, judge.book.catalogue.resolve
-    previous = memory.sessions.get
 
     def resolve_served(name: str) -> str | None:
         found = resolve(name)
         return found if found in served else None
 
+    def previous(session: tuple[str | None, str]) -> str | None:
+        return memory.sessions.get(session, now_s)
+
     heard: list[Heard | Refusal] = []
     for item in batch:
         try:
-            asking = read_asking(item, resolve_served, lambda session: previous(session, now_s))
+            asking = read_asking(item, resolve_served, previous)
         except Failure as failure:
             heard.append(Refusal(item.request_id, failure))
             continue

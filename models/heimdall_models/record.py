@@ -197,7 +197,7 @@ def _decided(judged: Judged, row: _Row, at: int) -> Decided:
         "selected_provider": pool.providers[slot],
         "bucket": bucket,
         "bucket_probabilities": {"cheap": cheap, "mid": mid, "hard": hard},
-        "alpha_scores": {one["model"]: one["score"] for one in candidates if one["score"] is not None},
+        "alpha_scores": _alpha_scores(judged, row, pool, at),
         "quality_score": row.quality[slot],
         "cost_score": row.cost[slot],
         "final_score": row.score[slot],
@@ -245,16 +245,15 @@ def _fallback(judged: Judged, row: _Row, at: int) -> str | None:
 
 def _steps(judged: Judged, pool: Pool, bucket: int, at: int) -> tuple[Step, ...]:
     """The chain: the row's pool, then the bucket above. Own effort of the caller, or a pinned model: no settings."""
-    choices, asking, pools = judged.choices, judged.asked.asking[at], judged.judge.book.pools
+    choices, asking = judged.choices, judged.asked.asking[at]
     bare = asking.own_effort or asking.pinned is not None
     table = pool.bare_steps[bucket] if bare else pool.steps[bucket]
     steps = [table[slot] for slot in chain(choices, at)]
     found = choices.above.get(at)
     if found is not None:
-        above, ranked = found
-        table = pools[above].bare_steps[above] if bare else pools[above].steps[above]
-        names = pool.names
-        steps += [step for slot in ranked if (step := table[slot]).model not in names][:STEPS_ABOVE]
+        below, ranked = found
+        table_above = judged.judge.book.above[below][bare]
+        steps += [step for slot in ranked if (step := table_above[slot]) is not None][:STEPS_ABOVE]
     return tuple(steps)
 
 
@@ -283,6 +282,14 @@ def _asked(judged: Judged) -> list[dict[str, Any]]:
     for at in np.flatnonzero(reading.max_output).tolist():
         said[at]["max_output"] = int(reading.max_output[at])
     return said
+
+
+def _alpha_scores(judged: Judged, row: _Row, pool: Pool, at: int) -> dict[str, float]:
+    """Every eligible candidate's score."""
+    if at not in judged.guarded.fallen:
+        return dict(zip(pool.names, row.score, strict=False))
+    eligible = judged.guarded.eligible[at].tolist()
+    return {name: score for name, score, stays in zip(pool.names, row.score, eligible, strict=False) if stays}
 
 
 def _candidates(judged: Judged, row: _Row, pool: Pool, at: int) -> list[dict[str, Any]]:

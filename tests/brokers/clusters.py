@@ -1,5 +1,6 @@
 """The two clusters that tests run against, behind one face."""
 
+import asyncio
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -70,8 +71,10 @@ class ApacheCluster:
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         async with RawAdmin(self.settings()) as admin:
             reasons = await admin.create([TopicRequest(name, partitions, 1, config or {})])
-        if reasons[name] is not None:
-            raise RuntimeError(f"topic {name} was not created: {reasons[name]}")
+            if reasons[name] is not None:
+                raise RuntimeError(f"topic {name} was not created: {reasons[name]}")
+            while not await admin.topics([name]):  # known to the controller before it is known to the broker
+                await asyncio.sleep(0.02)
 
 
 def load_broker_module() -> ModuleType:

@@ -14,7 +14,10 @@ from heimdall_models.features import MAX_BATCH
 from heimdall_models.scan import scan
 from heimdall_models.text_model import GROUP_BITS, TextModel, text_grams
 
-ITERATIONS = 40
+ITERATIONS = 25
+FEWEST_TEXTS = 4
+"""A gram in fewer texts tells of those texts only; its weight stays 0."""
+
 _LARGEST_WEIGHT = 127
 
 
@@ -51,20 +54,24 @@ def fit_text(
     grams: csr_matrix, label: NDArray[np.float64], weight: NDArray[np.float64], penalty: float
 ) -> TextFit:
     """Minimise the weighted cross-entropy to soft labels (n,) plus penalty · |w|² / 2 with L-BFGS."""
+    known = np.flatnonzero(np.bincount(grams.indices, minlength=grams.shape[1]) >= FEWEST_TEXTS)
+    used = grams.tocsc()[:, known].tocsr()
+    transposed = used.T.tocsr()
     weight = weight / weight.sum()
-    transposed = grams.T.tocsr()
 
     def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         w, bias = theta[:-1], theta[-1]
-        log_odds = np.asarray(grams @ w.astype(np.float32), np.float64) + bias
+        log_odds = np.asarray(used @ w.astype(np.float32), np.float64) + bias
         residual = weight * (1 / (1 + np.exp(-log_odds)) - label)
         value = float((weight * (np.logaddexp(0, log_odds) - label * log_odds)).sum()) + penalty * float(w @ w) / 2
         slope = np.asarray(transposed @ residual.astype(np.float32), np.float64) + penalty * w
         return value, np.append(slope, residual.sum())
 
-    start = np.zeros(grams.shape[1] + 1)
+    start = np.zeros(len(known) + 1)
     result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 6})
-    return TextFit(result.x[:-1], float(result.x[-1]))
+    weights = np.zeros(grams.shape[1])
+    weights[known] = result.x[:-1]
+    return TextFit(weights, float(result.x[-1]))
 
 
 def rounded(fit: TextFit) -> TextModel:

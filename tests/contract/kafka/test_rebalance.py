@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ async def test_a_zombie_moves_no_offset_back(apache_broker: ApacheCluster, uniqu
                 process.send(signal.SIGTERM)
                 assert await process.ended() == 0
     seen.append(await positions(apache_broker, group_id))
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         assert all(later[partition] >= position for partition, position in earlier.items())
     assert seen[-1] == dict.fromkeys(range(PARTITIONS), 40)
 

@@ -14,15 +14,6 @@ Serve = Callable[..., Awaitable[str]]
 Connect = Callable[..., HttpClient]
 
 
-async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Head and body of one request with a Content-Length."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
-    )
-    return head, await reader.readexactly(length)
-
-
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """Start a server that runs `handler` on each connection; gives its base URL."""

@@ -74,13 +74,13 @@ FIELDS: tuple[str, ...] = (
     "trace",
     "dropped",
 )
-"""Every field a line may have, in the order it has them. No text of a request, no header, no credential."""
+"""Every field a line may have. No text of a request, no header, no credential."""
 
 LogValue = str | int | float | bool | Sequence[str] | None
 
 _NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
 _LEVELS = {name: level for level, name in _NAMES.items()}
-_POSITION = {name: index for index, name in enumerate(FIELDS)}
+_KNOWN_FIELDS = frozenset(FIELDS)
 _LONGEST_VALUE = 256
 _LONGEST_MESSAGE = 1_000
 _MOST_ITEMS = 20
@@ -239,22 +239,22 @@ def _message(record: logging.LogRecord, scrubber: Scrubber) -> str:
 
 def _fields(record: logging.LogRecord, scrubber: Scrubber) -> dict[str, Any]:
     given: Mapping[str, LogValue] = getattr(record, "fields", {})
-    known = {name: _value(given[name], scrubber) for name in given if name in _POSITION}
+    known = {name: _value(given[name], scrubber) for name in given if name in _KNOWN_FIELDS}
     if len(known) < len(given):
-        known["dropped"] = sorted(printable(name, 40) for name in given if name not in _POSITION)[:_MOST_ITEMS]
+        known["dropped"] = sorted(printable(name, 40) for name in given if name not in _KNOWN_FIELDS)[:_MOST_ITEMS]
     micros = given.get("cost_usd_micros")
     if isinstance(micros, int):
         known["cost"] = micros / 1e6
     if record.exc_info and record.exc_info[1] is not None:
         known |= _error(record.exc_info[1], scrubber)
-    return dict(sorted(known.items(), key=lambda item: _POSITION[item[0]]))
+    return known
 
 
 def _value(value: LogValue, scrubber: Scrubber) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:_LONGEST_VALUE]
     if isinstance(value, str):
         return scrubber.safe(value, _LONGEST_VALUE)
+    if value is None or isinstance(value, bool | int | float):
+        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:_LONGEST_VALUE]
     return [scrubber.safe(str(item), _LONGEST_VALUE) for item in list(value)[:_MOST_ITEMS]]
 
 

@@ -8,10 +8,8 @@ _KNOWN_CREDENTIAL = re.compile(
     r"|\b(?:[Bb]earer|[Bb]asic|BEARER|BASIC)\s+[-_.~+/=A-Za-z0-9]{8,}"
     r"|(?<=://)[^/@\s]+(?=@)"
 )
-# How each of them begins. Nearly no text has one of these, and this is found out ten times faster.
-_BEGINNING = re.compile(
-    r"[sprg]s?k[-_]|xai[-_]|bfr[-_]|AIza|ya29|A[KS]IA|gh[pousr]_|eyJ|://|[Bb](?:earer|asic)|BEARER|BASIC"
-)
+# How each of them begins. Nearly no text has one of these, and that is found out far more quickly.
+_BEGINNING = r"[sprg]s?k[-_]|xai[-_]|bfr[-_]|AIza|ya29|A[KS]IA|gh[pousr]_|eyJ|://|[Bb](?:earer|asic)|BEARER|BASIC"
 # C0 and C1 controls, and what makes a reader see another line or another order than the bytes have.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _MASK = "***"
@@ -24,20 +22,26 @@ class Scrubber:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, so that a credential that begins like another is taken out whole.
         known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        told = [re.escape(secret) for secret in known]
+        self._known = re.compile("|".join(told)) if told else None
+        self._suspect = re.compile("|".join([*told, _BEGINNING]))
 
     def safe(self, text: str, longest: int) -> str:
         """What may stand in a log line: without credentials, on one line, at most `longest` characters and a mark.
 
         A credential that the cut would halve is taken out before the cut.
         """
+        if len(text) <= longest:
+            shown = text if self._suspect.search(text) is None else self.scrub(text)
+            return shown if shown.isascii() and shown.isprintable() else printable(shown, longest)
         head = self.scrub(text[: longest + _LONGEST_CREDENTIAL])
         return printable(head + text[longest + _LONGEST_CREDENTIAL :], longest)
 
     def scrub(self, text: str) -> str:
+        """The text without credentials, of any length."""
         if self._known is not None:
             text = self._known.sub(_MASK, text)
-        return _KNOWN_CREDENTIAL.sub(_MASK, text) if _BEGINNING.search(text) else text
+        return _KNOWN_CREDENTIAL.sub(_MASK, text)
 
 
 def printable(text: str, longest: int) -> str:

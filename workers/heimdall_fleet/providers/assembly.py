@@ -24,6 +24,7 @@ class _Choice:
             message["reasoning_details"] = self.reasoning_details
         if self.tool_calls:
             message["tool_calls"] = [self._tool_call(index) for index in sorted(self.tool_calls)]
+            message["content"] = message["content"] or None
         elif message["content"] is None:
             message["content"] = ""
         return message

@@ -31,7 +31,7 @@ class StackOptions:
     """`bootstrap` None: the embedded broker. `config` None: a configuration whose providers are the scripted ones.
 
     `plan` is what the scripted providers do, `calls` a file that gets a line for each of their calls, `settings` is laid
-    over the configuration that is written.
+    over the configuration that is written; `more_authors` are scripted providers beside those of the default candidates.
     """
 
     directory: Path
@@ -41,6 +41,7 @@ class StackOptions:
     calls: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    more_authors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _configuration(scripted: Scripted, options: StackOptions) -> dict[str, Any]:
     written: dict[str, Any] = {
         "version": 1,
         "kafka": {} if options.bootstrap else {"fetch_max_wait_ms": EMBEDDED_FETCH_WAIT_MS},
-        "providers": scripted.entries(authors(candidates)),
+        "providers": scripted.entries([*authors(candidates), *options.more_authors]),
         "observe": {"metrics": {"host": "127.0.0.1"}},
     }
     for section, value in options.settings.items():

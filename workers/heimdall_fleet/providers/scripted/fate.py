@@ -26,7 +26,7 @@ class Odds:
         self._steps = _steps(behaviour, streaming=False)
         self._stream_steps = _steps(behaviour, streaming=True)
         self._certain = Fate("ok", 200, behaviour.latency_ms.median / 1000)
-        self.needs_draw = bool(self._stream_steps or behaviour.latency_ms.sigma)
+        self.needs_draw = bool(self._steps or self._stream_steps or behaviour.latency_ms.sigma)
 
     def fate(self, draw: tuple[float, float], elapsed_s: float, *, streaming: bool) -> Fate:
         """The fate at `elapsed_s` after the plan was set; `draw` is two uniform numbers in (0, 1)."""

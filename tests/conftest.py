@@ -1,0 +1,3 @@
+"""Fixtures for every test: the brokers."""
+
+pytest_plugins = ["tests.brokers.fixtures"]
