@@ -240,13 +240,17 @@ class Asked:
     max_cost: Floats
     weights: Floats
     free: Flags
+    plain: bool
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def ask(ids: Sequence[str], asking: Sequence[Asking], reading: Reading, alpha: float) -> Asked:
-    """The batch's wishes as arrays. `free` rows name no models: they follow their bucket."""
+    """The batch's wishes as arrays. `free` rows name no models: they follow their bucket.
+
+    `plain`: nobody in the batch wishes anything, as in most batches, so that guardrails need not look.
+    """
     return Asked(
         ids=ids,
         asking=asking,
@@ -256,7 +260,8 @@ def ask(ids: Sequence[str], asking: Sequence[Asking], reading: Reading, alpha: f
         time_left_ms=_column(asking, "time_left_ms", FAR),
         max_cost=_column(asking, "max_cost_usd_micros", FAR),
         weights=reading.weights,
-        free=np.array([one.named is None for one in asking], np.bool_),
+        free=np.array([one.pinned is None and one.candidates is None for one in asking], np.bool_),
+        plain=all(one is NOTHING for one in asking),
     )
 
 

@@ -94,6 +94,8 @@ def choose(asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], b
 def _stay(asked: Asked, guarded: Guarded, scores: Scores, chosen: list[int], book: PoolBook) -> list[bool]:
     """A session stays with its model unless the best is better by more than the margin. Changes `chosen`."""
     sticky = [False] * len(chosen)
+    if asked.plain:
+        return sticky
     for row, one in enumerate(asked.asking):
         if one.previous is None or one.pinned is not None:
             continue

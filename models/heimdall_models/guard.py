@@ -60,11 +60,16 @@ def structured_output(view: View) -> Flags | None:
 def tenant_allow_list(view: View) -> Flags | None:
     """Models that the request's tenant may not use; holds for pinned models too."""
     tenants = view.book.rules.tenants
-    patterns = {row: tenants[one.tenant] for row, one in _asking(view) if one.tenant in tenants} if tenants else {}
+    if view.asked.plain or not tenants:
+        return None
+    patterns = {row: tenants[one.tenant] for row, one in _asking(view) if one.tenant in tenants}
     return _by_name(view, {row: _outside(view, row, allowed) for row, allowed in patterns.items()})
 
 
 def excluded_by_caller(view: View) -> Flags | None:
+    """Models and authors that the request's own `heimdall.exclude` names."""
+    if view.asked.plain:
+        return None
     excluded = {row: _resolved(view, one.exclude) for row, one in _asking(view) if one.exclude}
     names = {row: _inside(view, row, patterns) for row, patterns in excluded.items()}
     return _by_name(view, names)
@@ -73,7 +78,7 @@ def excluded_by_caller(view: View) -> Flags | None:
 def deadline(view: View) -> Flags | None:
     """Even a quick answer (mean − sd of the model's latency) comes after the deadline."""
     left = view.asked.time_left_ms[view.rows, None]
-    if left.min(initial=FAR) == FAR:
+    if view.asked.plain or left.min(initial=FAR) == FAR:
         return None
     return _not_pinned(view, view.book.stack.shortest_ms[view.pool] > left)
 
@@ -81,7 +86,9 @@ def deadline(view: View) -> Flags | None:
 def max_cost(view: View) -> Flags | None:
     """The expected cost of the call is over the request's `max_cost_usd`."""
     limit = view.asked.max_cost[view.rows, None]
-    return None if limit.min(initial=FAR) == FAR else expected_cost(view) > limit
+    if view.asked.plain or limit.min(initial=FAR) == FAR:
+        return None
+    return expected_cost(view) > limit
 
 
 def _why_context(view: View, row: int, slot: int) -> str:
@@ -198,13 +205,12 @@ class Guarded:
 
 def guard(asked: Asked, bucket: Indices, book: PoolBook) -> Guarded:
     """Apply the guardrails to a batch whose rows fell into `bucket` (n,) (0 cheap, 1 mid, 2 hard)."""
-    named = book.add([one.named for one in asked.asking], [one.pinned is not None for one in asked.asking])
     long = (asked.tokens > LONG_CONTEXT_TOKENS) & asked.free
     moved = np.where(long, _HARD, bucket)
-    pool = np.array([at if own is None else own for at, own in zip(moved.tolist(), named, strict=True)], np.int64)
+    pool = moved if asked.plain else _named_pools(asked, moved, book)
     view = View(asked, book, np.arange(len(asked)), pool)
     eligible, taken = passing(view)
-    result = Guarded(moved, pool, eligible, None)
+    result = Guarded(moved.copy(), pool.copy(), eligible, None)
     result.note_deadline(view, taken)
     for name, mask in taken:
         _note(result, view, name, mask)
@@ -214,6 +220,12 @@ def guard(asked: Asked, bucket: Indices, book: PoolBook) -> Guarded:
     if long.any():
         result.preferred = _prefer_gemini(result, book, long)
     return result
+
+
+def _named_pools(asked: Asked, bucket: Indices, book: PoolBook) -> Indices:
+    """Each row's pool: that of the models it names, else its bucket's."""
+    named = book.add([one.named for one in asked.asking], [one.pinned is not None for one in asked.asking])
+    return np.array([at if own is None else own for at, own in zip(bucket.tolist(), named, strict=True)], np.int64)
 
 
 def passing(view: View) -> tuple[Flags, list[tuple[Guardrail, Flags]]]:

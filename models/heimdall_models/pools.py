@@ -73,7 +73,7 @@ class Stack:
     def quality_at(self, pool: Indices, clusters: Indices) -> Floats:
         """(slots, top_p, r) for pools (r,) and clusters (top_p, r)."""
         slots, _, width = self.quality.shape
-        return self.quality.reshape(slots, -1).take(pool * width + clusters, axis=1)
+        return np.asarray(self.quality.reshape(slots, -1).take(pool * width + clusters, axis=1))
 
 
 @dataclass(frozen=True, slots=True)

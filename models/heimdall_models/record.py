@@ -186,34 +186,14 @@ def _short(values: NDArray[np.float32]) -> NDArray[np.float64]:
 def _decided(judged: Judged, row: _Row, at: int) -> Decided:
     choices, judge, asking = judged.choices, judged.judge, judged.asked.asking[at]
     pool = judge.book.pools[row.pool]
-    slot = choices.chosen[at]
-    bucket = _BUCKET_VALUES[row.bucket]
     fired: list[str] = judged.guarded.fired.get(at, [])
-    candidates = _candidates(judged, row, pool, at)
-    reason = _fallback(judged, row, at)
-    cheap, mid, hard = row.probabilities
-    decision = {
-        "selected_model": pool.names[slot],
-        "selected_provider": pool.providers[slot],
-        "bucket": bucket,
-        "bucket_probabilities": {"cheap": cheap, "mid": mid, "hard": hard},
-        "alpha_scores": _alpha_scores(judged, row, pool, at),
-        "quality_score": row.quality[slot],
-        "cost_score": row.cost[slot],
-        "final_score": row.score[slot],
-        "decision_latency_ms": judged.latency_ms,
-        "cache_hit": False,
-        "fallback_used": reason is not None,
-        "fallback_reason": reason,
-        "guardrail_triggered": bool(fired),
-        "decision_version": DECISION_VERSION,
-    }
+    decision = _decision(judged, row, at, pool, bool(fired))
     steps = _steps(judged, pool, row.bucket, at)
     request_id, p_chosen, explored = judged.asked.ids[at], choices.p_chosen[at], choices.explored[at]
     record = {
         "kind": "decision",
         "request_id": request_id,
-        "decision_type": _type(asking, choices, at, reason, fired),
+        "decision_type": _type(asking, choices, at, decision["fallback_reason"], fired),
         "features": row.features,
         "asked": row.asked,
         "difficulty": None if row.failed else row.difficulty,
@@ -221,7 +201,7 @@ def _decided(judged: Judged, row: _Row, at: int) -> Decided:
         "difficulty_percentile": None if row.failed else row.percentile,
         "bucket_before_guardrails": _BUCKET_VALUES[row.before],
         "guardrails": fired,
-        "candidates": candidates,
+        "candidates": _candidates(judged, row, pool, at),
         "chain": [step.model for step in steps],
         "alpha": row.alpha,
         "p_chosen": p_chosen,
@@ -234,7 +214,30 @@ def _decided(judged: Judged, row: _Row, at: int) -> Decided:
         "config": judge.rules.config_hash,
     }
     pinned = asking.pinned is not None
-    return Decided(request_id, bucket, decision, record, steps, p_chosen, row.tokens, pinned)
+    return Decided(request_id, decision["bucket"], decision, record, steps, p_chosen, row.tokens, pinned)
+
+
+def _decision(judged: Judged, row: _Row, at: int, pool: Pool, guarded: bool) -> dict[str, Any]:
+    """The fourteen fields that travel with the order and come back in the reply."""
+    slot = judged.choices.chosen[at]
+    reason = _fallback(judged, row, at)
+    cheap, mid, hard = row.probabilities
+    return {
+        "selected_model": pool.names[slot],
+        "selected_provider": pool.providers[slot],
+        "bucket": _BUCKET_VALUES[row.bucket],
+        "bucket_probabilities": {"cheap": cheap, "mid": mid, "hard": hard},
+        "alpha_scores": _alpha_scores(judged, row, pool, at),
+        "quality_score": row.quality[slot],
+        "cost_score": row.cost[slot],
+        "final_score": row.score[slot],
+        "decision_latency_ms": judged.latency_ms,
+        "cache_hit": False,
+        "fallback_used": reason is not None,
+        "fallback_reason": reason,
+        "guardrail_triggered": guarded,
+        "decision_version": DECISION_VERSION,
+    }
 
 
 def _fallback(judged: Judged, row: _Row, at: int) -> str | None:

@@ -54,12 +54,12 @@ def score(view: View) -> Scores:
     """Scores of every slot of each row's pool; slots that fell out are scored too."""
     asked, stack = view.asked, view.book.stack
     weights = _per_row(asked.weights, view)
-    quality = (stack.quality_at(view.pool, _clusters(view)) * weights).sum(axis=1).round(TERM_DECIMALS).T
+    quality = _over_clusters(stack.quality_at(view.pool, _clusters(view)) * weights)
     per_cluster = _cost_by_cluster(view)
     cheapest = per_cluster.min(axis=0)
     span = per_cluster.max(axis=0) - cheapest
     shares = weights / np.where(span > 0, span, 1.0)
-    cost = ((per_cluster - cheapest) * shares).sum(axis=1).round(TERM_DECIMALS).T
+    cost = _over_clusters((per_cluster - cheapest) * shares)
     over_80 = asked.tokens[view.rows, None] > CONTEXT_LIMIT * stack.window[view.pool]
     penalty = stack.latency_penalty[view.pool] + over_80 * view.book.rules.penalties.ctx_over_80pct
     alpha = asked.alpha[view.rows, None]
@@ -83,7 +83,15 @@ def expected_cost(view: View) -> Floats:
 
 
 def _weighted(per_cluster: Floats, weights: Floats) -> Floats:
-    return np.asarray(np.ceil((per_cluster * weights).sum(axis=1).round(TERM_DECIMALS)).T)
+    return np.asarray(np.ceil(_over_clusters(per_cluster * weights)))
+
+
+def _over_clusters(values: Floats) -> Floats:
+    """(r, slots) sums of (slots, top_p, r), rounded; in one order whatever the batch, unlike numpy's sum."""
+    total = values[:, 0]
+    for place in range(1, values.shape[1]):
+        total = total + values[:, place]
+    return np.asarray(total.round(TERM_DECIMALS).T)
 
 
 def _clusters(view: View) -> Indices:

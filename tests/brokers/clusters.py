@@ -39,7 +39,7 @@ class EmbeddedCluster:
 
     def settings(self) -> KafkaSettings:
         """A successor in a group waits for its predecessor's session here, hence the shortest one."""
-        return replace(self.broker.settings("test"), session_timeout_ms=1_500, heartbeat_interval_ms=300)
+        return replace(self.broker.settings("test"), session_timeout_ms=1_200, heartbeat_interval_ms=300)
 
     async def create_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
         self.broker.create_topic(name, partitions)
@@ -73,7 +73,7 @@ class ApacheCluster:
             reasons = await admin.create([TopicRequest(name, partitions, 1, config or {})])
             if reasons[name] is not None:
                 raise RuntimeError(f"topic {name} was not created: {reasons[name]}")
-            while not await admin.topics([name]):  # known to the controller before it is known to the broker
+            while not await admin.topics([name]):  # noqa: ASYNC110  # the controller knows it before the broker does
                 await asyncio.sleep(0.02)
 
 

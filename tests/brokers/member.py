@@ -1,6 +1,8 @@
 """A worker in a process of its own, to be killed and stopped: `python -m tests.brokers.member ...`.
 
-It writes ``begin partition offset`` and ``end partition offset`` lines, unbuffered, to its log.
+It writes ``begin partition offset`` and ``end partition offset`` lines, unbuffered, to its log. Every seventh record
+takes ten times as long, so that records finish out of order; and time that the process is stopped does not count, so
+that its handlers still run when it goes on.
 """
 
 import asyncio
@@ -18,7 +20,8 @@ async def serve(bootstrap: str, group_id: str, topic: str, log: Path, seconds: f
 
         async def handler(record: Record) -> None:
             out.write(f"begin {record.partition} {record.offset}\n")
-            await asyncio.sleep(seconds)
+            for _ in range(1 if record.offset % 7 else 10):
+                await asyncio.sleep(seconds)
             out.write(f"end {record.partition} {record.offset}\n")
 
         kafka = KafkaSettings(

@@ -1,12 +1,14 @@
 """What tests with a broker need again and again."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from tests.brokers.clusters import Cluster
 
 from heimdall_fleet.kafka.driver.consuming import RawConsumer
+from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.intake import Intake, open_intake
 from heimdall_fleet.kafka.offsets import Checkpoint
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
@@ -92,3 +94,24 @@ async def committed(cluster: Cluster, group_id: str, partitions: Sequence[Partit
         return await consumer.committed(partitions, 5.0)
     finally:
         await consumer.stop(5.0)
+
+
+async def commit_history(cluster: Cluster, group_id: str) -> dict[Partition, list[int]]:
+    """Every position the group ever committed, in order, from the broker's own log of them (Apache Kafka only)."""
+    history: dict[Partition, list[int]] = {}
+    async with TopicReader(cluster.settings()) as reader:
+        async for record in reader.read(["__consumer_offsets"]):
+            key = record.key or b""
+            if struct.unpack_from(">h", key)[0] > 1 or record.value is None:
+                continue  # about members, not offsets; or a deletion
+            group, end = _text(key, 2)
+            topic, end = _text(key, end)
+            if group == group_id:
+                place = (topic, struct.unpack_from(">i", key, end)[0])
+                history.setdefault(place, []).append(struct.unpack_from(">q", record.value, 2)[0])
+    return history
+
+
+def _text(data: bytes, start: int) -> tuple[str, int]:
+    end = start + 2 + struct.unpack_from(">h", data, start)[0]
+    return data[start + 2 : end].decode(), end

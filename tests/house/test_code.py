@@ -15,7 +15,7 @@ READS = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "getenv
 """Calls that are I/O whatever they are called on."""
 
 HOMES = {
-    "aiokafka": ("workers/heimdall_fleet/kafka/driver/", "workers/heimdall_fleet/client/partition_reader.py"),
+    "aiokafka": ("workers/heimdall_fleet/kafka/driver/",),
     "confluent_kafka": ("workers/heimdall_fleet/kafka/",),
     "onnxruntime": (),
     "lightgbm": (),

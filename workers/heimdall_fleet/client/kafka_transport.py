@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from heimdall_fleet.client.partition_reader import PartitionReader
+from heimdall_fleet.kafka.driver.reading import PartitionReader
 from heimdall_fleet.client.transport import Incoming, Outgoing
 from heimdall_fleet.kafka import records
 from heimdall_fleet.kafka.errors import KafkaFailure
@@ -41,7 +41,8 @@ class KafkaTransport:
             await self._producer.start()
             partition = self._draw.randrange(await self._producer.partition_count(reply_topic))
             self._reader = PartitionReader(self._settings, self._patience_s)
-            await self._reader.start(reply_topic, partition)
+            await self._reader.start()
+            await self._reader.assign([(reply_topic, partition)], from_end=True)
         return partition
 
     async def send(self, record: Outgoing) -> None:

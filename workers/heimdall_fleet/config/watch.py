@@ -1,6 +1,7 @@
 """A changed file is read, checked and swapped in; a bad one leaves the last good one serving."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import Literal
 from heimdall_fleet.config.change import Change, diff
 from heimdall_fleet.config.issues import ConfigError, Issue
 from heimdall_fleet.config.load import Loaded
-from heimdall_fleet.observe.log import get_log
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
-_log = get_log("config")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,15 @@ class Watcher:
 
     def _told(self, reload: Reload) -> Reload:
         for issue in reload.issues:
-            (_log.error if issue.severity == "error" else _log.warn)("config_issue", str(issue))
+            level = logging.ERROR if issue.severity == "error" else logging.WARNING
+            _log.log(level, "%s", issue, extra={"action": "config_issue"})
         if reload.outcome == "refused":
-            _log.error("config_refused", "the changed configuration is refused; the last good one goes on serving")
+            _log.error(
+                "the changed configuration is refused; the last good one goes on serving",
+                extra={"action": "config_refused"},
+            )
         for change in reload.changes:
-            _log.info("config_changed", str(change))
+            _log.info("%s", change, extra={"action": "config_changed"})
         self._report(reload)
         return reload
 

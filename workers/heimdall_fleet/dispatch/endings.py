@@ -5,7 +5,7 @@ from typing import Any
 
 from heimdall_fleet.dispatch.outcome import outcome_value
 from heimdall_fleet.dispatch.pool import Ticket
-from heimdall_fleet.dispatch.reply import answer_value, error_value
+from heimdall_fleet.dispatch.reply import answer_value, error_value, facts_of
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_schemas.audit import State
@@ -20,8 +20,9 @@ _STATES: Mapping[FailureCode, State] = {
 def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> Ending:
     """The end of an answered order. Raises Failure `heimdall_reply_too_large` for a reply over the record limit."""
     target = ticket.route.target
-    now_ms = room.clock.mono_ms()
-    reply = answer_value(run, answer, target.provider, target.model_id, now_ms)
+    served, now_ms = (target.provider, target.model_id), room.clock.mono_ms()
+    facts = facts_of(run, State.ANSWERED, served, now_ms)
+    reply = answer_value(run, answer, facts)
     if len(reply) > room.settings.max_reply_bytes:
         raise Failure(
             FailureCode.HEIMDALL_REPLY_TOO_LARGE,
@@ -29,8 +30,7 @@ def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> En
             "ask for fewer max_tokens, or raise kafka.max_message_bytes",
             context={"bytes": len(reply), "max": room.settings.max_reply_bytes},
         )
-    served = (target.provider, target.model_id)
-    outcome = outcome_value(run, State.ANSWERED, None, served, room.settings.worker, now_ms)
+    outcome = outcome_value(run, facts, None, room.settings.worker, now_ms)
     return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)
 
 
@@ -46,5 +46,6 @@ def dead_lettered(run: Run, failure: Failure, room: Room) -> Ending:
 
 def _without_answer(run: Run, failure: Failure, state: State, room: Room) -> Ending:
     now_ms = room.clock.mono_ms()
-    outcome = outcome_value(run, state, failure, None, room.settings.worker, now_ms)
-    return Ending(state, failure, error_value(run, failure, state, now_ms), outcome)
+    facts = facts_of(run, state, None, now_ms)
+    outcome = outcome_value(run, facts, failure, room.settings.worker, now_ms)
+    return Ending(state, failure, error_value(run, failure, facts), outcome)

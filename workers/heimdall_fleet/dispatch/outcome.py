@@ -2,45 +2,30 @@
 
 import base64
 from datetime import UTC, datetime
-from typing import Any
 
 from heimdall_fleet.dispatch.cost import Tokens
-from heimdall_fleet.dispatch.reply import timings
+from heimdall_fleet.dispatch.reply import Facts
 from heimdall_fleet.dispatch.run import Run
 from heimdall_fleet.kafka.records import Outgoing
-from heimdall_schemas.audit import State
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
 from heimdall_schemas.topics import Topics
 
 
-def outcome_value(
-    run: Run, state: State, failure: Failure | None, served: tuple[str, str] | None, worker: str, now_ms: float
-) -> bytes:  # fmt: skip
-    """The value of an outcome record. `served` is (provider, model id) of the answer."""
-    provider, model = served or (None, None)
-    order = run.order
-    record: dict[str, Any] = {
+def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, now_ms: float) -> bytes:
+    """The value of an outcome record: the facts of the reply and what only the auditor needs."""
+    plan, model_id = run.order.plan, facts["selected_model"]
+    record = {
         "kind": "outcome",
-        "request_id": run.request_id,
-        "correlation_id": readable(order.address.correlation_id),
+        **facts,
+        "correlation_id": readable(run.order.address.correlation_id),
         "time": rfc3339(run.started_unix_ms + round(now_ms - run.started_ms)),
-        "state": state,
         "failure": None if failure is None else failure.code,
         "error": None if failure is None else failure.message,
-        "bucket": order.bucket or None,
-        "selected_model": model,
-        "selected_provider": provider,
-        "attempts": run.attempt_records(),
-        "p_served": order.plan.p_chosen if model is not None and model == order.plan.steps[0].model else None,
-        "cost_usd_micros": run.cost_usd_micros,
+        "p_served": plan.p_chosen if model_id is not None and model_id == plan.steps[0].model else None,
         "tokens": _sum(run)._asdict(),
-        "fallback_used": run.fallback_reason is not None,
-        "fallback_reason": run.fallback_reason,
-        "cache": None,
-        "timings_ms": timings(run, now_ms),
         "worker": worker,
-        "tenant": order.plan.tenant,
+        "tenant": plan.tenant,
     }
     if run.repeated:
         record["call_repeated"] = True

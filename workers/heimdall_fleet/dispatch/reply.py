@@ -1,7 +1,7 @@
 """What the asker reads: a reply, an error reply, a stream chunk. Plain dictionaries of the shapes in the schemas."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from heimdall_fleet.dispatch.run import Run
 from heimdall_fleet.kafka.records import Header, Outgoing
@@ -12,15 +12,35 @@ from heimdall_schemas.failure import Failure
 from heimdall_schemas.order import Address, Order
 from heimdall_schemas.topics import Topics
 
+Facts: TypeAlias = dict[str, Any]
+"""What the reply and the outcome record both tell."""
 
-def answer_value(run: Run, answer: dict[str, Any], provider: str, model_id: str, now_ms: float) -> bytes:
+
+def facts_of(run: Run, state: State, served: tuple[str, str] | None, now_ms: float) -> Facts:
+    """The facts of an order that has ended. `served` is (provider, model id) of the answer."""
+    provider, model_id = served or (None, None)
+    reason = run.fallback_reason
+    return {
+        "request_id": run.request_id,
+        "state": state,
+        "bucket": run.order.bucket or None,
+        "selected_model": model_id,
+        "selected_provider": provider,
+        "attempts": run.attempt_records(),
+        "cost_usd_micros": run.cost_usd_micros,
+        "fallback_used": reason is not None,
+        "fallback_reason": reason,
+        "cache": None,
+        "timings_ms": _timings(run, now_ms),
+    }
+
+
+def answer_value(run: Run, answer: dict[str, Any], facts: Facts) -> bytes:
     """The reply of an answered order: the provider's completion, with the model's own id and the fleet's facts."""
-    facts = _facts(run, State.ANSWERED, now_ms)
-    facts["selected_model"] = model_id
-    facts["selected_provider"] = provider
+    told = _told(run, facts)
     if run.dropped:
-        facts["dropped"] = run.dropped
-    decision = run.order.decision
+        told["dropped"] = run.dropped
+    model_id, decision = facts["selected_model"], run.order.decision
     metadata = {
         "bucket": run.order.bucket,
         "selected_model": model_id,
@@ -28,36 +48,23 @@ def answer_value(run: Run, answer: dict[str, Any], provider: str, model_id: str,
         "cache_hit": decision.get("cache_hit"),
         "decision_latency_ms": decision.get("decision_latency_ms"),
     }
-    return encode({**answer, "model": model_id, "metadata": metadata, "heimdall": facts})
+    return encode({**answer, "model": model_id, "metadata": metadata, "heimdall": told})
 
 
-def error_value(run: Run, failure: Failure, state: State, now_ms: float) -> bytes:
+def error_value(run: Run, failure: Failure, facts: Facts) -> bytes:
     """The reply of an order that got no answer."""
-    return encode({"error": failure.as_error(), "heimdall": _facts(run, state, now_ms)})
+    return encode({"error": failure.as_error(), "heimdall": _told(run, facts)})
 
 
-def _facts(run: Run, state: State, now_ms: float) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "request_id": run.request_id,
-        "state": state,
-        "bucket": run.order.bucket or None,
-        "selected_model": None,
-        "selected_provider": None,
-        "attempts": run.attempt_records(),
-        "cost_usd_micros": run.cost_usd_micros,
-        "fallback_used": run.fallback_reason is not None,
-        "fallback_reason": run.fallback_reason,
-        "cache": None,
-        "decision": run.order.decision or None,
-        "timings_ms": timings(run, now_ms),
-    }
+def _told(run: Run, facts: Facts) -> Facts:
+    told = {**facts, "decision": run.order.decision or None}
     if run.stream:
-        facts["sequence"] = run.chunks
-        facts["final"] = True
-    return facts
+        told["sequence"] = run.chunks
+        told["final"] = True
+    return told
 
 
-def timings(run: Run, now_ms: float) -> dict[str, float]:
+def _timings(run: Run, now_ms: float) -> dict[str, float]:
     """Milliseconds: from triage to here, waiting for a place, at the providers, and in dispatch altogether."""
     return {
         "queued": max(0, run.started_unix_ms - run.order.plan.received_ms),

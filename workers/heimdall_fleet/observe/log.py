@@ -1,7 +1,7 @@
 """Log lines: JSON for machines, text for people. One event, one line, only fields of a known list.
 
-    _log = get_log("dispatch")
-    _log.info("attempt_failed", "provider answered 500", request_id=request_id, provider="openai", latency_ms=812)
+    log = logging.getLogger(__name__)
+    log.info("%s answered 500", provider, extra={"action": "attempt_failed", "request_id": request_id})
 
 `action` is the event's name for machines and never changes with its wording. What libraries log goes through the same
 formatter, as action "library".
@@ -12,7 +12,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -85,44 +85,9 @@ _LONGEST_VALUE = 256
 _LONGEST_MESSAGE = 1_000
 _MOST_ITEMS = 20
 _MOST_FRAMES = 8
-_ROOT = "heimdall"
-
-
-class Log:
-    """Writes events of one part of a worker."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-
-    def debug(self, action: str, message: str, **fields: LogValue) -> None:
-        self._write(logging.DEBUG, action, message, fields)
-
-    def info(self, action: str, message: str, **fields: LogValue) -> None:
-        self._write(logging.INFO, action, message, fields)
-
-    def warn(self, action: str, message: str, **fields: LogValue) -> None:
-        self._write(logging.WARNING, action, message, fields)
-
-    def error(self, action: str, message: str, error: BaseException | None = None, **fields: LogValue) -> None:
-        """With `error` the line has its type, its scrubbed text and where it came from, never values of variables."""
-        self._write(logging.ERROR, action, message, fields, error)
-
-    def _write(
-        self,
-        level: int,
-        action: str,
-        message: str,
-        fields: Mapping[str, LogValue],
-        error: BaseException | None = None,
-    ) -> None:
-        if self._logger.isEnabledFor(level):
-            exc_info = (type(error), error, error.__traceback__) if error else None
-            self._logger.log(level, message, exc_info=exc_info, extra={"action": action, "fields": fields})
-
-
-def get_log(part: str) -> Log:
-    """The log of a part of a worker, such as `dispatch` or `kafka`."""
-    return Log(logging.getLogger(f"{_ROOT}.{part}"))
+_OWN = ("heimdall_fleet", "heimdall_models")
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"action", "message", "asctime", "taskName"}
+"""What every log record has of its own; whatever else stands in it came by `extra`."""
 
 
 def configure(settings: "LogSettings", *, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
@@ -140,7 +105,8 @@ def configure(settings: "LogSettings", *, secrets: Iterable[str] = (), stream: T
         old.close()
     root.addHandler(handler)
     level = _LEVELS[settings.level]
-    logging.getLogger(_ROOT).setLevel(level)
+    for own in _OWN:
+        logging.getLogger(own).setLevel(level)
     # Libraries tell much at info that is of no use to an operator.
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
@@ -238,7 +204,7 @@ def _message(record: logging.LogRecord, scrubber: Scrubber) -> str:
 
 
 def _fields(record: logging.LogRecord, scrubber: Scrubber) -> dict[str, Any]:
-    given: Mapping[str, LogValue] = getattr(record, "fields", {})
+    given = {name: value for name, value in vars(record).items() if name not in _PLAIN}
     known = {name: _value(given[name], scrubber) for name in given if name in _KNOWN_FIELDS}
     if len(known) < len(given):
         known["dropped"] = sorted(printable(name, 40) for name in given if name not in _KNOWN_FIELDS)[:_MOST_ITEMS]

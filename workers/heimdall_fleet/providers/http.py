@@ -76,6 +76,9 @@ class Answer:
     body: bytes
 
 
+TRANSPORT_ERRORS = (httpx.TransportError, httpx.InvalidURL, TimeoutError)
+
+
 class StaleConnection(httpx.RemoteProtocolError):
     """A kept connection was closed before any byte of the answer: the request was not read."""
 
@@ -95,8 +98,17 @@ class HttpClient:
         return cls(AiohttpTransport(network))
 
     async def post(self, request: WireRequest, limits: CallLimits) -> Answer:
-        async with Exchange(self._transport, request, limits) as exchange:
-            return Answer(exchange.status, exchange.headers, await exchange.read())
+        exchange = Exchange(self._transport, request, limits)
+        try:
+            # One timer for the whole call: each costs as much as parsing the answer's head.
+            async with asyncio.timeout_at(exchange.deadline) as timer:
+                await exchange.open()
+                body = await exchange.collect(timer)
+        except TRANSPORT_ERRORS as error:
+            raise exchange.failed(error) from error
+        finally:
+            await exchange.close()
+        return Answer(exchange.status, exchange.headers, body)
 
     def stream(self, request: WireRequest, limits: CallLimits) -> "Exchange":
         """`async with client.stream(…) as answer:` then iterate it, or `await answer.read()` when the status is bad."""
@@ -117,41 +129,20 @@ class Exchange:
         self._request = request
         self._limits = limits
         self._now = asyncio.get_running_loop().time
-        self._deadline = self._now() + limits.total_timeout_ms / 1000
+        self.deadline = self._now() + limits.total_timeout_ms / 1000
         self._response: httpx.Response | None = None
         self._body: tuple[AsyncIterator[bytes], BodyReader] | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            prepared = _prepared(self._request, self._limits.connect_timeout_ms)
-            async with asyncio.timeout_at(self._deadline):
-                response = await self._transport.handle_async_request(prepared)
-        except (httpx.TransportError, httpx.InvalidURL, TimeoutError) as error:
-            raise AttemptError(failure_of_transport(error, in_body=False)) from error
-        self._response = response
-        self.status = response.status_code
-        self.headers = response.headers
+            async with asyncio.timeout_at(self.deadline):
+                await self.open()
+        except TRANSPORT_ERRORS as error:
+            raise self.failed(error) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._response is not None:
-            await self._response.aclose()
-
-    async def read(self) -> bytes:
-        """The whole body. In an error answer the credentials that were sent are masked: some servers echo them."""
-        pieces, reader = self._body or self._open_body()
-        parts = []
-        try:
-            async with asyncio.timeout_at(self._latest()) as timer:
-                async for piece in pieces:
-                    parts.append(reader.feed(piece))
-                    if self._latest() < self._deadline:
-                        timer.reschedule(self._latest())
-        except (httpx.TransportError, TimeoutError) as error:
-            raise AttemptError(failure_of_transport(error, in_body=True)) from error
-        reader.finish()
-        body = b"".join(parts)
-        return _masked(body, self._request) if self.status >= 400 else body
+        await self.close()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces of the body as they come, decompressed and within the limits. Each step may raise AttemptError."""
@@ -162,16 +153,55 @@ class Exchange:
         try:
             async with asyncio.timeout_at(self._latest()):
                 piece = await anext(pieces, None)
-        except (httpx.TransportError, TimeoutError) as error:
-            raise AttemptError(failure_of_transport(error, in_body=True)) from error
+        except TRANSPORT_ERRORS as error:
+            raise self.failed(error) from error
         if piece is None:
             reader.finish()
             raise StopAsyncIteration
         return reader.feed(piece)
 
+    async def read(self) -> bytes:
+        """The whole body. In an error answer the credentials that were sent are masked: some servers echo them."""
+        try:
+            async with asyncio.timeout_at(self._latest()) as timer:
+                return await self.collect(timer)
+        except TRANSPORT_ERRORS as error:
+            raise self.failed(error) from error
+
+    async def open(self) -> None:
+        """Send the request and wait for the head of the answer; the time is the caller's to bound."""
+        prepared = _prepared(self._request, self._limits.connect_timeout_ms)
+        self._response = await self._transport.handle_async_request(prepared)
+        self.status = self._response.status_code
+        self.headers = self._response.headers
+
+    async def collect(self, timer: asyncio.Timeout) -> bytes:
+        """The whole body, with `timer` moved on at each piece."""
+        pieces, reader = self._body or self._open_body()
+        self._move(timer)
+        parts = []
+        async for piece in pieces:
+            parts.append(reader.feed(piece))
+            self._move(timer)
+        reader.finish()
+        body = b"".join(parts)
+        return _masked(body, self._request) if self.status >= 400 else body
+
+    def failed(self, error: Exception) -> AttemptError:
+        return AttemptError(failure_of_transport(error, in_body=self._response is not None))
+
+    async def close(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+
     def _latest(self) -> float:
         """When the next byte must be there, on the loop's clock."""
-        return min(self._deadline, self._now() + self._limits.idle_timeout_ms / 1000)
+        return min(self.deadline, self._now() + self._limits.idle_timeout_ms / 1000)
+
+    def _move(self, timer: asyncio.Timeout) -> None:
+        latest = self._latest()
+        if latest != timer.when():
+            timer.reschedule(latest)
 
     def _open_body(self) -> tuple[AsyncIterator[bytes], BodyReader]:
         assert self._response is not None, "the exchange was not entered"
@@ -263,7 +293,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except (aiohttp.ClientError, OSError, ValueError) as error:
             stale = not _FRESH.get() and loop.time() - started < STALE_WITHIN_S
             raise _as_httpx(error, stale=stale) from error
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
+        # With the encoding named, httpx does not try three of them at every look-up.
+        headers = httpx.Headers(answer.raw_headers, encoding="latin-1")
+        return httpx.Response(answer.status, headers=headers, stream=_Body(answer), request=request)
 
     async def aclose(self) -> None:
         if self._session is not None:

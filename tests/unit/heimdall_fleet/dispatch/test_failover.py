@@ -242,6 +242,12 @@ def test_the_back_off_doubles_up_to_its_bound_with_a_fifth_of_jitter(jitter: flo
 FAILURES = [LIMITED, SERVER, BUSY, STALE, DOWN, NO_KEY, MISSING, OVERFLOW, CONTENT, BAD]
 
 
+def fit(begun: Chain, keys: Keys, at: Route) -> bool:
+    """Whether a key is left there that can be asked now."""
+    spent = frozenset(key for provider, key in begun.tried_keys if provider == at.provider)
+    return keys.status(at, spent, 0.0).readiness is Readiness.READY
+
+
 @given(
     st.lists(st.sampled_from(FAILURES), min_size=12, max_size=12),
     st.integers(1, 8),
@@ -258,11 +264,7 @@ def test_every_sequence_of_failures_ends_within_the_attempts_and_asks_failed_pla
             break
         assert begun.current is not None
         if isinstance(move, Move):
-            untouched = [
-                at
-                for at in begun.routes
-                if at.place not in begun.failed | begun.out and keys.status(at, frozenset(), 0.0).readiness == "ready"
-            ]
+            untouched = [at for at in begun.routes if at.place not in begun.failed | begun.out and fit(begun, keys, at)]
             assert not untouched or move.target in untouched
             assert move.target.provider not in closed
         asked.append(begun.current.place)

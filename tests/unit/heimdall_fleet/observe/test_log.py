@@ -11,14 +11,14 @@ import orjson
 import pytest
 
 from heimdall_fleet.config.running import Log as LogSettings
-from heimdall_fleet.observe.log import configure, get_log
+from heimdall_fleet.observe.log import configure
 
 CANARY = "canary-secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
 def _logging_is_put_back() -> Iterator[None]:
-    root, fleet = logging.getLogger(), logging.getLogger("heimdall")
+    root, fleet = logging.getLogger(), logging.getLogger("heimdall_fleet")
     handlers, level, fleet_level = list(root.handlers), root.level, fleet.level
     root.handlers = []
     yield
@@ -36,13 +36,35 @@ def start(**settings: Any) -> io.StringIO:
     return stream
 
 
+class Part:
+    """One part of the fleet, writing as all of it does: standard logging, the facts in `extra`."""
+
+    def __init__(self, name: str) -> None:
+        self._log = logging.getLogger(f"heimdall_fleet.{name}")
+
+    def write(self, level: int, action: str, message: str, error: BaseException | None, fields: dict[str, Any]) -> None:
+        self._log.log(level, message, exc_info=error, extra={"action": action, **fields})
+
+    def debug(self, action: str, message: str, **fields: Any) -> None:
+        self.write(logging.DEBUG, action, message, None, fields)
+
+    def info(self, action: str, message: str, **fields: Any) -> None:
+        self.write(logging.INFO, action, message, None, fields)
+
+    def warn(self, action: str, message: str, **fields: Any) -> None:
+        self.write(logging.WARNING, action, message, None, fields)
+
+    def error(self, action: str, message: str, error: BaseException | None = None, **fields: Any) -> None:
+        self.write(logging.ERROR, action, message, error, fields)
+
+
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_has_the_documented_keys() -> None:
     stream = start()
-    get_log("dispatch").info(
+    Part("dispatch").info(
         "answered",
         "provider answered",
         provider="openai",
@@ -57,7 +79,7 @@ def test_a_line_has_the_documented_keys() -> None:
         "level": "info",
         "action": "answered",
         "message": "provider answered",
-        "logger": "heimdall.dispatch",
+        "logger": "heimdall_fleet.dispatch",
         "request_id": "r1",
         "model": "openai/gpt-5",
         "provider": "openai",
@@ -71,7 +93,7 @@ def test_a_line_has_the_documented_keys() -> None:
 
 def test_a_text_line_is_time_level_message_id_and_pairs() -> None:
     stream = start(format="text")
-    get_log("dispatch").warn("attempt_failed", "provider failed", model="a/b", request_id="r1", reason="two words")
+    Part("dispatch").warn("attempt_failed", "provider failed", model="a/b", request_id="r1", reason="two words")
     time_, rest = stream.getvalue().rstrip("\n").split(" ", 1)
     assert time_.endswith("Z")
     assert rest == '[WARN] provider failed r1 model=a/b reason="two words"'
@@ -81,7 +103,7 @@ def test_a_text_line_is_time_level_message_id_and_pairs() -> None:
 def test_hostile_values_make_one_bounded_line(output: str) -> None:
     stream = start(format=output)
     hostile = 'x"\r\n{"level":"error"}\x1b[31m\x00\u2028\x85\u202e\ud800'
-    get_log("triage").info("admitted", hostile, tenant=hostile + "y" * 1_000_000, model=hostile, reply_topic=hostile)
+    Part("triage").info("admitted", hostile, tenant=hostile + "y" * 1_000_000, model=hostile, reply_topic=hostile)
     written = stream.getvalue()
     assert written.count("\n") == 1
     assert len(written.splitlines()) == 1
@@ -93,7 +115,7 @@ def test_hostile_values_make_one_bounded_line(output: str) -> None:
 
 def test_a_field_outside_of_the_list_is_dropped_and_named() -> None:
     stream = start()
-    get_log("triage").info("decided", "decided", prompt="secret text", request_id="r1")
+    Part("triage").info("decided", "decided", prompt="secret text", request_id="r1")
     (line,) = lines(stream)
     assert line["dropped"] == ["prompt"]
     assert "secret text" not in stream.getvalue()
@@ -105,7 +127,7 @@ def test_an_error_brings_its_type_place_and_scrubbed_text_but_no_values() -> Non
     try:
         raise ValueError(f"key {CANARY} and sk-abcdefgh12345678 refused")
     except ValueError as error:
-        get_log("dispatch").error("crashed", "a bug", error)
+        Part("dispatch").error("crashed", "a bug", error)
     (line,) = lines(stream)
     assert (line["level"], line["error_type"], line["error"]) == ("error", "ValueError", "key *** and *** refused")
     assert "test_log.py" in line["trace"][-1]
@@ -122,7 +144,7 @@ def test_what_libraries_log_takes_the_same_form() -> None:
 @pytest.mark.parametrize(("level", "written"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
 def test_the_level_is_obeyed(level: str, written: int) -> None:
     stream = start(level=level)
-    part = get_log("x")
+    part = Part("x")
     for write in (part.debug, part.info, part.warn, part.error):
         write("a", "m")
     assert len(lines(stream)) == written
@@ -130,13 +152,13 @@ def test_the_level_is_obeyed(level: str, written: int) -> None:
 
 def test_configuring_again_replaces_the_first() -> None:
     first, second = start(), start()
-    get_log("x").info("a", "m")
+    Part("x").info("a", "m")
     assert (len(lines(first)), len(lines(second))) == (0, 1)
 
 
 def test_values_json_cannot_hold_still_make_a_line() -> None:
     stream = start()
-    get_log("x").info("a", "m", count=2**70, latency_ms=float("nan"), attempts=["a"] * 100)
+    Part("x").info("a", "m", count=2**70, latency_ms=float("nan"), attempts=["a"] * 100)
     (line,) = lines(stream)
     assert line["count"] == str(2**70)
     assert line["latency_ms"] is None
@@ -151,7 +173,7 @@ def test_a_file_is_put_aside_compressed_and_deleted_when_old(tmp_path: Path) -> 
     old.write_bytes(b"")
     os.utime(old, (time.time() - 100_000,) * 2)
     for index in range(30):
-        get_log("x").info("a", "m" * 200, request_id=str(index))
+        Part("x").info("a", "m" * 200, request_id=str(index))
     aside = sorted(path.parent.glob("heimdall.log.*"))
     assert len(aside) >= 2
     assert old not in aside

@@ -11,11 +11,11 @@ import pytest
 
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import Bundle, load_bundle
-from heimdall_models.catalogue import Catalogue, Latency, Override, default_catalogue_path
+from heimdall_models.catalogue import Catalogue, Latency, Override, Rate, default_catalogue_path
 from heimdall_models.judge import Judge, Parts, make_judge
 from heimdall_models.quality import QualityTable, parse_quality
-from heimdall_models.record import Decided
 from heimdall_models.recompute import recompute
+from heimdall_models.record import Decided
 from heimdall_models.rules import Penalties, Rules
 from heimdall_schemas.topics import Bucket
 
@@ -144,3 +144,16 @@ def test_the_shipped_bundle_decides_and_its_records_are_proved(
         record = orjson.loads(orjson.dumps({**found.record, **found.decision}))
         assert recompute(record, judge).differences == ()
         assert record["bundle"] == shipped_bundle.hash
+
+
+def test_equal_scores_go_to_the_cheaper_and_then_to_the_first_name(
+    judge_with: JudgeWith, shipped: Catalogue, make_input: MakeInput, decided: One
+) -> None:
+    twin = Override(context_window=100_000, price=Rate(1_000_000, 1_000_000))
+    dearer = Override(context_window=100_000, price=Rate(2_000_000, 2_000_000))
+    catalogue = shipped.with_overrides({"b/twin": twin, "a/dearer": dearer, "c/twin": twin})
+    names = ("c/twin", "a/dearer", "b/twin")
+    judge = judge_with(catalogue, served=dict.fromkeys(names, "p"), candidates=dict.fromkeys(Bucket, names), alpha=1.0)
+    answer = decided(make_input(0.9), judge)
+    assert len(set(answer.decision["alpha_scores"].values())) == 1
+    assert answer.record["chain"] == ["b/twin", "c/twin", "a/dearer"]

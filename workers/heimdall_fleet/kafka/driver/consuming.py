@@ -189,4 +189,4 @@ class RawConsumer:
             raise NotAMember("commit offsets: this member was expelled and has not joined again")
         offsets = {TopicPartition(*p): OffsetAndMetadata(*at) for p, at in checkpoints.items()}
         assignment = self._aio._subscription.subscription.assignment
-        await bounded(coordinator._do_commit_offsets(assignment, offsets), timeout_s, "commit offsets")
+        await bounded(self._aio.commit(offsets), timeout_s, "commit offsets")

@@ -1,27 +1,25 @@
-"""Reading whole topics without a group: cancellations, control pointers, `heimdall tail`, `explain`."""
+"""Reading without a group: replies by the client; cancellations, `heimdall tail` and `explain` by the fleet."""
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from heimdall_fleet.kafka.driver.connection import bounded, connection_arguments, stop_consumer, translated
 from heimdall_fleet.kafka.errors import UnknownTopic
-from heimdall_fleet.kafka.records import Record
+from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings
 
-T = TypeVar("T")
-
-_POLL_MS = 500
+_POLL_MS = 1000
 
 
-class TopicReader:
-    """`async with TopicReader(settings) as reader: async for record in reader.read(topic): ...`
+class PartitionReader:
+    """Assigned partitions, read in order. Belongs to no group and commits nothing, so it disturbs nobody.
 
-    It belongs to no group and commits nothing, so it disturbs nobody.
+    Raises KafkaFailure; `timeout_s` bounds each wait for the broker.
     """
 
-    def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:
+    def __init__(self, settings: KafkaSettings, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._aio = AIOKafkaConsumer(
             **connection_arguments(settings),
@@ -32,51 +30,90 @@ class TopicReader:
             fetch_max_bytes=settings.fetch_max_bytes,
         )
 
-    async def __aenter__(self) -> "TopicReader":
+    async def start(self) -> None:
+        await bounded(self._aio.start(), self._timeout_s, "connect a reader")
+
+    async def partitions(self, topic: str) -> list[Partition]:
+        """Raises UnknownTopic."""
+        # The consumer's own `topics()` reads the list and forgets the partitions.
+        metadata: Any = await bounded(
+            self._aio._client.fetch_all_metadata(), self._timeout_s, "read the list of topics"
+        )
+        found = metadata.partitions_for_topic(topic)
+        if not found:
+            raise UnknownTopic(f"the topic {topic!r} does not exist; `heimdall topics create` makes the fleet's topics")
+        return [(topic, number) for number in sorted(found)]
+
+    async def assign(self, partitions: Sequence[Partition], *, from_end: bool) -> None:
+        """Returns when the positions are known: what is written afterwards will be read."""
+        assigned = [TopicPartition(*partition) for partition in partitions]
+        self._aio.assign(assigned)
+        find = self._aio.end_offsets if from_end else self._aio.beginning_offsets
+        # seek_to_end and seek_to_beginning race with the reset that a new assignment makes by itself; a seek wins.
+        for partition, offset in (await bounded(find(assigned), self._timeout_s, "find where to begin")).items():
+            self._aio.seek(partition, offset)
+
+    async def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """The offset after the last record of each partition, as of now."""
+        found = await bounded(
+            self._aio.end_offsets([TopicPartition(*each) for each in partitions]), self._timeout_s, "read end offsets"
+        )
+        return {(at.topic, at.partition): end for at, end in found.items()}
+
+    async def position(self, partition: Partition) -> int:
+        """The offset that is read next."""
+        found: int = await bounded(self._aio.position(TopicPartition(*partition)), self._timeout_s, "read a position")
+        return found
+
+    async def read(self) -> Sequence[Record]:
+        """The next records in order; none when a second passed without any."""
+        with translated("read records"):
+            polled = await self._aio.getmany(timeout_ms=_POLL_MS)
+        return [
+            Record(at.topic, at.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
+            for at, records in polled.items()
+            for raw in records
+        ]
+
+    async def stop(self) -> None:
+        """Never waits long for a broker that is gone."""
+        await stop_consumer(self._aio, STOP_TIMEOUT_S)
+
+
+class TopicReader:
+    """`async with TopicReader(settings) as reader: async for record in reader.read([topic]): ...`"""
+
+    def __init__(self, settings: KafkaSettings, timeout_s: float = 10.0) -> None:
+        self._reader = PartitionReader(settings, timeout_s)
+
+    async def __aenter__(self) -> Self:
         try:
-            await bounded(self._aio.start(), self._timeout_s, "connect")
+            await self._reader.start()
         except BaseException:
-            await stop_consumer(self._aio, 0.0)
+            await self._reader.stop()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await stop_consumer(self._aio, STOP_TIMEOUT_S)
+        await self._reader.stop()
 
-    async def read(
-        self, topics: Sequence[str], *, follow: bool = False, from_end: bool = False
-    ) -> AsyncIterator[Record]:
+    async def read(self, topics: Sequence[str], *, follow: bool = False) -> AsyncIterator[Record]:
         """The records of `topics`, each partition in order; ends where the topics ended at the start, unless `follow`.
 
-        Raises UnknownTopic when one is not there, BrokerUnavailable when the broker does not answer in time.
+        Raises UnknownTopic when a topic is not there, BrokerUnavailable when the broker does not answer in time.
         """
-        partitions = await self._partitions(topics)
-        self._aio.assign(partitions)
-        ends: dict[Any, int] = await self._bounded(self._aio.end_offsets(partitions), "read end offsets")
-        starts = ends if from_end else await self._bounded(self._aio.beginning_offsets(partitions), "read begins")
-        for partition, start in starts.items():  # seek_to_beginning races with the client's own first reset
-            self._aio.seek(partition, start)
+        reader = self._reader
+        partitions = [each for topic in topics for each in await reader.partitions(topic)]
+        ends = await reader.ends(partitions)
+        await reader.assign(partitions, from_end=False)
         while follow or await self._behind(ends):
-            with translated("read"):
-                polled = await self._aio.getmany(timeout_ms=_POLL_MS)
-            for partition, records in polled.items():
-                for raw in records:
-                    if follow or raw.offset < ends[partition]:
-                        at = (partition.topic, partition.partition, raw.offset, raw.timestamp)
-                        yield Record(*at, raw.key, raw.value, raw.headers)
+            for record in await reader.read():
+                if follow or record.offset < ends[record.topic, record.partition]:
+                    yield record
 
-    async def _behind(self, ends: dict[Any, int]) -> bool:
+    async def _behind(self, ends: dict[Partition, int]) -> bool:
+        """Positions and not records tell the end: a compacted or transactional log has offsets without records."""
         for partition, end in ends.items():
-            if await self._bounded(self._aio.position(partition), "read a position") < end:
+            if await self._reader.position(partition) < end:
                 return True
         return False
-
-    async def _partitions(self, topics: Sequence[str]) -> list[TopicPartition]:
-        cluster: Any = await self._bounded(self._aio._client.fetch_all_metadata(), "read the list of topics")
-        found = {topic: cluster.partitions_for_topic(topic) for topic in topics}
-        if missing := [topic for topic, numbers in found.items() if not numbers]:
-            raise UnknownTopic(f"no topic {', '.join(missing)}; `heimdall topics create` makes the fleet's topics")
-        return [TopicPartition(topic, number) for topic, numbers in found.items() for number in sorted(numbers)]
-
-    async def _bounded(self, work: Coroutine[Any, Any, T], what: str) -> T:
-        return await bounded(work, self._timeout_s, what)
