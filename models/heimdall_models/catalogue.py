@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Bucket
 
 MILLION = 1_000_000
@@ -277,17 +278,12 @@ def catalogue_of(models: Iterable[ModelFacts], as_of: str = "") -> Catalogue:
     return Catalogue(by_id, spellings, digest.hexdigest(), as_of)
 
 
-def default_catalogue_path() -> Path:
-    """The catalogue that is shipped beside the package."""
-    return Path(__file__).resolve().parent.parent / "catalogue" / "models.json"
-
-
 def load_catalogue(today: dt.date, path: Path | None = None) -> Catalogue:
     """The shipped catalogue (or the one at `path`) with the prices that hold on `today`.
 
     Raises CatalogueError when the file is missing or not a catalogue.
     """
-    source = path or default_catalogue_path()
+    source = path or shipped("catalogue/models.json")
     try:
         document = orjson.loads(source.read_bytes())
         return catalogue_of((read_model(row, today) for row in document["models"]), document["date"])

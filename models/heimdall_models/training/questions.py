@@ -1,22 +1,27 @@
 """Which prompts ask the same question, in whatever wrapping: folds are cut by question, never by row.
 
-Two prompts ask the same question when a window of 48 letters of one stands in the other (letters only, case folded),
-or when all of their text up to the answer options is equal. Windows that stand in many prompts are wrapping
-("You are given a Python function and an assertion …") and tell nothing.
+Two prompts ask the same question when their text up to the answer options is equal, or when two thirds of the windows
+of 48 letters of the shorter one stand in the longer one (letters only, case folded). Windows that stand in many prompts
+are wrapping ("You are given a Python function and an assertion …") and tell nothing; two prompts that quote one
+sentence among others ask different questions.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 WINDOW_LETTERS = 48
 MOST_PROMPTS_PER_WINDOW = 8
+SHARED_WINDOWS = 2 / 3
+_ONE_WINDOW_IN = np.uint64(4)
+_FEWEST_STEM_LETTERS = 16
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _OPTIONS = re.compile(r"\n\s*\(?A[.):]")
@@ -24,16 +29,14 @@ _OPTIONS = re.compile(r"\n\s*\(?A[.):]")
 
 def question_ids(prompts: Sequence[str]) -> NDArray[np.int64]:
     """(n,) a number for each prompt, equal where two prompts ask the same question."""
-    keys, owners = _keys(prompts)
-    order = np.lexsort((owners, keys))
-    keys, owners = keys[order], owners[order]
-    fresh = np.append(True, (keys[1:] != keys[:-1]) | (owners[1:] != owners[:-1]))
-    keys, owners = keys[fresh], owners[fresh]
-    _, first, count = np.unique(keys, return_index=True, return_counts=True)
-    telling = np.repeat(count <= MOST_PROMPTS_PER_WINDOW, count)
-    anchor = np.repeat(owners[first], count)[telling]
-    links = coo_matrix((np.ones(len(anchor)), (anchor, owners[telling])), shape=(len(prompts),) * 2)
-    _, labels = connected_components(links, directed=False)
+    letters = [_letters(prompt) for prompt in prompts]
+    stems = [_letters(_OPTIONS.split(prompt, maxsplit=1)[0]) for prompt in prompts]
+    stem_keys = np.array([_hash_whole(s) if len(s) >= _FEWEST_STEM_LETTERS else 0 for s in stems], np.uint64)
+    whole_keys = np.array([_hash_whole(text) for text in letters], np.uint64)
+    links = [_equal_links(whole_keys), _equal_links(stem_keys), _window_links(letters)]
+    pairs = np.concatenate(links)
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(prompts),) * 2)
+    _, labels = connected_components(graph, directed=False)
     return labels.astype(np.int64)
 
 
@@ -43,15 +46,25 @@ def fold_of(questions: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.i
     return shuffled[questions] % folds
 
 
-def _keys(prompts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashes of all windows of all prompts, and whose each is."""
-    keys: list[NDArray[np.uint64]] = []
-    for prompt in prompts:
-        stem = _OPTIONS.split(prompt, maxsplit=1)[0]
-        whole, head = _letters(prompt), _letters(stem)
-        keys.append(np.concatenate((_window_hashes(whole), _hash_whole(whole), _hash_whole(head))))
-    sizes = [len(k) for k in keys]
-    return np.concatenate([*keys, np.zeros(0, np.uint64)]), np.repeat(np.arange(len(prompts)), sizes)
+def _equal_links(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """(links, 2) each prompt with the first that has the same key; key 0 links nothing."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    links = np.stack((first[inverse], np.arange(len(keys))), axis=1)
+    return links[keys != 0]
+
+
+def _window_links(letters: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    """(links, 2) pairs of prompts that share `SHARED_WINDOWS` of the shorter one's telling windows."""
+    sampled = [np.unique(hashes[hashes % _ONE_WINDOW_IN == 0]) for hashes in map(_window_hashes, letters)]
+    owners = np.repeat(np.arange(len(letters)), [len(s) for s in sampled])
+    _, window, count = np.unique(np.concatenate(sampled), return_inverse=True, return_counts=True)
+    telling = count[window] <= MOST_PROMPTS_PER_WINDOW
+    owners, window = owners[telling], window[telling]
+    stands = csr_matrix((np.ones(len(owners), np.int32), (owners, window)), shape=(len(letters), len(count)))
+    shared = (stands @ stands.T).tocoo()
+    total = np.bincount(owners, minlength=len(letters))
+    enough = shared.data >= SHARED_WINDOWS * np.minimum(total[shared.row], total[shared.col])
+    return np.stack((shared.row[enough], shared.col[enough]), axis=1).astype(np.int64)
 
 
 def _letters(text: str) -> NDArray[np.uint8]:
@@ -68,10 +81,8 @@ def _window_hashes(letters: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return spans * inverses[: len(spans)]
 
 
-def _hash_whole(letters: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    powers, _ = _powers(len(letters))
-    total = (letters * powers).sum(dtype=np.uint64) + np.uint64(len(letters))
-    return np.array([total ^ np.uint64(_MULTIPLIER)], np.uint64)
+def _hash_whole(letters: NDArray[np.uint8]) -> int:
+    return int.from_bytes(hashlib.blake2b(letters.tobytes(), digest_size=8).digest(), "little")
 
 
 def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -148,8 +148,8 @@ async def test_a_killed_member_is_replaced_and_its_map_is_honoured(
 async def test_a_zombie_moves_no_offset_back(apache_broker: ApacheCluster, unique: Unique, tmp_path: Path) -> None:
     topic, group_id = unique("zombie"), unique("group")
     everything = await filled(apache_broker, topic, per_partition=40)
-    async with member(apache_broker, group_id, topic, tmp_path / "zombie", 0.2) as zombie:
-        await until(lambda: len(zombie.places("end")) > 20, 30)
+    async with member(apache_broker, group_id, topic, tmp_path / "zombie", 0.3) as zombie:
+        await until(lambda: len(zombie.places("end")) > 12, 30)
         zombie.send(signal.SIGSTOP)
         async with member(apache_broker, group_id, topic, tmp_path / "heir", 0.1) as heir:
             await until(lambda: len(heir.places("end")) > 60, 30)

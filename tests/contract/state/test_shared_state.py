@@ -171,6 +171,7 @@ async def test_buckets_do_not_know_each_other(stage: Stage) -> None:
 
 async def test_a_state_that_is_up_answers_a_ping(stage: Stage) -> None:
     await stage.state.ping()
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.OURS
 
 
 async def test_a_redis_that_is_gone_or_of_another_kind_is_unavailable(redis_port: int) -> None:

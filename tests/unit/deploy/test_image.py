@@ -96,7 +96,7 @@ def test_an_installed_wheel_finds_the_catalogue_that_it_needs(root: Path, tmp_pa
     (wheel,) = tmp_path.glob("*.whl")
     installed = tmp_path / "site-packages"
     zipfile.ZipFile(wheel).extractall(installed)
-    look = "from heimdall_models.catalogue import default_catalogue_path as path; print(path(), path().is_file())"
+    look = "from heimdall_models.shipped import shipped; p = shipped('catalogue/models.json'); print(p, p.is_file())"
     env = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
         [sys.executable, "-c", look], env=env, cwd=tmp_path, capture_output=True, text=True, check=True

@@ -239,26 +239,27 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     if left and not paid:
         return chain, Stop(_too_dear(chain))
     earliest = math.inf
-    busy: list[Route] = []
+    busy: list[tuple[Route, Readiness]] = []
     for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
         readiness, at_ms = capacity.status(route, _keys_without(chain, route), now_ms)
-        if readiness is Readiness.READY and not (busy and _patient(chain, busy[0], route, now_ms)):
+        if readiness is Readiness.READY and not (busy and _patient(chain, *busy[0], route, now_ms)):
             return chain._replace(current=route, busy_since_ms=None), Move(route)
-        if readiness is Readiness.BUSY:
-            busy.append(route)
+        if readiness in (Readiness.BUSY, Readiness.FULL):
+            busy.append((route, readiness))
         elif readiness is Readiness.CLOSED:
             earliest = min(earliest, at_ms)
-    return _wait(chain, earliest, frozenset(route.provider for route in busy), now_ms)
+    return _wait(chain, earliest, frozenset(route.provider for route, _ in busy), now_ms)
 
 
-def _patient(chain: Chain, busy: Route, ready: Route, now_ms: float) -> bool:
-    """A busy model is waited for before its runner-up is asked, and half of the time left before another bucket."""
-    since = chain.busy_since_ms
-    if since is None:
-        return True
-    same_bucket = ready.bucket == busy.bucket
-    patience_ms = chain.rules.spill_after_ms if same_bucket else (chain.rules.deadline_ms - since) / 2
-    return now_ms - since < patience_ms
+def _patient(chain: Chain, busy: Route, how: Readiness, ready: Route, now_ms: float) -> bool:
+    """A busy model is waited for before its runner-up is asked, and half of the time left before another bucket is.
+
+    Where the line is full already the runner-up is asked at once.
+    """
+    since = now_ms if chain.busy_since_ms is None else chain.busy_since_ms
+    if ready.bucket == busy.bucket:
+        return how is Readiness.BUSY and now_ms - since < chain.rules.spill_after_ms
+    return now_ms - since < (chain.rules.deadline_ms - since) / 2
 
 
 def _wait(chain: Chain, earliest: float, busy: frozenset[str], now_ms: float) -> tuple[Chain, NextMove]:

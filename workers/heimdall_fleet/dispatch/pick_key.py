@@ -55,10 +55,9 @@ async def _wait(move: Wait, run: Run, room: Room) -> None:
     now_ms = room.clock.mono_ms()
     patience_ms = room.settings.wait_in_process_ms - run.waited_ms
     pause_ms = move.until_ms - now_ms
-    crowded = any(room.turnstile.waiting(name) >= room.pool.provider(name).settings.buffer for name in move.providers)
     room_to_park = run.deadline_ms - now_ms > 2 * room.settings.wait_in_process_ms
-    if room_to_park and (crowded or pause_ms > patience_ms):
-        raise Park(Parked(pause_ms, "crowded" if crowded else "no_capacity"))
+    if room_to_park and pause_ms > patience_ms:
+        raise Park(Parked(pause_ms, "no_capacity"))
     lane = run.order.plan.lane
     await room.turnstile.wait(move.providers, lane, run.deadline_ms, pause_ms)
     run.waited_ms += room.clock.mono_ms() - now_ms

@@ -28,6 +28,8 @@ class Readiness(StrEnum):
     READY = "ready"
     BUSY = "busy"
     """Healthy, but every place is taken; one may come free at any moment."""
+    FULL = "full"
+    """Busy, and as many orders as may wait for a place there do so already."""
     CLOSED = "closed"
     """Not before `at_ms`: rate limit, open breaker."""
     NEVER = "never"
@@ -82,16 +84,22 @@ class Alarm:
     reason: str
 
 
-def _none_promised(provider: str) -> int:
+def _nobody(provider: str) -> int:
     return 0
 
 
 class Pool:
     """The providers of one worker."""
 
-    def __init__(self, providers: Iterable[ProviderSettings], promised: Callable[[str], int] = _none_promised) -> None:
-        """`promised`: free places at a provider that are kept for orders which wait longer."""
+    def __init__(
+        self,
+        providers: Iterable[ProviderSettings],
+        promised: Callable[[str], int] = _nobody,
+        waiting: Callable[[str], int] = _nobody,
+    ) -> None:
+        """`waiting`: orders in line at a provider; `promised`: free places there that are kept for the next of them."""
         self._promised = promised
+        self._waiting = waiting
         self._providers = {settings.name: ProviderState(settings, _make_keys(settings)) for settings in providers}
         self._missing: dict[tuple[str, str], float] = {}
 
@@ -114,7 +122,8 @@ class Pool:
             else:
                 busy = True
         if busy:
-            return Status(Readiness.BUSY, now_ms)
+            full = self._waiting(route.provider) >= provider.settings.buffer
+            return Status(Readiness.FULL if full else Readiness.BUSY, now_ms)
         return _NEVER if earliest == math.inf else Status(Readiness.CLOSED, earliest)
 
     def take(self, route: Route, without: frozenset[str], now_ms: float, key_name: str | None = None) -> Ticket | None:

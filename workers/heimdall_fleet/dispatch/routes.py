@@ -81,8 +81,7 @@ class RouteBook:
         listed = self._ids.get((provider, model_there))
         if listed is not None:
             return listed
-        author = self._providers[provider].author
-        return model_there if author is None and "/" in model_there else f"{author or provider}/{model_there}"
+        return model_there if "/" in model_there else f"{provider}/{model_there}"
 
     def _find(self, model_id: str) -> Iterable[Offer]:
         for provider, model_there in self._serving(model_id):

@@ -47,7 +47,7 @@ class NetworkSettings:
 
     timeout_ms: int = 60_000
     connect_timeout_ms: int = 5_000
-    idle_timeout_ms: int = 30_000
+    idle_timeout_ms: int = 60_000
     max_retries: int = 2
     backoff_initial_ms: int = 500
     backoff_max_ms: int = 5_000
@@ -59,8 +59,8 @@ class NetworkSettings:
 class ProviderSettings:
     """One configured provider.
 
-    `concurrency` None: what the provider bears, found by AIMD, up to `max_concurrency`. `buffer`: most requests of one
-    worker that wait for a place at it. `author`: first part of the ids of models that are called here by a bare name.
+    `concurrency` None: what the provider bears, found by AIMD, up to `max_concurrency`. `buffer`: orders of one worker
+    in line for a place here, from which on a runner-up that is free is asked at once.
     """
 
     name: str
@@ -76,7 +76,6 @@ class ProviderSettings:
     start_concurrency: int = 16
     buffer: int = 100
     floor_share: float = 0.05
-    author: str | None = None
     extra_headers: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     max_output: int | None = None

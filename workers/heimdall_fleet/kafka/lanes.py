@@ -54,7 +54,7 @@ class Flight:
     parts: tuple[tuple[Entry, int], ...]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True)
 class Tally:
     """What all lanes of a producer hold together."""
 

@@ -212,7 +212,7 @@ class Bench:
                 clock=self.clock,
                 jitter=lambda: 0.5,
                 book=RouteBook(self.providers, self.models, lambda model_id: MODELS.get(model_id, ())),
-                pool=Pool(self.providers.values(), turnstile.promised),
+                pool=Pool(self.providers.values(), turnstile.promised, turnstile.waiting),
                 turnstile=turnstile,
                 clients=dict.fromkeys(self.providers, HttpClient(self.upstream)),
                 dialects=DIALECTS,

@@ -185,6 +185,12 @@ def test_a_busy_model_is_waited_for_before_its_runner_up_is_asked() -> None:
     assert first_move(begun, keys, 2_000.0)[1] == Move(A2)
 
 
+def test_where_the_line_is_full_the_runner_up_is_asked_at_once_but_no_dearer_bucket() -> None:
+    full = Keys(closed={A1.place: Status(Readiness.FULL, 0.0)})
+    assert first_move(chain(), full, 0.0)[1] == Move(A2)
+    assert first_move(chain(A1, UP), full, 0.0)[1] == Wait(2_000.0, frozenset({"anthropic"}))
+
+
 def test_a_busy_bucket_is_not_left_for_a_dearer_one_until_half_of_the_time_is_over() -> None:
     keys = Keys(closed={A1.place: Status(Readiness.BUSY, 0.0)})
     begun, _ = first_move(chain(A1, UP), keys, 0.0)

@@ -109,6 +109,16 @@ def test_the_ceiling_of_a_provider_holds_over_all_its_keys() -> None:
     assert readiness(of) is Readiness.READY
 
 
+def test_a_line_of_the_length_of_the_buffer_is_full() -> None:
+    settings = ProviderSettings("openai", "openai", "", (key("a"),), concurrency=1, buffer=2)
+    line = [1]
+    of = Pool([settings], waiting=lambda provider: line[0])
+    of.take(route(), NONE, 0.0)
+    assert readiness(of) is Readiness.BUSY
+    line[0] = 2
+    assert readiness(of) is Readiness.FULL
+
+
 def test_a_promised_place_is_not_given_to_a_newcomer() -> None:
     settings = ProviderSettings("openai", "openai", "", (key("a"),), concurrency=1)
     assert Pool([settings], promised=lambda provider: 1).take(route(), NONE, 0.0) is None

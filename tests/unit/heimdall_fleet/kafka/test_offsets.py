@@ -218,9 +218,7 @@ class OnePartition(RuleBasedStateMachine):
         self.read_from = self.committed.position
         self.running.clear()
         self.released.clear()
-        self.finished = {
-            o for o in self.seen if o < self.committed.position or any(s <= o < e for s, e in claimed)
-        }
+        self.finished = {o for o in self.seen if o < self.committed.position or any(s <= o < e for s, e in claimed)}
 
     @invariant()
     def the_position_is_at_or_below_everything_unfinished(self) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import Bundle, load_bundle
-from heimdall_models.catalogue import Catalogue, Latency, Override, Rate, default_catalogue_path
+from heimdall_models.catalogue import Catalogue, Latency, Override, Rate
 from heimdall_models.judge import Judge, Parts, make_judge
 from heimdall_models.quality import QualityTable, parse_quality
 from heimdall_models.recompute import recompute
 from heimdall_models.record import Decided
 from heimdall_models.rules import Penalties, Rules
+from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Bucket
 
 One = Callable[..., Decided]
@@ -122,7 +123,7 @@ def test_prompts_above_a_price_threshold_pay_the_long_rate(
 
 @pytest.fixture(scope="session")
 def shipped_bundle() -> Bundle:
-    return load_bundle(default_catalogue_path().parent.parent / "bundles" / "default")
+    return load_bundle(shipped("bundles/default"))
 
 
 def test_the_shipped_bundle_decides_and_its_records_are_proved(

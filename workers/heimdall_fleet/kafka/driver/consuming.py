@@ -30,11 +30,16 @@ class Listener(Protocol):
 class RawRecord(Protocol):
     """aiokafka's consumer record."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
 
 
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -189,4 +194,4 @@ class RawConsumer:
             raise NotAMember("commit offsets: this member was expelled and has not joined again")
         offsets = {TopicPartition(*p): OffsetAndMetadata(*at) for p, at in checkpoints.items()}
         assignment = self._aio._subscription.subscription.assignment
-        await bounded(self._aio.commit(offsets), timeout_s, "commit offsets")
+        await bounded(coordinator._do_commit_offsets(assignment, offsets), timeout_s, "commit offsets")

@@ -15,6 +15,7 @@ from heimdall_fleet.providers.scripted.calls import CallLog, CallRecord
 from heimdall_fleet.providers.scripted.plan import Plan
 
 _START_WITHIN_S = 10.0
+LOOPBACK = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
@@ -36,12 +37,13 @@ class _Server(uvicorn.Server):
 class ScriptedProviders:
     """`async with ScriptedProviders(plan) as servers:` then `servers.base_url("openai")`.
 
-    `port` 0 takes a free one. Calls that hang are ended when the block is left.
+    `port` 0 takes a free one; `host` 0.0.0.0 lets other containers in. Calls that hang end with the block.
     """
 
-    def __init__(self, plan: Plan, calls_file: Path | None = None, port: int = 0) -> None:
+    def __init__(self, plan: Plan, calls_file: Path | None = None, port: int = 0, host: str = LOOPBACK) -> None:
         self._log = CallLog(calls_file)
         self._app = ScriptedApp(plan, self._log)
+        self._host = host
         self._port = port
         self._server = _Server(
             uvicorn.Config(
@@ -61,7 +63,7 @@ class ScriptedProviders:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     def base_url(self, provider: str) -> str:
         return f"{self.url}/{provider}/v1"
@@ -75,7 +77,7 @@ class ScriptedProviders:
         self._app.set_plan(plan)
 
     async def __aenter__(self) -> Self:
-        listener = _listen(self._port)
+        listener = _listen(self._host, self._port)
         self._port = listener.getsockname()[1]
         self._log.__enter__()
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="scripted-providers")
@@ -92,9 +94,9 @@ class ScriptedProviders:
         self._log.__exit__(kind, error, at)
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     # With the protocol named, asyncio turns Nagle's algorithm off; without, a second small write waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     return listener

@@ -1,0 +1,240 @@
+"""The offline checker: from a history to what it breaks. Pure, and it reads nothing but the history.
+
+Each rule is one function that gives a line for each violation; the numbers are those of docs/faults.md. I8 (budgets)
+has no rule, because no fleet-wide budget exists yet.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from tests.faults.commits import commits_cover_only_what_is_published, positions_never_go_back
+from tests.faults.history import Call, Fault, History, Outcome
+
+CLOCK_SLACK_S = 0.25
+"""Workers, providers and broker share one machine's clock, but not one instant."""
+
+TERMINAL = frozenset({"answered", "failed", "expired", "cancelled", "dead_lettered"})
+
+
+def check(history: History) -> list[str]:
+    """Every violation of every invariant, as lines that begin with its number; none is the good verdict."""
+    return list(chain.from_iterable(rule(history) for rule in RULES))
+
+
+def every_request_ends_once(history: History) -> Iterator[str]:
+    """I1: each acknowledged request has exactly one terminal state, and its asker was told."""
+    states = _states(history)
+    told = {reply.request_id for reply in history.reply}
+    deaf = {letter.request_id for letter in history.letter if letter.reason == "caller_reply_topic"}
+    for sent in history.sent:
+        if sent.acknowledged and not states[sent.request_id]:
+            yield f"I1: {sent.request_id} was acknowledged and never ended"
+        elif sent.acknowledged and sent.request_id not in told | deaf:
+            yield f"I1: the asker of {sent.request_id} was never told how it ended"
+    known = {sent.request_id for sent in history.sent}
+    for request_id, ended in states.items():
+        if strange := ended - TERMINAL:
+            yield f"I1: {request_id} ended as {sorted(strange)}"
+        if request_id not in known:
+            yield f"I1: {request_id} ended, but nobody sent it"
+
+
+def copies_agree(history: History) -> Iterator[str]:
+    """I2: one logical reply for each correlation id; physical copies carry the same state, and so does the audit."""
+    by_correlation: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for reply in history.reply:
+        by_correlation[reply.correlation_id].add((reply.request_id, reply.state))
+    for correlation_id, told in by_correlation.items():
+        if len(told) > 1:
+            yield f"I2: the replies under {correlation_id} contradict each other: {sorted(told)}"
+    for request_id, states in _states(history).items():
+        if len(states) > 1:
+            yield f"I2: {request_id} ended in {len(states)} ways: {sorted(states)}"
+
+
+def calls_are_bounded(history: History) -> Iterator[str]:
+    """I5: no more calls than attempts allowed; another worker's call only for what a fault caught unfinished."""
+    for request_id, calls in _by_request(history.call).items():
+        by_worker: dict[str, list[Call]] = defaultdict(list)
+        for call in calls:
+            by_worker[call.worker].append(call)
+        for worker, mine in by_worker.items():
+            if len(mine) > history.run.max_attempts:
+                yield f"I5: {worker} called {len(mine)} times for {request_id}, allowed are {history.run.max_attempts}"
+        takeovers = len(by_worker) - 1
+        rested = sum(rest.request_id == request_id for rest in history.rested) if takeovers else 0
+        caught = sum(any(_caught(call, fault, history) for call in mine for fault in history.fault)
+                     for mine in by_worker.values())  # fmt: skip
+        if takeovers > rested + caught:
+            yield f"I5: {request_id} was called by {sorted(by_worker)}, and no fault had caught it unfinished"
+
+
+def calls_are_in_the_audit(history: History) -> Iterator[str]:
+    """I5 and I6: each call is an attempt of an outcome record, but for those that died with their worker."""
+    rested = {rest.request_id for rest in history.rested}
+    killed = {exit_.worker: exit_.at for exit_ in history.exit if exit_.code != 0}
+    outcomes = _by_request(distinct(history.outcome))
+    for request_id, calls in _by_request(history.call).items():
+        if request_id in rested:  # its record repeats the attempts from before the rest
+            continue
+        audited = sum(outcome.reached for outcome in outcomes.get(request_id, []))
+        died = sum(
+            call.worker in killed and killed[call.worker] <= _end(call) + history.run.commit_slack_s for call in calls
+        )
+        if not len(calls) - died <= audited <= len(calls):
+            yield (
+                f"I5: the providers saw {len(calls)} calls for {request_id}, {died} died with their worker, "
+                f"the audit has {audited}"
+            )
+
+
+def endings_are_in_the_audit(history: History) -> Iterator[str]:
+    """I6: an outcome record for every ending, a decision record for every order, a letter for every dead letter."""
+    outcomes = {outcome.request_id for outcome in history.outcome}
+    decisions = {decision.request_id for decision in history.decision}
+    letters = {letter.request_id for letter in history.letter}
+    for reply in history.reply:
+        if reply.request_id not in outcomes:
+            yield f"I6: {reply.request_id} was answered with {reply.state} and has no outcome record"
+    for request_id in sorted({order.request_id for order in history.order} - decisions):
+        yield f"I6: {request_id} was routed and has no decision record"
+    for outcome in history.outcome:
+        if outcome.state == "dead_lettered" and outcome.request_id not in letters:
+            yield f"I6: {outcome.request_id} is dead-lettered, but there is no letter"
+        if outcome.state != "dead_lettered" and outcome.request_id in letters:
+            yield f"I6: {outcome.request_id} ended as {outcome.state}, and there is a dead letter of it"
+
+
+def money_is_what_the_providers_took(history: History) -> Iterator[str]:
+    """I6: tokens and cost of the outcome records are those of the calls, wherever every call was answered whole."""
+    outcomes = _by_request(distinct(history.outcome))
+    rested = {rest.request_id for rest in history.rested}
+    for request_id, calls in _by_request(history.call).items():
+        records = outcomes.get(request_id, [])
+        whole = all(call.outcome in ("ok", "error") for call in calls)
+        if not whole or request_id in rested or sum(each.reached for each in records) != len(calls):
+            continue
+        paid = [call for call in calls if call.outcome == "ok"]
+        tokens = sum(call.prompt_tokens + call.completion_tokens for call in paid)
+        if tokens != (audited := sum(each.prompt_tokens + each.completion_tokens for each in records)):
+            yield f"I6: the providers counted {tokens} tokens for {request_id}, the audit has {audited}"
+        if all(f"{call.provider}/{call.model}" in history.run.prices for call in paid):
+            cost = sum(_cost(call, history) for call in paid)
+            if cost != (booked := sum(each.cost_usd_micros for each in records)):
+                yield f"I6: {request_id} cost {cost} micro-dollars at the providers, the audit has {booked}"
+
+
+def canaries_are_silent(history: History) -> Iterator[str]:
+    """I7."""
+    for leak in history.leak:
+        yield f"I7: the canary {leak.canary} is in {leak.where}"
+
+
+def progress_returns(history: History) -> Iterator[str]:
+    """I9: after the last fault everything ends within the bound, and at the end every group has read everything."""
+    if history.fault and history.reply:
+        healed = max(fault.end for fault in history.fault)
+        asked = max((sent.at for sent in history.sent), default=healed)
+        took_s = max(reply.at for reply in history.reply) - max(healed, asked)
+        if took_s > history.run.progress_bound_s:
+            yield f"I9: the last reply came {took_s:.1f} s after the last fault, {history.run.progress_bound_s:g} allowed"
+    reached: dict[tuple[str, str, int], int] = {}
+    for commit in history.commit:
+        reached[commit.group, commit.topic, commit.partition] = commit.position
+    for end in history.logend:
+        if (at := reached.get((end.group, end.topic, end.partition), 0)) < end.offset:
+            yield f"I9: {end.group} stands at {at} of {end.offset} in {end.topic}-{end.partition}"
+
+
+def resources_are_bounded(history: History) -> Iterator[str]:
+    """I10: memory, tasks and calls in flight of every worker, and nothing left behind when it stopped."""
+    run = history.run
+    for sample in history.sample:
+        for what, value, limit in (
+            ("bytes resident", sample.rss_bytes, run.max_rss_bytes),
+            ("tasks", sample.tasks, run.max_tasks),
+            ("in flight", sample.in_flight, run.max_in_flight),
+        ):
+            if value > limit:
+                yield f"I10: {sample.worker} has {value:.0f} {what}, allowed are {limit}"
+    for complaint in history.complaint:
+        yield f"I10: {complaint.worker} left something behind: {complaint.line}"
+
+
+def deadlines_hold(history: History) -> Iterator[str]:
+    """I12: no call begins after the deadline of its request, and nobody is told `expired` before it."""
+    deadlines = {sent.request_id: sent.deadline for sent in history.sent}
+    for call in history.call:
+        late_s = call.at - deadlines.get(call.request_id, call.at)
+        if late_s > CLOCK_SLACK_S:
+            yield f"I12: {call.request_id} was called {late_s:.2f} s after its deadline"
+    for reply in history.reply:
+        early_s = deadlines.get(reply.request_id, reply.at) - reply.at
+        if reply.state == "expired" and early_s > CLOCK_SLACK_S:
+            yield f"I12: {reply.request_id} was told expired {early_s:.2f} s before its deadline"
+
+
+def workers_stop_in_time(history: History) -> Iterator[str]:
+    """I13: a worker that is told to stop waits for nobody longer than it may, and leaves with code 0."""
+    for exit_ in history.exit:
+        took_s = exit_.at - exit_.asked_at
+        if took_s > history.run.stop_bound_s:
+            yield f"I13: {exit_.worker} took {took_s:.1f} s to stop, {history.run.stop_bound_s:g} allowed"
+        if exit_.signal == "SIGTERM" and exit_.code != 0:
+            yield f"I13: {exit_.worker} was stopped gracefully and left with code {exit_.code}"
+        if exit_.signal is None:
+            yield f"I13: {exit_.worker} ended by itself with code {exit_.code}"
+
+
+RULES: tuple[Callable[[History], Iterable[str]], ...] = (
+    every_request_ends_once,
+    copies_agree,
+    commits_cover_only_what_is_published,
+    positions_never_go_back,
+    calls_are_bounded,
+    calls_are_in_the_audit,
+    endings_are_in_the_audit,
+    money_is_what_the_providers_took,
+    canaries_are_silent,
+    progress_returns,
+    resources_are_bounded,
+    deadlines_hold,
+    workers_stop_in_time,
+)
+
+
+def distinct(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """One of each record; copies of the same bytes tell of the same calls."""
+    return list({outcome.body: outcome for outcome in outcomes}.values())
+
+
+def _by_request(events: Iterable["Call"] | Iterable[Outcome]) -> dict[str, list]:  # type: ignore[type-arg]
+    found: dict[str, list] = defaultdict(list)  # type: ignore[type-arg]
+    for event in events:
+        found[event.request_id].append(event)
+    return found
+
+
+def _states(history: History) -> dict[str, set[str]]:
+    states: dict[str, set[str]] = defaultdict(set)
+    for told in chain(history.reply, history.outcome):
+        states[told.request_id].add(told.state)
+    return states
+
+
+def _caught(call: Call, fault: Fault, history: History) -> bool:
+    """Whether the record of the call was not committed yet when the fault began, or began while it lasted."""
+    if fault.workers and call.worker not in fault.workers:
+        return False
+    return call.at <= fault.end and fault.start <= _end(call) + history.run.commit_slack_s
+
+
+def _end(call: Call) -> float:
+    return float("inf") if call.end is None else call.end
+
+
+def _cost(call: Call, history: History) -> int:
+    """Rounded up to the micro-dollar, a call at a time."""
+    price_in, price_out = history.run.prices[f"{call.provider}/{call.model}"]
+    return -(-(call.prompt_tokens * price_in + call.completion_tokens * price_out) // 1_000_000)

@@ -1,0 +1,116 @@
+"""`heimdall train` and `heimdall evaluate`: outcome tables to a bundle, and how good a bundle is on them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.output import data, note, pretty
+from heimdall_fleet.settings import bundle_directory
+from heimdall_models.bundle import BundleError, load_bundle
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DATA = click.option(
+    "--data", "paths", type=click.Path(exists=True, path_type=Path), multiple=True, required=True,
+    help="Outcome tables (Parquet or JSON lines) or folders of them; may be given several times.",
+)  # fmt: skip
+
+
+def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
+    """A missing package becomes a message that says which extra brings it."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except ModuleNotFoundError as missing:
+            raise CommandError(
+                Exit.USAGE, f"this command needs the package {missing.name!r}: pip install 'heimdall-fleet[train]'"
+            ) from missing
+
+    return run
+
+
+@click.command()
+@DATA
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of the bundle.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--created", type=click.DateTime(), help="Written into the manifest; give it for a reproducible bundle.")
+@click.pass_obj
+def train(options: Globals, paths: tuple[Path, ...], out: Path, seed: int, created: datetime | None) -> None:
+    """Fit, calibrate and export a classifier, and write it as a bundle with its model card.
+
+    The same tables, seed and --created give the same bytes.
+
+    \b
+    Example:
+      heimdall train --data outcomes/ --out bundles/mine
+    """
+    moment = (created or datetime.now(UTC)).replace(tzinfo=UTC)
+    parent = bundle_directory(configuration(options).config)
+    manifest = _train(paths, out, seed, moment, parent)
+    rows = manifest["training"]["rows"]
+    if options.output == "json":
+        data({"bundle": str(out), "rows": rows, "metrics": manifest["metrics"]})
+    else:
+        pretty(manifest["metrics"])
+    note(f"{out}: trained on {rows:,} rows; {out / 'MODEL_CARD.md'} says how good it is and where it knows nothing")
+
+
+@needs_training_extra
+def _train(paths: tuple[Path, ...], out: Path, seed: int, created: datetime, parent: Path) -> dict[str, Any]:
+    from heimdall_models.training.build import TrainingError, build
+    from heimdall_models.training.tables import TableError
+
+    try:
+        return build(paths, out, seed=seed, created=created, parent=parent, say=note)
+    except (TableError, TrainingError, BundleError) as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+
+
+@click.command()
+@DATA
+@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: the configured.")
+@click.option("--cheap", help="Name of the cheap model of the pair, as in the column s::NAME.")
+@click.option("--strong", help="Name of the strong model of the pair.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots.")
+@click.pass_obj
+def evaluate(
+    options: Globals, paths: tuple[Path, ...], bundle: Path | None, cheap: str | None, strong: str | None, html: Path | None
+) -> None:  # fmt: skip
+    """APGR with its 95 % interval, CPT(50 %), CPT(80 %), AUC, calibration, and baselines on the same rows.
+
+    \b
+    Example:
+      heimdall evaluate --data outcomes/ --cheap mixtral-8x7b --strong gpt-4-1106 --html report.html
+    """
+    path = bundle or bundle_directory(configuration(options).config)
+    found = _evaluate(paths, path, (cheap, strong), html)
+    if options.output == "json":
+        data(found)
+    else:
+        pretty(found)
+
+
+@needs_training_extra
+def _evaluate(
+    paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None
+) -> dict[str, Any]:
+    from heimdall_models.training.evaluate import evaluate_bundle
+    from heimdall_models.training.report import report_html
+    from heimdall_models.training.tables import TableError, read_tables
+
+    try:
+        found = evaluate_bundle(load_bundle(bundle), read_tables(paths), *pair)
+    except (TableError, BundleError) as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+    if html:
+        html.write_text(report_html(found))
+        note(f"report: {html}")
+    return found
