@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: setup demo test test-kafka lint bench kafka schemas docs lock clean help
 
@@ -43,10 +44,10 @@ kafka: setup  ## a one-node Apache Kafka in the foreground, without Docker
 schemas: setup  ## JSON Schemas and the AsyncAPI document from the message classes
 	$(BIN)/python -m heimdall_schemas.generate
 
-lock: setup  ## resolve requirements.lock anew
+lock: setup  ## resolve requirements.lock and the image's lock anew
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev pyproject.toml \
-		--generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile $(LOCKED) --extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCKED) --extra fleet pyproject.toml -c requirements.lock -o deploy/requirements-fleet.lock
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

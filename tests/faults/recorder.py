@@ -2,8 +2,9 @@
 
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,10 @@ async def record(fleet: Fleet) -> list[Event]:
 
 async def _wire(fleet: Fleet, groups: dict[str, list[str]]) -> AsyncIterator[Event]:
     topics, kafka = fleet.topics, fleet.kafka
-    places = {topics.retry(delay): _rested for delay in Delay}
+    places: dict[str, Callable[[Record], Iterator[Event]]] = {topics.retry(delay): _rested for delay in Delay}
     places |= {topics.dispatch(bucket): _order for bucket in Bucket}
-    places |= {topics.audit: _audit, topics.dlq: _letter}
+    names = {str(worker.child.pid): worker.name for worker in fleet.workers}
+    places |= {topics.audit: partial(_audit, names=names), topics.dlq: _letter}
     asked = [topics.replies, *(f"{topics.prefix}.{name}" for name in fleet.setup.extra_topics)]
     places |= dict.fromkeys(asked, _reply)
     async with TopicReader(kafka) as reader:
@@ -110,16 +112,18 @@ def _reply(record_: Record) -> Iterator[Event]:
         yield Reply(_at(record_), facts["request_id"], correlation_id, facts["state"], *place)
 
 
-def _audit(record_: Record) -> Iterator[Event]:
+def _audit(record_: Record, names: Mapping[str, str]) -> Iterator[Event]:
+    """`names`: process id to worker, since workers sign with role, host and process id."""
     value: dict[str, Any] = orjson.loads(record_.value or b"{}")
+    worker = names.get(value["worker"].rsplit("-", 1)[1], value["worker"])
     if value["kind"] == "decision":
-        yield Decision(_at(record_), value["request_id"], value["worker"])
+        yield Decision(_at(record_), value["request_id"], worker)
         return
     attempts, tokens = value["attempts"], value["tokens"]
     yield Outcome(
         at=_at(record_),
         request_id=value["request_id"],
-        worker=value["worker"],
+        worker=worker,
         state=value["state"],
         failure=value["failure"],
         reached=sum(attempt["failure"] != UNREACHED for attempt in attempts),

@@ -29,9 +29,8 @@ async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
     except Park as park:
         await release(run, room)
         return park.parked
-    kept = await store(run, ending, room)
-    await publish(run, kept, room, partition)
-    return kept
+    run.ending = await store(run, ending, room)
+    return await publish(run, run.ending, room, partition)
 
 
 async def _ask(run: Run, room: Room) -> Ending:

@@ -1,27 +1,37 @@
 """Publishing an end, in the order that loses nothing: reply acknowledged → audit acknowledged → done."""
 
 import asyncio
+import logging
 from typing import Any
 from zlib import crc32
 
+from heimdall_fleet.dispatch.endings import failed
 from heimdall_fleet.dispatch.outcome import outcome_record
 from heimdall_fleet.dispatch.reply import chunk_record, final_record, reply_record
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
-from heimdall_fleet.kafka.errors import UnknownPartition, UnknownTopic
+from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Outgoing
+from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Address, Order
 
+log = logging.getLogger(__name__)
 
-async def publish(run: Run, ending: Ending, room: Room, partition: int) -> None:
-    """Returns when the broker has both records; only then may the order's offset be committed.
+
+async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Ending:
+    """Returns, with what was really published, when the broker has both records; only then may the offset be committed.
 
     `partition` is that of the order, which is that of the request; the audit record goes beside the decision's.
     Raises KafkaFailure when the broker did not confirm; publishing again is safe.
     """
-    await publish_reply(run, ending, room)
+    try:
+        await publish_reply(run, ending, room)
+    except (RecordTooLarge, DeliveryRefused) as error:
+        ending = failed(run, _refused(run.order.address, error), room)
+        await _publish_refusal(run, ending, room)
     audit = outcome_record(run.request_id, ending.outcome, partition % room.settings.audit_partitions, room.topics)
     await room.producer.send(audit)
+    return ending
 
 
 async def publish_reply(run: Run, ending: Ending, room: Room) -> None:
@@ -34,16 +44,40 @@ async def publish_reply(run: Run, ending: Ending, room: Room) -> None:
     try:
         await room.producer.send(_record(run, ending, await _address(run.order, room), room))
     except (UnknownTopic, UnknownPartition):
-        own = Address(room.topics.replies, None, run.order.address.correlation_id)
-        await room.producer.send(_record(run, ending, own, room))
+        await _to_own_topic(run, ending, room)
+
+
+async def _publish_refusal(run: Run, ending: Ending, room: Room) -> None:
+    """The short error reply, on the asker's topic if the broker takes it there, else on the fleet's own."""
+    try:
+        await publish_reply(run, ending, room)
+    except DeliveryRefused:
+        await _to_own_topic(run, ending, room)
+
+
+async def _to_own_topic(run: Run, ending: Ending, room: Room) -> None:
+    own = Address(room.topics.replies, None, run.order.address.correlation_id)
+    await room.producer.send(_record(run, ending, own, room))
 
 
 async def publish_chunk(run: Run, room: Room, model_id: str, chunk: dict[str, Any]) -> None:
-    """One chunk, in order. It is not waited for: the last record of the stream is the whole reply anyway."""
-    address = await _address(run.order, room)
-    record = chunk_record(run.order, address, {**chunk, "model": model_id}, run.chunks, room.topics)
-    run.unconfirmed.append(room.producer.send(record))
+    """One chunk, in order. It is not waited for, and losing it is no failure: the last record is the whole reply."""
+    try:
+        address = await _address(run.order, room)
+        record = chunk_record(run.order, address, {**chunk, "model": model_id}, run.chunks, room.topics)
+        run.unconfirmed.append(room.producer.send(record))
+    except KafkaFailure as error:
+        facts = {"action": "chunk_not_sent", "request_id": run.request_id}
+        log.warning("a stream chunk was not sent: %s", error, extra=facts)
     run.chunks += 1
+
+
+def _refused(address: Address, error: KafkaFailure) -> Failure:
+    return Failure(
+        FailureCode.HEIMDALL_REPLY_TOO_LARGE,
+        f"the broker refused the reply on {address.topic}: {error}; "
+        "give that topic the max.message.bytes of the fleet's own reply topic, or ask for fewer max_tokens",
+    )
 
 
 def _record(run: Run, ending: Ending, address: Address, room: Room) -> Outgoing:

@@ -60,6 +60,8 @@ class Run:
     """The shared state gave no answer, so the call is not reserved."""
     dropped: tuple[str, ...] = ()
     """Parameters of the caller that the model which answered cannot take."""
+    ending: "Ending | None" = None
+    """The end that is being published: from here on no other one may be."""
     unconfirmed: list[Awaitable[int]] = field(default_factory=list)
     """Chunks that the broker has not acknowledged yet."""
 

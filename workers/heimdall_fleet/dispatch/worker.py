@@ -97,9 +97,8 @@ class DispatchWorker:
         except TimeoutError:
             if not hard_deadline.expired():
                 raise
-            ending = await store(run, failed(run, too_late(), self.room), self.room)
-            await publish(run, ending, self.room, record.partition)
-            result = ending
+            ending = run.ending or await store(run, failed(run, too_late(), self.room), self.room)
+            result = await publish(run, ending, self.room, record.partition)
         if isinstance(result, Parked):
             await self._rest(record, run, result)
         else:
@@ -125,7 +124,7 @@ class DispatchWorker:
         room = self.room
         run = begin(order, {}, room.clock.unix_ms(), room.clock.mono_ms())
         ending = await store(run, dead_lettered(run, failure, room), room)
-        await publish(run, ending, room, record.partition)
+        ending = await publish(run, ending, room, record.partition)
         if ending.state is State.DEAD_LETTERED:
             now_ms = room.clock.unix_ms()
             await room.producer.send(self.undertaker.letter(record, failure, run.request_id, now_ms=now_ms))

@@ -27,7 +27,7 @@ from heimdall_fleet.dispatch.settings import (
 from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.dlq import Undertaker
-from heimdall_fleet.kafka.errors import KafkaFailure
+from heimdall_fleet.kafka.errors import KafkaFailure, NeverSent
 from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
@@ -65,20 +65,26 @@ def completion(model: str = "m", text: str = "hello", **usage: Any) -> dict[str,
 
 
 class RecordingProducer:
-    """Confirms at once and keeps what it was given; `refuse` makes a send to a topic fail."""
+    """Confirms and keeps what it was given. `refuse`: every send to a topic fails, `once`: the next ones do."""
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.refuse: dict[str, KafkaFailure] = {}
+        self.once: dict[str, list[KafkaFailure]] = {}
+        self.delay_s = 0.0
         self.partitions = 24
 
     def send(self, record: Outgoing) -> "asyncio.Future[int]":
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if (failure := self.refuse.get(record.topic)) is not None:
+        refusals = self.once.get(record.topic)
+        failure = refusals.pop(0) if refusals else self.refuse.get(record.topic)
+        if isinstance(failure, NeverSent):
+            raise failure
+        if failure is not None:
             done.set_exception(failure)
             return done
         self.sent.append(record)
-        done.set_result(len(self.sent))
+        asyncio.get_running_loop().call_later(self.delay_s, lambda: done.done() or done.set_result(len(self.sent)))
         return done
 
     def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> "asyncio.Future[int]":

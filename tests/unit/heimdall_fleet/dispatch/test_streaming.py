@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import orjson
 
+from heimdall_fleet.kafka.errors import ProducerFull
 from heimdall_schemas import headers as h
 from heimdall_schemas.reply import ErrorReply, Reply, ReplyChunk
 from heimdall_schemas.topics import Topics
@@ -91,3 +92,12 @@ async def test_a_stream_cut_before_the_first_chunk_is_answered_by_another_provid
     bench.upstream.on("google", streaming(*WORDS, *END))
     *_, final = await run(bench, "openai/gpt-5", "google/gemini")
     assert [attempt["failure"] for attempt in final["heimdall"]["attempts"]] == ["provider_truncated", None]
+
+
+async def test_a_chunk_that_cannot_be_sent_does_not_cost_the_answer(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming(*WORDS, *END))
+    bench.producer.once[REPLIES] = [ProducerFull("full")]
+    replies = await run(bench, "openai/gpt-5")
+    assert replies[-1]["choices"][0]["message"]["content"] == "one two"
+    assert [reply["heimdall"]["sequence"] for reply in replies][0] == 1
+    assert len(bench.upstream.requests) == 1

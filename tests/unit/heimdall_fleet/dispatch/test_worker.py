@@ -1,13 +1,14 @@
 """What becomes of a record: answered once, joined, cancelled, kept, or buried alone."""
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
 import pytest
 
-from heimdall_fleet.kafka.errors import DeliveryUnknown, UnknownTopic
+from heimdall_fleet.kafka.errors import DeliveryRefused, DeliveryUnknown, UnknownTopic
 from heimdall_fleet.state.base import Claim, StateUnavailable, Want
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_schemas import headers as h
@@ -142,6 +143,33 @@ async def test_a_reply_topic_that_is_gone_is_replaced_by_the_fleets_own(bench: "
     bench.producer.refuse["orders.replies"] = UnknownTopic("gone")
     await bench.worker.handle(bench.order(reply_to="orders.replies"))
     assert bench.replies()[0]["heimdall"]["state"] == "answered"
+
+
+async def test_a_reply_that_the_askers_topic_refuses_becomes_a_short_error_there(bench: "Bench") -> None:
+    refusals = [DeliveryRefused("larger than max.message.bytes")]
+    bench.producer.once["orders.replies"] = refusals
+    await bench.worker.handle(bench.order(reply_to="orders.replies"))
+    (reply,) = bench.producer.to("orders.replies")
+    assert orjson.loads(reply.value or b"")["error"]["code"] == "heimdall_reply_too_large"
+    assert bench.outcomes()[0]["failure"] == "heimdall_reply_too_large"
+
+
+async def test_a_topic_that_refuses_everything_is_replaced_by_the_fleets_own(bench: "Bench") -> None:
+    bench.producer.refuse["orders.replies"] = DeliveryRefused("not authorised")
+    await bench.worker.handle(bench.order(reply_to="orders.replies"))
+    assert bench.replies()[0]["error"]["code"] == "heimdall_reply_too_large"
+    assert len(bench.outcomes()) == 1
+
+
+async def test_an_answer_that_is_being_published_at_the_deadline_is_not_replaced_by_another_end(
+    bench: "Bench",
+) -> None:
+    bench.settings = replace(bench.settings, grace_ms=0)
+    bench.state = DownState(bench.clock.mono_ms)
+    bench.producer.delay_s = 0.1
+    await bench.worker.handle(bench.order(ttl_ms=50))
+    assert {reply["heimdall"]["state"] for reply in bench.replies()} == {"answered"}
+    assert bench.outcomes()[-1]["state"] == "answered"
 
 
 async def test_a_record_that_is_no_order_is_answered_and_buried(bench: "Bench") -> None:
