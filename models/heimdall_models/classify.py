@@ -69,9 +69,9 @@ class Classifier:
         self._levels = np.linspace(0.0, 1.0, len(reference))
 
     def log_odds(self, numeric: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n,) what the trees add up to for (n, features)."""
+        """(n,) for (n, features): the text score in the last column and what the trees, which correct it, add up to."""
         (output,) = self._session.run(None, {self._input: numeric})
-        return np.asarray(output, np.float64).reshape(-1)
+        return numeric[:, -1] + np.asarray(output, np.float64).reshape(-1)
 
     def predict(self, numeric: NDArray[np.float32]) -> Verdicts:
         """Verdicts of (n, features) float32; a row whose result is not finite is marked, never raised."""

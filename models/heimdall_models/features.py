@@ -43,17 +43,19 @@ _SHAPE_NAMES = (
     "structured_output",
     "max_tokens_log",
 )
-_BYTE_NAMES = tuple(f"{name}_share" for name in BYTE_CLASSES)
-_PAIR_NAMES = tuple(f"{name}_per_line_log" for name in PAIR_CLASSES)
-_LIST_NAMES = tuple(f"{name}_word_share" for name in WORD_LISTS)
+_BYTE_NAMES = tuple(f"{name}_log" for name in BYTE_CLASSES)
+_SHARED = ("letters", "upper", "digits", "punctuation", "non_ascii")
+_SHARE_NAMES = tuple(f"{name}_share" for name in _SHARED)
+_PAIR_NAMES = tuple(f"{name}_log" for name in PAIR_CLASSES)
+_LIST_NAMES = tuple(f"{name}_words_log" for name in WORD_LISTS)
 _WHOLE_NAMES = (
     "token_count_log",
     "bytes_log",
     "words_log",
     "mean_word_bytes",
-    "long_word_share",
-    "distinct_word_share",
-    "number_word_share",
+    "long_words_log",
+    "distinct_words_log",
+    "number_words_log",
     "words_per_sentence_log",
     "bytes_per_line_log",
     "options",
@@ -67,6 +69,7 @@ _WHOLE_NAMES = (
 FEATURE_NAMES: tuple[str, ...] = (
     *_SHAPE_NAMES,
     *_BYTE_NAMES,
+    *_SHARE_NAMES,
     *_PAIR_NAMES,
     *_LIST_NAMES,
     *_WHOLE_NAMES,
@@ -76,6 +79,7 @@ FEATURE_NAMES: tuple[str, ...] = (
 
 _BYTE = {name: column for column, name in enumerate(BYTE_CLASSES)}
 _PAIR = {name: column for column, name in enumerate(PAIR_CLASSES)}
+_SHARE_COLUMNS = [_BYTE[name] for name in _SHARED]
 _DISTINCT_BUCKETS = 512
 _PAIR_BUCKETS = 512
 _LONG_WORD_BYTES = 9
@@ -139,9 +143,10 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     numeric = np.concatenate(
         (
             _shapes(conversations),
-            classes / size[:, None],
-            np.log1p(pairs / lines[:, None]),
-            words.lists / np.maximum(words.count, 1.0)[:, None],
+            np.log1p(classes),
+            classes[:, _SHARE_COLUMNS] / size[:, None],
+            np.log1p(pairs),
+            np.log1p(words.lists),
             np.stack(whole, axis=1) if scanned.rows else np.zeros((0, len(whole))),
         ),
         axis=1,
@@ -231,9 +236,9 @@ def _word_numbers(scanned: Scan) -> _Words:
     columns = (
         np.log1p(count),
         np.bincount(row, weights=length, minlength=rows) / some,
-        np.bincount(row[length >= _LONG_WORD_BYTES], minlength=rows) / some,
-        _distinct(scanned) / some,
-        np.bincount(row[is_number], minlength=rows) / some,
+        np.log1p(np.bincount(row[length >= _LONG_WORD_BYTES], minlength=rows)),
+        np.log1p(_distinct(scanned)),
+        np.log1p(np.bincount(row[is_number], minlength=rows)),
     )
     return _Words(count, lists[:, 1:], first_list.astype(np.float64), columns)
 

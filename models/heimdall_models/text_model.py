@@ -15,6 +15,7 @@ CHAR_BITS = 17
 GROUP_BITS = (WORD_BITS, PAIR_BITS, CHAR_BITS)
 """Size of each group's weight table as a power of two: words, word pairs, character 4-grams."""
 
+_SLOTS = 2048
 _PAIR_K1 = np.uint64(0x9E3779B97F4A7C15)
 _PAIR_K2 = np.uint64(0xD6E8FEB86659FD93)
 _CHAR_K = np.uint32(0x9E3779B1)
@@ -22,10 +23,21 @@ _CHAR_K = np.uint32(0x9E3779B1)
 
 @dataclass(frozen=True, slots=True)
 class Grams:
-    """The grams of one group: `index` (grams,) into the weight table, row after row; `bounds` (n, 2) limits of each row."""
+    """The grams of one group: `index` (grams,) into the weight table, row after row; `bounds` (n, 2) limits of each row.
+
+    `repeated` (grams,) marks a gram that the row has again further on, where the group counts each gram once.
+    """
 
     index: NDArray[np.integer]
     bounds: NDArray[np.int64]
+    repeated: NDArray[np.bool_] | None = None
+
+    def counts(self) -> NDArray[np.int64]:
+        """(n,) how many grams of the group each row has, repeated ones left out."""
+        size = self.bounds[:, 1] - self.bounds[:, 0]
+        if self.repeated is None:
+            return size
+        return size - _row_sums(self.repeated.view(np.int8), self.bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,7 @@ class TextModel:
     """`weights`: one int8 table of 2**bits for each of `GROUP_BITS`; `scales`: what one step of each is worth.
 
     score = bias + Σ_group scale · Σ_grams weight / √(grams of the row), in log-odds that a cheap model answers well.
+    Words and pairs count once a text.
     """
 
     weights: tuple[NDArray[np.int8], ...]
@@ -43,8 +56,10 @@ class TextModel:
         """(n,) scores; the weights are whole numbers, so a row's score is the same in every batch."""
         total = np.full(scanned.rows, self.bias)
         for table, scale, grams in zip(self.weights, self.scales, text_grams(scanned), strict=True):
-            count = grams.bounds[:, 1] - grams.bounds[:, 0]
-            total += scale * _row_sums(table[grams.index], grams.bounds) / np.sqrt(np.maximum(count, 1))
+            values = table.take(grams.index)
+            if grams.repeated is not None:
+                values[grams.repeated] = 0
+            total += scale * _row_sums(values, grams.bounds) / np.sqrt(np.maximum(grams.counts(), 1))
         return total
 
 
@@ -60,13 +75,31 @@ def text_grams(scanned: Scan) -> tuple[Grams, Grams, Grams]:
     pair_bounds = np.stack((limits[:-1], np.maximum(limits[1:] - 1, limits[:-1])), axis=1)
     chars = ((windows(scanned.folded, 4) * _CHAR_K) >> np.uint32(32 - CHAR_BITS)).astype(np.int64)
     char_bounds = np.stack((scanned.starts, scanned.ends), axis=1)
-    return Grams(words, word_bounds), Grams(pairs, pair_bounds), Grams(chars, char_bounds)
+    return (
+        Grams(words, word_bounds, _repeated(words, scanned.word_row, scanned.rows)),
+        Grams(pairs, pair_bounds, _repeated(pairs, scanned.word_row[:-1], scanned.rows)),
+        Grams(chars, char_bounds),
+    )
 
 
-def _row_sums(values: NDArray[np.int8], bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+def _repeated(index: NDArray[np.int64], row: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
+    """Whether a gram's slot in its row's table ends up with a later occurrence of the same gram.
+
+    Two grams that share a slot can hide a repetition; that is rare, and the same in every batch. Only slots that were
+    just written are read, so the table need not be cleared.
+    """
+    slot = row * _SLOTS + (index & (_SLOTS - 1))
+    last = np.empty(rows * _SLOTS, np.int32)
+    place = np.arange(len(index), dtype=np.int32)
+    last[slot] = place
+    later = last[slot]
+    return (later != place) & (index[later] == index)
+
+
+def _row_sums(values: NDArray[np.int8], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) sum of `values` between each row's bounds; 0 where they are equal."""
     if not len(values) or not len(bounds):
-        return np.zeros(len(bounds))
+        return np.zeros(len(bounds), np.int64)
     padded = np.append(values, np.int8(0))
     sums = np.add.reduceat(padded, bounds.reshape(-1), dtype=np.int64)[::2]
-    return np.where(bounds[:, 1] > bounds[:, 0], sums, 0).astype(np.float64)
+    return np.where(bounds[:, 1] > bounds[:, 0], sums, 0)

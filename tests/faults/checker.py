@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from tests.faults.commits import commits_cover_only_what_is_published, positions_never_go_back
+from tests.faults.commits import commits_cover_only_what_is_published, covered_at, positions_never_go_back
 from tests.faults.history import Call, Fault, History, Outcome
 
 CLOCK_SLACK_S = 0.25
@@ -54,20 +54,26 @@ def copies_agree(history: History) -> Iterator[str]:
 
 
 def calls_are_bounded(history: History) -> Iterator[str]:
-    """I5: no more calls than attempts allowed; another worker's call only for what a fault caught unfinished."""
+    """I5: no worker calls more often than attempts are allowed, and a second worker calls only what a fault left over.
+
+    Left over is an order that no commit had covered yet, when a fault or a rebalance came between the two calls.
+    """
+    covered = covered_at(history)
+    rested = {rest.request_id for rest in history.rested}
     for request_id, calls in _by_request(history.call).items():
-        by_worker: dict[str, list[Call]] = defaultdict(list)
-        for call in calls:
-            by_worker[call.worker].append(call)
-        for worker, mine in by_worker.items():
-            if len(mine) > history.run.max_attempts:
-                yield f"I5: {worker} called {len(mine)} times for {request_id}, allowed are {history.run.max_attempts}"
-        takeovers = len(by_worker) - 1
-        rested = sum(rest.request_id == request_id for rest in history.rested) if takeovers else 0
-        caught = sum(any(_caught(call, fault, history) for call in mine for fault in history.fault)
-                     for mine in by_worker.values())  # fmt: skip
-        if takeovers > rested + caught:
-            yield f"I5: {request_id} was called by {sorted(by_worker)}, and no fault had caught it unfinished"
+        first: dict[str, Call] = {}
+        for call in sorted(calls, key=lambda each: each.at):
+            first.setdefault(call.worker, call)
+        for worker in first:
+            mine = sum(call.worker == worker for call in calls)
+            if mine > history.run.max_attempts:
+                yield f"I5: {worker} called {mine} times for {request_id}, allowed are {history.run.max_attempts}"
+        before, *others = first.values()
+        for call in others:
+            if call.at > covered.get(request_id, call.at):
+                yield f"I5: {call.worker} called for {request_id} after a commit had covered its order"
+            if request_id not in rested and not _fault_between(before, call, history.fault):
+                yield f"I5: {call.worker} called for {request_id} after {before.worker}, and no fault lay between"
 
 
 def calls_are_in_the_audit(history: History) -> Iterator[str]:
@@ -75,12 +81,16 @@ def calls_are_in_the_audit(history: History) -> Iterator[str]:
     rested = {rest.request_id for rest in history.rested}
     killed = {exit_.worker: exit_.at for exit_ in history.exit if exit_.code != 0}
     outcomes = _by_request(distinct(history.outcome))
+    told = {(outcome.request_id, outcome.worker) for outcome in history.outcome}
     for request_id, calls in _by_request(history.call).items():
         if request_id in rested:  # its record repeats the attempts from before the rest
             continue
         audited = sum(outcome.reached for outcome in outcomes.get(request_id, []))
         died = sum(
-            call.worker in killed and killed[call.worker] <= _end(call) + history.run.commit_slack_s for call in calls
+            call.worker in killed
+            and (request_id, call.worker) not in told
+            and killed[call.worker] <= _end(call) + history.run.publish_bound_s
+            for call in calls
         )
         if not len(calls) - died <= audited <= len(calls):
             yield (
@@ -223,11 +233,12 @@ def _states(history: History) -> dict[str, set[str]]:
     return states
 
 
-def _caught(call: Call, fault: Fault, history: History) -> bool:
-    """Whether the record of the call was not committed yet when the fault began, or began while it lasted."""
-    if fault.workers and call.worker not in fault.workers:
-        return False
-    return call.at <= fault.end and fault.start <= _end(call) + history.run.commit_slack_s
+def _fault_between(first: Call, second: Call, faults: Iterable[Fault]) -> bool:
+    return any(
+        first.at <= fault.end and fault.start <= second.at
+        for fault in faults
+        if not fault.workers or {first.worker, second.worker} & set(fault.workers)
+    )
 
 
 def _end(call: Call) -> float:

@@ -41,6 +41,19 @@ def _covers(commit: Commit, offset: int) -> bool:
     return offset < commit.position or any(start <= offset < end for start, end in commit.finished)
 
 
+def covered_at(history: History) -> dict[str, float]:
+    """The moment from which every copy of a request's order was covered by a commit; absent while one never was."""
+    by_place: dict[Place, list[Commit]] = defaultdict(list)
+    for commit in history.commit:
+        by_place[commit.topic, commit.partition].append(commit)
+    found: dict[str, float] = {}
+    for order in history.order:
+        place = (order.topic, order.partition)
+        at = next((commit.at for commit in by_place[place] if _covers(commit, order.offset)), float("inf"))
+        found[order.request_id] = max(at, found.get(order.request_id, 0.0))
+    return found
+
+
 def done_at(history: History) -> Mapping[Place, Mapping[int, tuple[str, float | None]]]:
     """For each record that a group reads: its request, and the moment from which a commit may cover it (None: never).
 

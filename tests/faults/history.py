@@ -20,8 +20,8 @@ class Run:
     seed: int
     max_attempts: int
     prices: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    commit_slack_s: float = 2.0
-    """Longest time from the end of a call to the commit that covers it; what a killed worker did within it is done again."""
+    publish_bound_s: float = 20.0
+    """Longest time from the end of a call to its outcome record; what a worker took into its grave was younger."""
     progress_bound_s: float = 60.0
     stop_bound_s: float = 45.0
     max_rss_bytes: int = 600 * 1024 * 1024

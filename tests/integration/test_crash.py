@@ -16,7 +16,7 @@ from heimdall_fleet.report.replies import contradicting, terminal_states
 pytestmark = pytest.mark.kafka
 
 REQUESTS = 2_000
-PER_SECOND = 150.0
+PER_SECOND = 100.0
 SLOW_ENOUGH_TO_BE_CAUGHT = {"*": {"latency_ms": {"median": 300, "sigma": 0.5}, "output_tokens": {"median": 30}}}
 
 

@@ -127,8 +127,8 @@ def with_text_score(numeric: NDArray[np.float32], score: Floats) -> NDArray[np.f
 
 
 def native_log_odds(trees: Any, numeric: NDArray[np.float32]) -> Floats:
-    """(n,) what LightGBM itself predicts."""
-    return np.asarray(trees.predict(numeric, raw_score=True, num_threads=1), np.float64)
+    """(n,) text score plus what LightGBM itself predicts."""
+    return numeric[:, -1] + np.asarray(trees.predict(numeric, raw_score=True, num_threads=1), np.float64)
 
 
 def dumped_trees(trees: Any) -> list[dict[str, Any]]:
@@ -169,6 +169,10 @@ def _fit_trees(numeric: NDArray[np.float32], examples: Examples, settings: Setti
         "verbose": -1,
     }
     data = lightgbm.Dataset(
-        numeric, examples.label, weight=examples.weight, feature_name=list(FEATURE_NAMES)
+        numeric,
+        examples.label,
+        weight=examples.weight,
+        init_score=numeric[:, -1].astype(np.float64),
+        feature_name=list(FEATURE_NAMES),
     )
     return lightgbm.train(parameters, data, settings.trees)

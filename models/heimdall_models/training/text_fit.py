@@ -12,11 +12,14 @@ from scipy.sparse import csr_matrix, hstack
 
 from heimdall_models.features import MAX_BATCH
 from heimdall_models.scan import scan
-from heimdall_models.text_model import GROUP_BITS, TextModel, text_grams
+from heimdall_models.text_model import GROUP_BITS, Grams, TextModel, text_grams
 
 ITERATIONS = 25
 FEWEST_TEXTS = 4
 """A gram in fewer texts tells of those texts only; its weight stays 0."""
+
+GROUP_FACTORS = (1.0, 2.0, 0.5)
+"""How much more the penalty lets words, pairs and character 4-grams weigh."""
 
 _LARGEST_WEIGHT = 127
 
@@ -34,19 +37,12 @@ class TextFit:
 
 
 def gram_matrix(texts: Sequence[str]) -> csr_matrix:
-    """(n, Σ 2**bits) float32: how often each gram stands in a text, divided by √(grams of its group in the text)."""
+    """(n, Σ 2**bits) float32: factor of the group · occurrences of each gram / √(grams of the group in the text)."""
     blocks: list[list[csr_matrix]] = [[] for _ in GROUP_BITS]
     for at in range(0, len(texts), MAX_BATCH):
-        for block, bits, grams in zip(
-            blocks, GROUP_BITS, text_grams(scan(texts[at : at + MAX_BATCH])), strict=True
-        ):
-            count = grams.bounds[:, 1] - grams.bounds[:, 0]
-            index = np.concatenate([grams.index[low:high] for low, high in grams.bounds])
-            value = np.repeat(1 / np.sqrt(np.maximum(count, 1)), count).astype(np.float32)
-            limits = np.concatenate(([0], np.cumsum(count)))
-            rows = csr_matrix((value, index.astype(np.int32), limits), shape=(len(count), 1 << bits))
-            rows.sum_duplicates()
-            block.append(rows)
+        groups = text_grams(scan(texts[at : at + MAX_BATCH]))
+        for block, bits, factor, grams in zip(blocks, GROUP_BITS, GROUP_FACTORS, groups, strict=True):
+            block.append(_rows(grams, factor / np.sqrt(np.maximum(grams.counts(), 1)), 1 << bits))
     return hstack([_stacked(block) for block in blocks], format="csr", dtype=np.float32)
 
 
@@ -75,15 +71,31 @@ def fit_text(
 
 
 def rounded(fit: TextFit) -> TextModel:
-    """The serving model: each group's weights as int8 steps of their 99.99th percentile / 127."""
+    """The serving model: each group's weights as int8 steps of the largest / 127."""
     tables: list[NDArray[np.int8]] = []
     scales: list[float] = []
-    for weights in np.split(fit.weights, np.cumsum([1 << bits for bits in GROUP_BITS])[:-1]):
-        largest = float(np.abs(weights).max()) or 1.0
-        scale = largest / _LARGEST_WEIGHT
+    groups = np.split(fit.weights, np.cumsum([1 << bits for bits in GROUP_BITS])[:-1])
+    for factor, fitted in zip(GROUP_FACTORS, groups, strict=True):
+        weights = fitted * factor
+        scale = (float(np.abs(weights).max()) or 1.0) / _LARGEST_WEIGHT
         tables.append(np.clip(np.rint(weights / scale), -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8))
         scales.append(scale)
     return TextModel(tuple(tables), tuple(scales), fit.bias)
+
+
+def _rows(grams: Grams, value: NDArray[np.float64], width: int) -> csr_matrix:
+    """One row a text with `value` (n,) at each of its grams, those of repeated ones added up or left out."""
+    wanted = np.zeros(len(grams.index), np.bool_)
+    for low, high in grams.bounds:
+        wanted[low:high] = True
+    if grams.repeated is not None:
+        wanted &= ~grams.repeated
+    counts = grams.counts()
+    limits = np.concatenate(([0], np.cumsum(counts)))
+    values = np.repeat(value, counts).astype(np.float32)
+    rows = csr_matrix((values, grams.index[wanted].astype(np.int32), limits), shape=(len(counts), width))
+    rows.sum_duplicates()
+    return rows
 
 
 def _stacked(blocks: Sequence[csr_matrix]) -> csr_matrix:

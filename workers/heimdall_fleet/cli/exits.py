@@ -3,6 +3,11 @@
 import traceback
 from enum import IntEnum
 
+from heimdall_fleet.kafka.errors import KafkaFailure, UnknownTopic
+from heimdall_fleet.report.audit_file import AuditFileError
+from heimdall_fleet.stack.errors import StackError
+from heimdall_schemas.failure import Failure, FailureCode
+
 
 class Exit(IntEnum):
     OK = 0
@@ -24,11 +29,18 @@ class CommandError(Exception):
 
 
 def exit_code_of(error: Exception) -> Exit:
-    """The exit code that an error carries as `exit_code` or `code`; anything unknown is a bug (70)."""
+    """The exit code that an error leads to; anything unknown is a bug (70)."""
     if isinstance(error, CommandError):
         return error.code
-    carried = getattr(error, "exit_code", None)
-    return Exit(carried) if isinstance(carried, int) and carried in set(Exit) else Exit.BUG
+    if isinstance(error, AuditFileError):
+        return Exit.USAGE
+    if isinstance(error, UnknownTopic):
+        return Exit.NOT_FOUND
+    if isinstance(error, KafkaFailure | StackError):
+        return Exit.UNREACHABLE
+    if isinstance(error, Failure) and error.code in (FailureCode.HEIMDALL_CONFIG, FailureCode.HEIMDALL_BUNDLE):
+        return Exit.USAGE
+    return Exit.BUG
 
 
 def explain(error: Exception) -> str:

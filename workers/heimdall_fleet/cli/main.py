@@ -4,6 +4,7 @@
 4 not found · 5 deadline passed · 70 a bug · 130 interrupted
 """
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -108,6 +109,9 @@ def run(arguments: list[str] | None = None) -> int:
         return Exit.USAGE
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except BrokenPipeError:  # `heimdall tail … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
     except Exception as error:  # noqa: BLE001 - the outermost edge of the process: every error gets a code and a text
         print(explain(error), file=sys.stderr)
         return exit_code_of(error)

@@ -66,6 +66,7 @@ def train(options: Globals, paths: tuple[Path, ...], out: Path, seed: int, creat
 @needs_training_extra
 def _train(paths: tuple[Path, ...], out: Path, seed: int, created: datetime, parent: Path) -> dict[str, Any]:
     from heimdall_models.training.build import TrainingError, build
+
     from heimdall_models.training.tables import TableError
 
     try:
@@ -76,7 +77,9 @@ def _train(paths: tuple[Path, ...], out: Path, seed: int, created: datetime, par
 
 @click.command()
 @DATA
-@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: the configured.")
+@click.option(
+    "--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: the configured."
+)
 @click.option("--cheap", help="Name of the cheap model of the pair, as in the column s::NAME.")
 @click.option("--strong", help="Name of the strong model of the pair.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots.")
@@ -104,6 +107,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     from heimdall_models.training.evaluate import evaluate_bundle
     from heimdall_models.training.report import report_html
+
     from heimdall_models.training.tables import TableError, read_tables
 
     try:

@@ -24,8 +24,9 @@ def chain_for(run: Run, room: Room) -> Chain:
         jitter=room.jitter,
         spill_after_ms=room.settings.spill_after_ms,
     )
+    routes = routes_of(plan, room.book, limits.fallbacks)
     return Chain(
-        routes=routes_of(plan, room.book, limits.fallbacks if limits.enabled else {}),
+        routes=routes if limits.enabled else routes[:1],
         rules=rules,
         attempts=run.attempts_before,
         spent_usd_micros=run.spent_before_usd_micros,

@@ -8,7 +8,6 @@ from heimdall_fleet.dispatch.reserve import Park, extend
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Parked, Run
 from heimdall_fleet.state.base import StateUnavailable, Want
-from heimdall_schemas.failure import FailureCode
 
 _NOT_NAMED: frozenset[str] = frozenset()
 _BURST_MINUTES = 1 / 6
@@ -31,8 +30,7 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
         case OtherKey():
             without = move.without
         case Move():
-            if run.attempts:
-                _tell_hop(move, run, room)
+            _tell_hop(move, run, room)
             without = frozenset(name for provider, name in chain.tried_keys if provider == move.target.provider)
     assert chain.current is not None
     if run.attempts:
@@ -45,9 +43,11 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
 
 
 def _tell_hop(move: Move, run: Run, room: Room) -> None:
-    last = run.attempts[-1]
-    reason = last.failure or FailureCode.PROVIDER_ERROR
-    room.telemetry.fell_back(run.order.plan.steps[0].model, last.model, move.target.target.model_id, reason)
+    if not run.attempts:
+        return
+    last, target = run.attempts[-1], move.target.target
+    if last.failure is not None and (last.provider, last.model) != (target.provider, target.model_id):
+        room.telemetry.fell_back(run.order.plan.steps[0].model, last.model, target.model_id, last.failure)
 
 
 async def _wait(move: Wait, run: Run, room: Room) -> None:
@@ -84,6 +84,7 @@ async def _within_quota(ticket: Ticket, run: Run, room: Room) -> Ticket | None:
     now_ms = room.clock.mono_ms()
     room.pool.put_back(ticket, now_ms)
     room.pool.close_group(ticket, now_ms + wait_ms)
+    room.turnstile.wake(ticket.route.provider)
     return None
 
 

@@ -67,11 +67,7 @@ class Batches:
             if len(self._open) >= self._settings.max_open_batches:
                 await self._change()
                 continue
-            if self._taking is None:
-                self._taking = asyncio.ensure_future(self._group.take(want, _WAIT_S))
-            await asyncio.wait({self._taking})
-            taking, self._taking = self._taking, None
-            if not taking.cancelled() and (chunks := taking.result()):
+            if chunks := await self._take(want):
                 return self._hand_out(chunks)
         return None
 
@@ -103,6 +99,15 @@ class Batches:
 
     def facts(self) -> BatchFacts:
         return BatchFacts(group=self._group.facts(), open_batches=len(self._open), finished=self._finished)
+
+    async def _take(self, want: Want) -> list[Chunk]:
+        if self._taking is None:
+            if self._group.has_records():
+                return await self._group.take(want, 0.0)  # does not wait, so neither `stop` nor a cancel comes between
+            self._taking = asyncio.ensure_future(self._group.take(want, _WAIT_S))
+        await asyncio.wait({self._taking})
+        taking, self._taking = self._taking, None
+        return [] if taking.cancelled() else taking.result()
 
     def _hand_out(self, chunks: list[Chunk]) -> Batch:
         self._number += 1

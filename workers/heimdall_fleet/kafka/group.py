@@ -156,6 +156,10 @@ class Group(Listener):
         """Whether the partition is still ours, and still the log that `tracker` knows."""
         return partition in self._assigned and self._trackers.get(partition) is tracker
 
+    def has_records(self) -> bool:
+        """Whether `take` will probably find some without waiting."""
+        return self._stable and self._consumer is not None and bool(self._consumer.buffered())
+
     def commit_soon(self) -> None:
         self._commit_wanted.set()
 
@@ -281,7 +285,7 @@ class Group(Listener):
             chunk = await self._take_one(consumer, partition, min(quota, left, fitting))
             if chunk is not None and chunk.records:
                 chunks.append(chunk)
-                size_bytes = sum(record.size_bytes() for record in chunk.records)
+                size_bytes = sum([len(r.value or b"") + len(r.key or b"") for r in chunk.records])
                 left -= len(chunk.records)
                 left_bytes -= size_bytes
                 self._mean_bytes += (size_bytes / len(chunk.records) - self._mean_bytes) / 8
@@ -315,14 +319,12 @@ class Group(Listener):
             tracker = self._trackers[partition] = OffsetTracker()
             self._committed.pop(partition, None)
         topic, number = partition
-        take = tracker.take
+        fresh: Sequence[RawRecord] = polled
+        if not tracker.take_run([raw.offset for raw in polled]):
+            fresh = [raw for raw in polled if tracker.take(raw.offset)]
         return Chunk(
             tracker,
-            [
-                Record(topic, number, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
-                for raw in polled
-                if take(raw.offset)
-            ],
+            [Record(topic, number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in fresh],
         )
 
     async def _commit_regularly(self) -> None:

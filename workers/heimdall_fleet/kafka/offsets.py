@@ -69,6 +69,14 @@ class OffsetTracker:
             self._running[offset] = None
         return not finished
 
+    def take_run(self, offsets: Sequence[int]) -> bool:
+        """Hand out ascending offsets all at once if nothing is known about any; False if they must be taken singly."""
+        if self._ahead or (self.next is not None and offsets[0] < self.next):
+            return False
+        self._running.update(dict.fromkeys(offsets))
+        self.next = offsets[-1] + 1
+        return True
+
     def finish(self, offset: int) -> None:
         """`offset` reached its end; unknown offsets are ignored (another member may have finished it meanwhile)."""
         if offset in self._running:

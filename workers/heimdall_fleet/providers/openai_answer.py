@@ -16,7 +16,7 @@ _OTHER_NAMES: Mapping[str, str] = {"model_length": "length", "eos": "stop", "end
 
 def completion_of(body: bytes, call: Call, now_s: float) -> dict[str, Any]:
     """The canonical `chat.completion` in `body`. Raises AttemptError for anything else."""
-    answer = _parsed(body, call)
+    answer = parsed(body, call)
     raise_error_inside(answer, call)
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -32,7 +32,7 @@ def completion_of(body: bytes, call: Call, now_s: float) -> dict[str, Any]:
     return answer
 
 
-def _parsed(body: bytes, call: Call) -> dict[str, Any]:
+def parsed(body: bytes, call: Call) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:

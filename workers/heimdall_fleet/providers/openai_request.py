@@ -11,7 +11,7 @@ from heimdall_fleet.providers.dialect import Call
 from heimdall_fleet.providers.shapes import object_of
 
 _REPLACED = frozenset({"heimdall", "model", "stream", "stream_options"})
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "temperature": (1,),
     "top_p": (1,),
     "presence_penalty": (0,),
@@ -34,7 +34,7 @@ class _Draft:
     def drop(self, names: Iterable[str]) -> None:
         """Leave these out. A value that only repeats the default is not worth a word."""
         for name in names:
-            if name in self.body and self.body.pop(name) not in _NEUTRAL.get(name, ()):
+            if name in self.body and self.body.pop(name) not in NEUTRAL.get(name, ()):
                 self.dropped.append(name)
 
     def fact(self, name: str) -> Any:

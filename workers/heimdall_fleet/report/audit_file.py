@@ -7,10 +7,8 @@ from typing import Any
 import orjson
 
 
-class AuditFileError(Exception):
+class AuditFileError(ValueError):
     """A line of an audit file cannot be read. Says which line, and why."""
-
-    exit_code = 2
 
 
 def read_audit_file(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.config import Config, load
 from heimdall_fleet.kafka import admin
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.settings import KafkaSettings
 from heimdall_fleet.stack import processes
+from heimdall_fleet.stack.errors import StackError
 from heimdall_fleet.stack.processes import Child
 from heimdall_fleet.stack.providers import PLAIN_PLAN, Scripted, authors, start_scripted
 from heimdall_schemas.topics import Topics
@@ -103,7 +103,7 @@ async def _create_missing(settings: KafkaSettings, topics: Topics) -> None:
     plan = await admin.plan(settings, topics.all())
     refused = {name: why for name, why in (await admin.create(settings, plan.missing)).items() if why}
     if refused:
-        raise CommandError(Exit.UNREACHABLE, f"topics could not be created: {refused}")
+        raise StackError(f"topics could not be created: {refused}")
 
 
 async def _start_workers(options: StackOptions, parts: AsyncExitStack) -> tuple[list[Child], dict[str, str]]:

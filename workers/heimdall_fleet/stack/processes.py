@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.stack.errors import StackError
 
 
 @dataclass(slots=True)
@@ -62,20 +62,17 @@ def free_port() -> int:
 
 
 async def until_ready(child: Child, port: int, path: str, patience_s: float = 30) -> None:
-    """Wait until `path` on `port` answers 200. Raises CommandError when the child ends or the patience does."""
+    """Wait until `path` on `port` answers 200. Raises StackError when the child ends or the patience does."""
     deadline = asyncio.get_running_loop().time() + patience_s
     while asyncio.get_running_loop().time() < deadline:
         if not child.running:
-            raise CommandError(
-                Exit.UNREACHABLE,
+            raise StackError(
                 f"{child.name} ended with code {child.process.returncode} while starting:\n{child.last_lines()}",
             )
         if await answers(port, path):
             return
         await asyncio.sleep(0.05)
-    raise CommandError(
-        Exit.UNREACHABLE, f"{child.name} was not ready within {patience_s:.0f} s; its log:\n{child.last_lines()}"
-    )
+    raise StackError(f"{child.name} was not ready within {patience_s:.0f} s; its log:\n{child.last_lines()}")
 
 
 async def answers(port: int, path: str) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.stack import processes
+from heimdall_fleet.stack.errors import StackError
 from heimdall_fleet.stack.processes import Child
 
 PLAIN_PLAN: Mapping[str, Any] = {
@@ -50,11 +50,11 @@ async def start_scripted(plan: Mapping[str, Any], log_dir: Path, calls: Path | N
 
 
 def authors(models: Iterable[str]) -> list[str]:
-    """The authors of the models, each once, in order. Raises CommandError for an id without one."""
+    """The authors of the models, each once, in order. Raises StackError for an id without one."""
     found: dict[str, None] = {}
     for model in models:
         author, slash, _ = model.partition("/")
         if not slash:
-            raise CommandError(Exit.USAGE, f"{model!r} is no model id; write author/model")
+            raise StackError(f"{model!r} is no model id; write author/model")
         found[author] = None
     return list(found)

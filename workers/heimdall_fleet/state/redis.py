@@ -107,9 +107,7 @@ class RedisState:
         return cls(client, prefix)
 
     async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
-        kind, wait_ms, stored = await self._run(
-            self._claim, [f"call:{request_id}"], [worker, lease_ms, _REMEMBER_MS]
-        )
+        kind, wait_ms, stored = await self._run(self._claim, [f"call:{request_id}"], [worker, lease_ms, _REMEMBER_MS])
         return Claim(ClaimKind(kind.decode()), int(wait_ms), stored)
 
     async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:

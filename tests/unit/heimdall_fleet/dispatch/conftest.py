@@ -84,7 +84,7 @@ class RecordingProducer:
             done.set_exception(failure)
             return done
         self.sent.append(record)
-        asyncio.get_running_loop().call_later(self.delay_s, lambda: done.done() or done.set_result(len(self.sent)))
+        asyncio.get_running_loop().call_later(self.delay_s, _confirm, done)
         return done
 
     def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> "asyncio.Future[int]":
@@ -98,6 +98,11 @@ class RecordingProducer:
 
     def to(self, topic: str) -> list[Outgoing]:
         return [record for record in self.sent if record.topic == topic]
+
+
+def _confirm(sending: "asyncio.Future[int]") -> None:
+    if not sending.done():
+        sending.set_result(0)
 
 
 class Notes:

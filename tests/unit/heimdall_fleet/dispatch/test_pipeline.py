@@ -161,6 +161,17 @@ async def test_without_fallbacks_the_first_failure_is_final_but_for_the_same_key
     assert reply["error"]["code"] == "provider_error"
 
 
+async def test_without_fallbacks_a_closed_model_is_waited_for_and_no_other_is_asked(bench: "Bench") -> None:
+    bench.failover(enabled=False)
+    bench.provider("openai", keys=bench.providers["openai"].keys[:1])
+    bench.upstream.on("openai", error(429, headers={"retry-after-ms": "30"}), ok())
+    first = await bench.run("openai/gpt-5", "google/gemini")
+    assert first["error"]["code"] == "provider_rate_limited"
+    second = await bench.run("openai/gpt-5", "google/gemini", request_id="r2")
+    assert second["heimdall"]["selected_provider"] == "openai"
+    assert "google" not in bench.upstream.called()
+
+
 @pytest.mark.parametrize("answer", [error(429), error(500), error(503), refused])
 async def test_the_explicit_chain_is_followed_in_its_order(bench: "Bench", answer: Any) -> None:
     bench.failover(fallbacks={"openai/gpt-5": ("google/gemini", "anthropic/claude")})

@@ -146,8 +146,7 @@ async def test_a_reply_topic_that_is_gone_is_replaced_by_the_fleets_own(bench: "
 
 
 async def test_a_reply_that_the_askers_topic_refuses_becomes_a_short_error_there(bench: "Bench") -> None:
-    refusals = [DeliveryRefused("larger than max.message.bytes")]
-    bench.producer.once["orders.replies"] = refusals
+    bench.producer.once["orders.replies"] = [DeliveryRefused("larger than max.message.bytes")]
     await bench.worker.handle(bench.order(reply_to="orders.replies"))
     (reply,) = bench.producer.to("orders.replies")
     assert orjson.loads(reply.value or b"")["error"]["code"] == "heimdall_reply_too_large"

@@ -57,6 +57,15 @@ def test_a_running_or_finished_offset_is_not_handed_out_again() -> None:
     assert not tracker.take(1)
 
 
+def test_a_run_is_taken_at_once_only_if_nothing_is_known_about_it() -> None:
+    tracker = tracker_at(10, decode_finished(10, "h1:3,2"))
+    assert not tracker.take_run([10, 11, 12])
+    assert [offset for offset in (10, 11, 12, 13, 14, 15) if tracker.take(offset)] == [10, 11, 12, 15]
+    assert tracker.take_run([16, 18])
+    assert not tracker.take_run([18, 19])
+    assert (tracker.running, tracker.next) == (6, 19)
+
+
 def test_a_released_offset_holds_the_position_and_is_handed_out_again() -> None:
     tracker = tracker_at(0)
     for offset in range(3):
