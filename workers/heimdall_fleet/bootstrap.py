@@ -42,6 +42,7 @@ from heimdall_fleet.settings import (
 )
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
+from heimdall_fleet.state.redis import RedisState
 from heimdall_fleet.triage.service import TriageService
 from heimdall_fleet.triage.tuning import MakeJudge, Tuning
 from heimdall_models.bundle import Bundle
@@ -138,7 +139,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         clock=clock,
         jitter=random.random,
         book=_book(config),
-        pool=Pool(providers.values(), turnstile.promised),
+        pool=Pool(providers.values(), turnstile.promised, turnstile.waiting),
         turnstile=turnstile,
         clients={provider: HttpClient.over(_network(provider, config)) for provider in providers},
         dialects=DIALECTS,
@@ -148,29 +149,36 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         telemetry=FleetTelemetry(metrics),
     )
     worker = DispatchWorker(room, _undertaker(config, name, f"{prefix}.dispatch"), limits_of(config))
-    grace_s = config.dispatch.grace.total_seconds()
-    orders = IntakeSettings(
-        group_id=f"{prefix}.dispatch",
-        topics=tuple(topics.dispatch(bucket) for bucket in Bucket),
-        max_in_flight=config.dispatch.max_in_flight,
-        max_in_flight_bytes=config.dispatch.max_in_flight_bytes,
-        handler_deadline_s=max(900.0, 2 * config.dispatch.deadline.total_seconds()),
-        grace_s=grace_s,
-    )
-    resting = IntakeSettings(
-        group_id=f"{prefix}.retry",
-        topics=tuple(topics.retry(delay) for delay in Delay),
-        max_in_flight=2 * config.dispatch.max_in_flight,
-        handler_deadline_s=REST_LONGEST_S,
-        grace_s=0.0,
-    )
     wires = Wires(
-        orders=open_intake(kafka, orders, worker.handle),
-        resting=open_intake(kafka, resting, RetryHandler(producer, clock).handle),
+        orders=open_intake(kafka, _orders(config), worker.handle),
+        resting=open_intake(kafka, _resting(config), RetryHandler(producer, clock).handle),
         producer=producer,
         cancels=lambda: TopicReader(kafka),
     )
     return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
+
+
+def _orders(config: Config) -> IntakeSettings:
+    """The intake of the three dispatch topics."""
+    return IntakeSettings(
+        group_id=f"{config.kafka.topic_prefix}.dispatch",
+        topics=tuple(config.kafka.topics.dispatch(bucket) for bucket in Bucket),
+        max_in_flight=config.dispatch.max_in_flight,
+        max_in_flight_bytes=config.dispatch.max_in_flight_bytes,
+        handler_deadline_s=max(900.0, 2 * config.dispatch.deadline.total_seconds()),
+        grace_s=config.dispatch.grace.total_seconds(),
+    )
+
+
+def _resting(config: Config) -> IntakeSettings:
+    """The intake of the retry topics; a record that rests is read again by the next owner, so stopping waits for none."""
+    return IntakeSettings(
+        group_id=f"{config.kafka.topic_prefix}.retry",
+        topics=tuple(config.kafka.topics.retry(delay) for delay in Delay),
+        max_in_flight=2 * config.dispatch.max_in_flight,
+        handler_deadline_s=REST_LONGEST_S,
+        grace_s=0.0,
+    )
 
 
 def reconfigure_triage(service: TriageService, loaded: Loaded) -> None:
@@ -212,7 +220,11 @@ def _undertaker(config: Config, worker: str, group: str) -> Undertaker:
 
 
 def _state(config: Config, clock: SystemClock) -> SharedState:
-    return MemoryState(clock.mono_ms)
+    """`memory://` serves one process; anything else is a Redis that the fleet shares."""
+    url = config.state.url.get_secret_value()
+    if url.startswith("memory:"):
+        return MemoryState(clock.mono_ms)
+    return RedisState.connect(url, prefix=f"{config.kafka.topic_prefix}:")
 
 
 def _network(provider: str, config: Config) -> Network:

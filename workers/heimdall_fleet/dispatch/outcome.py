@@ -1,15 +1,11 @@
 """The outcome record: how an order ended and every call that was paid for on the way."""
 
-import base64
-from datetime import UTC, datetime
-
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.reply import Facts
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.kafka.records import Outgoing
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
-from heimdall_schemas.topics import Topics
+from heimdall_schemas.text import readable, rfc3339
 
 
 def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, now_ms: float) -> bytes:
@@ -34,25 +30,7 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
     return encode(record)
 
 
-def outcome_record(request_id: str, value: bytes, partition: int, topics: Topics) -> Outgoing:
-    """On the audit partition that the decision record of the same request is on."""
-    return Outgoing(topic=topics.audit, value=value, key=request_id.encode(), partition=partition)
-
-
 def _sum(run: Run) -> Tokens:
     if len(run.attempts) == 1:
         return run.attempts[0].tokens
     return Tokens(*(sum(counts) for counts in zip(*(attempt.tokens for attempt in run.attempts), strict=True)))
-
-
-def readable(correlation_id: bytes) -> str:
-    """Correlation ids are opaque bytes; text stays text, anything else is shown as base64."""
-    try:
-        text = correlation_id.decode()
-    except UnicodeDecodeError:
-        text = ""
-    return text if text and text.isprintable() else "base64:" + base64.b64encode(correlation_id).decode()
-
-
-def rfc3339(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,12 +6,12 @@ from typing import Any
 from zlib import crc32
 
 from heimdall_fleet.dispatch.endings import failed
-from heimdall_fleet.dispatch.outcome import outcome_record
-from heimdall_fleet.dispatch.reply import chunk_record, final_record, reply_record
+from heimdall_fleet.dispatch.reply import chunk_record, final_record, whole_record
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.outbound import audit_record
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Address, Order
 
@@ -29,7 +29,7 @@ async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Endin
     except (RecordTooLarge, DeliveryRefused) as error:
         ending = failed(run, _refused(run.order.address, error), room)
         await _publish_refusal(run, ending, room)
-    audit = outcome_record(run.request_id, ending.outcome, partition % room.settings.audit_partitions, room.topics)
+    audit = audit_record(run.request_id, ending.outcome, partition % room.settings.audit_partitions, room.topics)
     await room.producer.send(audit)
     return ending
 
@@ -81,7 +81,7 @@ def _refused(address: Address, error: KafkaFailure) -> Failure:
 
 
 def _record(run: Run, ending: Ending, address: Address, room: Room) -> Outgoing:
-    record = reply_record(run.order, address, ending.reply, ending.failure, room.topics)
+    record = whole_record(run.order, address, ending.reply, ending.failure, room.topics)
     return final_record(record, run.chunks) if run.stream else record
 
 

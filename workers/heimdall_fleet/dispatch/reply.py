@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.kafka.records import Header, Outgoing
+from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.outbound import reply_headers, reply_record
 from heimdall_schemas import headers as h
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import encode
@@ -74,12 +75,9 @@ def _timings(run: Run, now_ms: float) -> dict[str, float]:
     }
 
 
-def reply_record(order: Order, address: Address, value: bytes, failure: Failure | None, topics: Topics) -> Outgoing:
-    """The record of a reply: never an empty value, the correlation id exactly once."""
-    headers = _headers(order)
-    if failure is not None:
-        headers.append((h.ERROR, failure.code.value.encode()))
-    return _addressed(address, value, headers, topics)
+def whole_record(order: Order, address: Address, value: bytes, failure: Failure | None, topics: Topics) -> Outgoing:
+    """The record of a reply, or of an error."""
+    return reply_record(address, value, reply_headers(order.address, order.request_id, order.trace, failure), topics)
 
 
 def final_record(record: Outgoing, chunks: int) -> Outgoing:
@@ -91,26 +89,6 @@ def final_record(record: Outgoing, chunks: int) -> Outgoing:
 def chunk_record(order: Order, address: Address, chunk: Mapping[str, Any], sequence: int, topics: Topics) -> Outgoing:
     """One chunk of a streaming reply, numbered from 0."""
     facts = {"request_id": order.request_id, "sequence": sequence, "final": False}
-    headers = [*_headers(order), (h.SEQUENCE, str(sequence).encode())]
-    return _addressed(address, encode({**chunk, "heimdall": facts}), headers, topics)
-
-
-def _headers(order: Order) -> list[Header]:
-    return [
-        (h.CORRELATION_ID, order.address.correlation_id),
-        (h.REQUEST_ID, order.request_id.encode()),
-        (h.CONTENT_TYPE, b"application/json"),
-        *order.trace,
-    ]
-
-
-def _addressed(address: Address, value: bytes, headers: list[Header], topics: Topics) -> Outgoing:
-    """Keyed by the correlation id on the fleet's own topic; a caller's topic gets no key, its readers may type them."""
-    own = address.topic == topics.replies
-    return Outgoing(
-        topic=address.topic,
-        value=value,
-        key=address.correlation_id if own else None,
-        partition=address.partition,
-        headers=headers,
-    )
+    headers = reply_headers(order.address, order.request_id, order.trace, None)
+    headers.append((h.SEQUENCE, str(sequence).encode()))
+    return reply_record(address, encode({**chunk, "heimdall": facts}), headers, topics)

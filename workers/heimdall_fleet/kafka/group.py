@@ -65,7 +65,7 @@ class RawConsuming(Protocol):
 
 
 class Chunk(NamedTuple):
-    """Records of one partition, handed out together, and the tracker that must hear of their end."""
+    """Records of one partition, and the tracker that must hear of their end."""
 
     tracker: OffsetTracker
     records: list[Record]
@@ -135,8 +135,9 @@ class Group(Listener):
 
     def start(self) -> None:
         """Begin to tend the membership; the joining itself happens in `take`."""
-        for work in (self._commit_regularly(), self._keep_polling(), self._keep_asking()):
-            self._spawn(work)
+        self._spawn(self._commit_regularly())
+        self._spawn(self._keep_polling())
+        self._spawn(self._keep_asking())
 
     async def close(self) -> None:
         """Commit what is finished and leave. Never raises, never waits longer than its limits."""
@@ -173,10 +174,10 @@ class Group(Listener):
                 await self._join()
             consumer = self._consumer
             assert consumer is not None
-            await consumer.keep_alive()
             self._polled_at = self._clock()
             ready = self._ready(consumer)
             if not ready:
+                await consumer.keep_alive()
                 await consumer.wait(wait_s)
                 ready = self._ready(consumer)
                 if not ready and consumer.buffered():
@@ -322,10 +323,8 @@ class Group(Listener):
         fresh: Sequence[RawRecord] = polled
         if not tracker.take_run([raw.offset for raw in polled]):
             fresh = [raw for raw in polled if tracker.take(raw.offset)]
-        return Chunk(
-            tracker,
-            [Record(topic, number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in fresh],
-        )
+        records = [Record(topic, number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in fresh]
+        return Chunk(tracker, records)
 
     async def _commit_regularly(self) -> None:
         while True:

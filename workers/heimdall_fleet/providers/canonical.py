@@ -75,9 +75,9 @@ class Answer:
             self._delta(choice, {"tool_calls": [{"index": place, "function": {"arguments": part}}]})
 
     def finish(self, reason: str, native: str | None = None, choice: int = 0) -> None:
-        """The canonical reason; a `stop` after tool calls is `tool_calls`. The provider's own word stands beside it."""
-        if reason == "stop" and self._tools.get(choice):
-            reason = "tool_calls"
+        """The canonical reason; `tool_calls` if and only if there are any. The provider's own word stands beside it."""
+        if reason in ("stop", "tool_calls"):
+            reason = "tool_calls" if self._tools.get(choice) else "stop"
         self._delta(choice, {}, reason)
         if native and native != reason:
             self._native[choice] = self._chunks[-1]["choices"][0]["native_finish_reason"] = native

@@ -42,6 +42,9 @@ class Media:
     name: str | None = None
     cache: dict[str, Any] | None = None
 
+    def as_text(self) -> str:
+        return base64.b64decode(self.data or "").decode("utf-8", "replace")
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -241,7 +244,9 @@ def _located(media: Media, call: Call) -> Media:
         comma = ""
     if not comma:
         failure = AttemptFailure(
-            FailureCode.CALLER_BAD_REQUEST, Action.FINAL, f"the data URL of a content part ({media.kind}) cannot be read"
+            FailureCode.CALLER_BAD_REQUEST,
+            Action.FINAL,
+            f"the data URL of a content part ({media.kind}) cannot be read",
         )
         raise AttemptError(failure)
     return Media(media.kind, media_type.lower() or media.media_type, content, None, media.name, media.cache)

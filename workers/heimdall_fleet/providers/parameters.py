@@ -1,4 +1,4 @@
-"""The caller's parameters, taken one by one. What a dialect never takes, its target cannot be told: dropped, by name."""
+"""The caller's parameters, taken one by one. What a dialect never takes its target cannot be told: dropped, by name."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

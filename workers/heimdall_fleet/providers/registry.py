@@ -3,14 +3,21 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from heimdall_fleet.providers import anthropic
 from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.providers.dialect import Dialect
 from heimdall_fleet.providers.openai_chat import OpenAIChat
 from heimdall_schemas.failure import Failure, FailureCode
 
-DIALECTS: Mapping[str, Dialect] = {family: OpenAIChat(family, profile) for family, profile in PROFILES.items()}
+DIALECTS: Mapping[str, Dialect] = {
+    **{family: OpenAIChat(family, profile) for family, profile in PROFILES.items()},
+    anthropic.FAMILY: anthropic.Anthropic(),
+}
 
-BASE_URLS: Mapping[str, str] = {family: profile.base_url for family, profile in PROFILES.items() if profile.base_url}
+BASE_URLS: Mapping[str, str] = {
+    **{family: profile.base_url for family, profile in PROFILES.items() if profile.base_url},
+    anthropic.FAMILY: anthropic.BASE_URL,
+}
 
 
 def dialect_for(family: str) -> Dialect:

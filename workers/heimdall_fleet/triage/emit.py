@@ -5,6 +5,7 @@ from typing import Any
 
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.outbound import audit_record, reply_headers, reply_record
 from heimdall_fleet.triage.read import Incoming, Unreadable
 from heimdall_models.record import Decided
 from heimdall_schemas import headers as h
@@ -82,7 +83,7 @@ def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk)
     }
     if incoming.request.heimdall.tags:
         value["tags"] = incoming.request.heimdall.tags
-    return audit_record(incoming.request_id, incoming.record.partition, value, desk)
+    return _audited(incoming.request_id, incoming.record.partition, value, desk)
 
 
 def ending(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk) -> list[Outgoing]:
@@ -107,21 +108,9 @@ def burial(unreadable: Unreadable, now_ms: int, desk: Desk) -> list[Outgoing]:
 
 
 def error_reply(request_id: str, address: Address, failure: Failure, state: State, desk: Desk) -> Outgoing:
-    """`{"error": …, "heimdall": …}`, on the address, under the correlation id. Never an empty value."""
+    """`{"error": …, "heimdall": …}`, on the address, under the correlation id."""
     value = {"error": failure.as_error(), "heimdall": {**NOTHING_DONE, "request_id": request_id, "state": state}}
-    return Outgoing(
-        topic=address.topic,
-        partition=address.partition,
-        key=address.correlation_id if address.topic == desk.topics.replies else None,
-        value=encode(value),
-        headers=(
-            (h.CORRELATION_ID, address.correlation_id),
-            (h.REQUEST_ID, request_id.encode()),
-            (h.ERROR, failure.code.value.encode()),
-            (h.CONTENT_TYPE, b"application/json"),
-        ),
-        timestamp_ms=None,
-    )
+    return reply_record(address, encode(value), reply_headers(address, request_id, (), failure), desk.topics)
 
 
 NOTHING_DONE: dict[str, Any] = {
@@ -159,18 +148,11 @@ def _outcome(
         "timings_ms": {},
         "worker": desk.worker,
     }
-    return audit_record(request_id, partition, value, desk)
+    return _audited(request_id, partition, value, desk)
 
 
-def audit_record(request_id: str, request_partition: int, value: dict[str, Any], desk: Desk) -> Outgoing:
-    return Outgoing(
-        topic=desk.topics.audit,
-        partition=desk.audit_partition(request_partition),
-        key=request_id.encode(),
-        value=encode(value),
-        headers=(),
-        timestamp_ms=None,
-    )
+def _audited(request_id: str, request_partition: int, value: dict[str, Any], desk: Desk) -> Outgoing:
+    return audit_record(request_id, encode(value), desk.audit_partition(request_partition), desk.topics)
 
 
 def address_headers(address: Address) -> list[tuple[str, bytes]]:

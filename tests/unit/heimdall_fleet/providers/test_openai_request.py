@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.providers.dialect import Call
 from heimdall_fleet.providers.openai_request import nearest_effort
-from heimdall_fleet.providers.registry import BASE_URLS, DIALECTS, dialect_for
+from heimdall_fleet.providers.registry import BASE_URLS, dialect_for
 from heimdall_schemas.failure import Failure
 
 CallBuilder = Callable[..., Call]
@@ -24,7 +25,7 @@ def dropped(call: Call) -> tuple[str, ...]:
     return dialect_for(call.target.type).to_wire(call).dropped
 
 
-@pytest.mark.parametrize("family", sorted(DIALECTS))
+@pytest.mark.parametrize("family", sorted(PROFILES))
 def test_every_family_sends_the_models_name_there_and_never_our_own_object(family: str, call: CallBuilder) -> None:
     body = sent(call(family, {"heimdall": {"tenant": "t"}, "temperature": 0.2}))
     assert body["model"] == "name-there"
@@ -33,14 +34,14 @@ def test_every_family_sends_the_models_name_there_and_never_our_own_object(famil
     assert "stream" not in body
 
 
-@pytest.mark.parametrize("family", sorted(DIALECTS))
+@pytest.mark.parametrize("family", sorted(PROFILES))
 def test_no_family_is_sent_a_null(family: str, call: CallBuilder) -> None:
     message = {"role": "assistant", "content": None, "refusal": None, "tool_calls": [{"id": "abcdefghi", "type": "x"}]}
     body = call(family, {"stop": None, "tools": [TOOL], "messages": [message]})
     assert b"null" not in dialect_for(family).to_wire(body).body
 
 
-@pytest.mark.parametrize("family", sorted(set(DIALECTS) - {"mistral"}))
+@pytest.mark.parametrize("family", sorted(set(PROFILES) - {"mistral"}))
 def test_a_stream_always_asks_for_its_usage(family: str, call: CallBuilder) -> None:
     body = sent(call(family, {"stream_options": {"include_usage": False, "x": 1}}, stream=True))
     assert body["stream"] is True
@@ -285,4 +286,4 @@ def test_an_unknown_type_is_a_configuration_error_that_suggests_the_nearest() ->
 
 
 def test_every_public_server_has_its_base_url() -> None:
-    assert set(DIALECTS) - set(BASE_URLS) == {"azure", "vllm", "custom"}
+    assert set(PROFILES) - set(BASE_URLS) == {"azure", "vllm", "custom"}

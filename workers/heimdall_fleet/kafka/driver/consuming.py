@@ -154,6 +154,8 @@ class RawConsumer:
     async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]:
         """Buffered records of one partition; raises `Unreadable` if they cannot be decoded or fetched."""
         wanted = TopicPartition(*partition)
+        with translated("poll"):
+            self._aio._coordinator.check_errors()  # else the group's refusal would look like the partition's
         try:
             polled: Mapping[Partition, Sequence[RawRecord]] = await self._aio.getmany(
                 wanted, timeout_ms=0, max_records=max_records

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from heimdall_fleet.providers.scripted.answers import Asked, Scripted, answer_to
+from heimdall_fleet.providers.scripted.anthropic import AnthropicWire
 from heimdall_fleet.providers.scripted.calls import CallLog, CallRecord, Outcome, fingerprint
 from heimdall_fleet.providers.scripted.fate import ERROR_WORDS, Fate, Odds, RateWindows, draw_for
 from heimdall_fleet.providers.scripted.openai import OpenAIWire
@@ -22,7 +23,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-WIRES: tuple[Wire, ...] = (OpenAIWire(),)
+WIRES: tuple[Wire, ...] = (OpenAIWire(), AnthropicWire())
 _JSON = (b"content-type", b"application/json")
 _FOREVER_S = 86_400.0
 
