@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 from tests.brokers.clusters import Cluster
 from tests.faults.history import Event, Exit, Fault, Run, Sample
-from tests.faults.peek import fetch, gauge
+from tests.faults.peek import fetch, gauge, request
 
 from heimdall_fleet.config import Config
 from heimdall_fleet.kafka.driver.admin import RawAdmin, TopicRequest
@@ -56,6 +57,8 @@ class Setup:
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
     session_timeout_ms: int = 4_000
     extra_topics: tuple[str, ...] = ()
+    """Topics that replies may be asked to, after the prefix and a dot."""
+    prefix: str | None = None
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class Fleet:
         self.cluster = cluster
         self.setup = setup
         self.scripted = scripted
-        self.topics = Topics(f"fault-{uuid.uuid4().hex[:10]}")
+        self.topics = Topics(setup.prefix or f"fault-{uuid.uuid4().hex[:10]}")
         self.canaries = Canaries.fresh()
         self.random = random.Random(setup.seed)
         self.workers: list[Worker] = []
@@ -108,6 +111,22 @@ class Fleet:
 
     def alive(self, kind: str) -> list[Worker]:
         return [worker for worker in self.workers if worker.kind == kind and worker.alive]
+
+    @property
+    def providers_port(self) -> int:
+        return int(self.scripted.url.rsplit(":", 1)[1])
+
+    async def behave(self, behaviours: Mapping[str, Any]) -> None:
+        """Give the scripted providers another plan, from now on."""
+        plan = {"seed": self.setup.seed, "behaviours": dict(behaviours)}
+        status, answer = await request(self.providers_port, "PUT", "/_plan", orjson.dumps(plan))
+        if status != 200:
+            raise RuntimeError(f"the plan was refused: {answer}")
+
+    async def calls(self) -> list[dict[str, Any]]:
+        """Every call so far, as the scripted providers log it; `end` is None while a call is open."""
+        found: list[dict[str, Any]] = orjson.loads(await fetch(self.providers_port, "/_calls", 30))["calls"]
+        return found
 
     async def start(self, kind: str, *, wait: bool = True) -> Worker:
         """One more worker of a kind; a fault like any other, since it moves partitions."""

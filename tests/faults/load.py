@@ -17,6 +17,7 @@ from heimdall_schemas import headers as h
 
 SHORT_CHARS = 2_000
 ACK_WITHIN_S = 60.0
+MOST_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,6 @@ class Ask:
     ttl_s: float
     headers: tuple[tuple[str, bytes], ...] = ()
     key: bytes | None = None
-    partition: int | None = None
 
 
 class Load:
@@ -39,7 +39,10 @@ class Load:
         self._number = 0
         self._prompts = [each.body for each in prompts() if len(str(each.body)) < SHORT_CHARS]
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=fleet.cluster.bootstrap, acks="all", enable_idempotence=True, linger_ms=2
+            bootstrap_servers=fleet.cluster.bootstrap,
+            acks="all",
+            enable_idempotence=True, linger_ms=2,
+            max_request_size=MOST_BYTES, max_batch_size=MOST_BYTES,
         )
         self.sent: list[Sent] = []
 
@@ -58,7 +61,7 @@ class Load:
         canary = {"role": "system", "content": f"Note {self._number}: {self._fleet.canaries.prompt}"}
         value = {**chosen, "messages": [canary, *chosen["messages"]], **body}
         value["heimdall"] = {**(options or {}), "ttl_ms": int(ttl_s * 1000)}
-        return Ask(request_id, orjson.dumps(value), ttl_s)
+        return Ask(request_id, orjson.dumps(value), ttl_s, key=request_id.encode())
 
     async def send(self, asks: Sequence[Ask], per_second: float | None = None) -> list[Sent]:
         """Send all, at Poisson times when a rate is given, and wait for every acknowledgement."""
@@ -69,6 +72,11 @@ class Load:
                 await asyncio.sleep(max(0.0, start + now - time.monotonic()))
             waiting.append(asyncio.create_task(self._send(ask)))
         return list(await asyncio.gather(*waiting))
+
+    def raw(self, value: bytes | None, *headers: tuple[str, bytes], key: bytes | None = b"raw") -> Ask:
+        """Any bytes as a request; its deadline is the fleet's own default."""
+        self._number += 1
+        return Ask(f"r-{self._fleet.setup.seed}-{self._number}", value, 300.0, headers, key)
 
     async def many(self, count: int, per_second: float | None = None, **kinds: Any) -> list[Sent]:
         return await self.send([self.ask(**kinds) for _ in range(count)], per_second)
@@ -87,9 +95,8 @@ class Load:
             sending = await self._producer.send(
                 self._fleet.topics.requests,
                 ask.value,
-                key=ask.key or ask.request_id.encode(),
+                key=ask.key,
                 headers=headers,
-                partition=ask.partition,
                 timestamp_ms=now_ms,
             )
             found = await asyncio.wait_for(sending, ACK_WITHIN_S)

@@ -11,18 +11,24 @@ async def fetch(port: int, path: str, timeout_s: float = 5.0) -> str:
 
 async def get(port: int, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
     """Status and body of GET `path`; 0 and nothing when nobody answers in time."""
+    return await request(port, "GET", path, timeout_s=timeout_s)
+
+
+async def request(port: int, method: str, path: str, body: bytes = b"", timeout_s: float = 5.0) -> tuple[int, str]:
+    """Status and body of one exchange; 0 and nothing when nobody answers in time."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-                head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+                writer.write(head.encode() + body)
+                answer, _, said = (await reader.read(-1)).partition(b"\r\n\r\n")
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return 0, ""
-    status = head.split(b" ", 2)[1:2]
-    return (int(status[0]) if status else 0), body.decode(errors="replace")
+    status = answer.split(b" ", 2)[1:2]
+    return (int(status[0]) if status else 0), said.decode(errors="replace")
 
 
 def gauge(text: str, name: str) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from tests.faults.fleet import Canaries, Fleet
 from tests.faults.history import (
     Call, Commit, Complaint, Decision, Event, Fault, Leak, Letter, LogEnd, Order, Outcome, Reply, Rested,
 )  # fmt: skip
-from tests.faults.peek import fetch
 
 from heimdall_fleet.dispatch.retry import SOURCE_PARTITION, SOURCE_TOPIC
 from heimdall_fleet.kafka.driver.reading import PartitionReader, TopicReader
@@ -30,8 +29,7 @@ UNREACHED = "provider_unreachable"
 async def record(fleet: Fleet) -> list[Event]:
     """All events of the run that the fleet itself has not written down. The workers must have stopped."""
     topics = fleet.topics
-    port = int(fleet.scripted.url.rsplit(":", 1)[1])
-    events: list[Event] = list(_calls(await fetch(port, "/_calls", 30), fleet))
+    events: list[Event] = list(_calls(await fleet.calls(), fleet))
     groups = {
         f"{topics.prefix}.triage": [topics.requests],
         f"{topics.prefix}.dispatch": [topics.dispatch(bucket) for bucket in Bucket],
@@ -77,8 +75,8 @@ async def _wire(fleet: Fleet, groups: dict[str, list[str]]) -> AsyncIterator[Eve
         await reader_.stop()
 
 
-def _calls(answer: str, fleet: Fleet) -> Iterator[Call]:
-    for call in orjson.loads(answer)["calls"]:
+def _calls(logged: Iterable[Mapping[str, Any]], fleet: Fleet) -> Iterator[Call]:
+    for call in logged:
         yield Call(
             at=call["start"],
             end=call["end"],

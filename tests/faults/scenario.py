@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from tests.brokers.clusters import Cluster
 from tests.faults.checker import check
-from tests.faults.fleet import Fleet, Setup, open_fleet
+from tests.faults.fleet import Fleet, Setup, Worker, open_fleet
 from tests.faults.history import History, read, write
 from tests.faults.load import Load
+from tests.faults.peek import fetch, gauge
 from tests.faults.recorder import record
 
 from heimdall_fleet.kafka.driver.admin import RawAdmin
@@ -72,6 +74,15 @@ class Scenario:
         finally:
             await reader.stop()
         return True
+
+    async def replies(self) -> dict[str, dict[str, Any]]:
+        """The last whole reply for each request id, as the fleet's own reply topic has them now."""
+        async with TopicReader(self.fleet.kafka) as reader:
+            bodies = [orjson.loads(each.value or b"{}") async for each in reader.read([self.fleet.topics.replies])]
+        return {body["heimdall"]["request_id"]: body for body in bodies if "state" in body["heimdall"]}
+
+    async def in_flight(self, worker: Worker) -> float:
+        return gauge(await fetch(worker.port, "/metrics"), "heimdall_dispatch_in_flight")
 
     async def listen(self) -> None:
         """Follow the reply topic until cancelled; begin again when the broker went away."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+
 from heimdall_fleet.client import HeimdallClient
 from heimdall_fleet.stack.local import Stack, StackOptions, local_stack
 

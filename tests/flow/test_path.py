@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
 from heimdall_fleet.client import CallerError, Cancelled, Expired, HeimdallClient, ProviderError
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.records import Record

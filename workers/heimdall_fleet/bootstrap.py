@@ -171,7 +171,7 @@ def _orders(config: Config) -> IntakeSettings:
 
 
 def _resting(config: Config) -> IntakeSettings:
-    """The intake of the retry topics; a record that rests is read again by the next owner, so stopping waits for none."""
+    """The intake of the retry topics. What rests is read again by the next owner, so stopping waits for none."""
     return IntakeSettings(
         group_id=f"{config.kafka.topic_prefix}.retry",
         topics=tuple(config.kafka.topics.retry(delay) for delay in Delay),

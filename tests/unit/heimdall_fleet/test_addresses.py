@@ -1,4 +1,5 @@
 import pytest
+
 from heimdall_fleet.addresses import ReplyRules, read_address
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Topics

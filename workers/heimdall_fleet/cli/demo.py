@@ -37,7 +37,7 @@ DEADLINE = timedelta(seconds=60)
 )  # fmt: skip
 @click.pass_obj
 def demo(options: Globals, requests: int, seed: int, out: Path) -> None:
-    """Prompts from small talk to proofs travel from Kafka to a reply; nothing may get lost. Exit code 1 if anything does.
+    """Prompts from small talk to proofs travel from Kafka to a reply. Exit code 1 if one gets lost.
 
     \b
     Example:
@@ -85,7 +85,7 @@ async def _drive(config: Config, count: int, seed: int) -> Progress:
 
 
 async def _read_back(config: Config, out: Path) -> tuple[list[dict[str, Any]], int]:
-    """The audit topic into a file, and the reply topic into a count of contradictions: both read anew from the broker."""
+    """The audit topic into a file, the reply topic into a count of contradictions: both from the broker."""
     topics = config.kafka.topics
     async with reader_for(config) as reader:
         audit = [orjson.loads(record.value or b"{}") async for record in reader.read([topics.audit])]

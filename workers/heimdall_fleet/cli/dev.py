@@ -23,8 +23,8 @@ WATCH_EVERY_S = 0.5
 def dev(options: Globals, addresses: Path | None) -> None:
     """Broker, scripted providers, triage and dispatch until SIGINT or SIGTERM. No Docker, no Java, no key.
 
-    With --bootstrap it uses that Kafka (and creates the topics that are missing); with --config your providers instead of
-    the scripted ones.
+    With --bootstrap it uses that Kafka (and creates the topics that are missing); with --config your providers
+    instead of the scripted ones.
 
     \b
     Example:

@@ -102,12 +102,10 @@ def run(arguments: list[str] | None = None) -> int:
         cli.main(args=arguments, prog_name="heimdall", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
-    except click.Abort:
-        return Exit.INTERRUPTED
     except click.ClickException as problem:
         problem.show(file=sys.stderr)
         return Exit.USAGE
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except BrokenPipeError:  # `heimdall tail … | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ ORDERS = "orders"
 @click.option("--values", is_flag=True, help="Only the values: `tail audit --values` writes an audit file.")
 @click.pass_obj
 def tail(options: Globals, entity: str, follow: bool, values: bool) -> None:
-    """Every record of a topic, decoded: place, time, key, headers, value. `orders` stands for the three dispatch topics.
+    """Every record of a topic, decoded: place, time, key, headers, value. `orders`: the three dispatch topics.
 
     \b
     Example:

@@ -65,7 +65,7 @@ def triage(options: Globals, metrics_port: int | None) -> None:
 @METRICS_PORT
 @click.pass_obj
 def dispatch(options: Globals, metrics_port: int | None) -> None:
-    """Answer orders: call providers, fail over, reply. SIGTERM finishes the calls in flight, SIGHUP reads the keys again.
+    """Answer orders: call providers, fail over, reply. SIGTERM finishes the calls in flight, SIGHUP reloads.
 
     \b
     Example:

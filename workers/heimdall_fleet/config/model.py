@@ -7,6 +7,7 @@ from pydantic import Field
 
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.kafka import Kafka
+from heimdall_fleet.config.learning import Learning
 from heimdall_fleet.config.provider_types import canonical_type
 from heimdall_fleet.config.providers import AnyProvider, Name, ProviderDefaults, serves
 from heimdall_fleet.config.routing import Cache, Catalog, Model, ModelId, Offer, Router, Tuning
@@ -45,6 +46,8 @@ class Config(Section):
     """Decisions and answers that are used again."""
     state: State = Field(default_factory=State)
     """What workers share."""
+    learning: Learning = Field(default_factory=Learning)
+    """What answers were worth, for training."""
     observe: Observe = Field(default_factory=Observe)
     """Logs, metrics, health."""
 

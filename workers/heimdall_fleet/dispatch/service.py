@@ -120,7 +120,7 @@ class DispatchService:
             await reread(self.account, self.worker.room.pool)
 
     def _providers_check(self) -> Check:
-        """Degraded while a provider is taken out; unhealthy while nearly everything fails, so that no new work comes."""
+        """Degraded while a provider is taken out, unhealthy while nearly everything fails: no new work comes then."""
         room = self.worker.room
         health = room.pool.health(room.clock.mono_ms())
         closed = [name for name, state in health.items() if state["breaker"] == "open"]

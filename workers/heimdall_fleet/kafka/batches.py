@@ -103,6 +103,8 @@ class Batches:
     async def _take(self, want: Want) -> list[Chunk]:
         if self._taking is None:
             await asyncio.sleep(0)  # a caller that never waits would keep commits and heartbeats from running
+            if self._stopping:
+                return []
             if self._group.has_records():
                 return await self._group.take(want, 0.0)  # does not wait, so neither `stop` nor a cancel comes between
             self._taking = asyncio.ensure_future(self._group.take(want, _WAIT_S))

@@ -10,7 +10,8 @@ import orjson
 
 from heimdall_fleet.providers.shapes import list_of, object_of
 
-_WORDS = """minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength minItems maxItems uniqueItems
+_WORDS = """
+minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength minItems maxItems uniqueItems
 minContains maxContains contains minProperties maxProperties patternProperties propertyNames unevaluatedProperties
 unevaluatedItems dependentSchemas dependentRequired not if then else"""
 _REFUSED = frozenset(_WORDS.split())

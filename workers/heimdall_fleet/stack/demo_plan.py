@@ -9,7 +9,7 @@ OUTAGE = (0.4, 0.65)
 def demo_plan(seed: int, duration_s: float) -> dict[str, Any]:
     """Latencies as such models have them, 429s with Retry-After everywhere, and one provider down in the middle.
 
-    Seconds count from the moment the plan is set, which is when the stack starts; `LEAD_S` is what it takes to be ready.
+    Seconds count from the start of the stack; `LEAD_S` is what it takes to be ready.
     """
     outage = {
         "start_s": LEAD_S + OUTAGE[0] * duration_s,

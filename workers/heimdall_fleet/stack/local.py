@@ -30,8 +30,8 @@ WORKERS = ("triage", "dispatch")
 class StackOptions:
     """`bootstrap` None: the embedded broker. `config` None: a configuration whose providers are the scripted ones.
 
-    `plan` is what the scripted providers do, `calls` a file that gets a line for each of their calls, `settings` is laid
-    over the configuration that is written; `more_authors` are scripted providers beside those of the default candidates.
+    `plan` is what the scripted providers do, `calls` a file that gets a line for each of their calls; `settings` is
+    laid over the configuration that is written; `more_authors` are scripted beside those of the default candidates.
     """
 
     directory: Path

@@ -35,7 +35,7 @@ class Child:
 
 
 async def start(name: str, arguments: Sequence[str], log_dir: Path, environment: Mapping[str, str]) -> Child:
-    """Start `python ARGUMENTS…` with its output in `log_dir`/NAME.log, in a session of its own: a ^C is ours to pass on."""
+    """Start `python ARGUMENTS…`, its output in `log_dir`/NAME.log, in a session of its own: ^C is ours to pass on."""
     log = log_dir / f"{name}.log"
     stream: IO[bytes] = log.open("ab")
     try:

@@ -68,7 +68,7 @@ def triage(records: Sequence[Record], bench: Bench, partitions: PartitionCount, 
 
 
 def bury(record: Record, error: Exception, bench: Bench, partitions: PartitionCount, now_ms: int) -> Written:
-    """The end of a record on which the fleet itself failed: the asker hears of it, and the record is kept as a letter."""
+    """The end of a record on which the fleet itself failed: the asker hears of it, and the record is kept."""
     failure = Failure(
         FailureCode.HEIMDALL_INTERNAL, f"triage failed on this request with {type(error).__name__}; it is in the DLQ"
     )

@@ -145,9 +145,9 @@ class TriageWorker:
             await self._producer.send_batch(first.topic, first.partition, group)
 
     def _redirected(self, record: Outgoing, error: KafkaFailure) -> Outgoing | None:
-        """What to send instead: the same again where a topic of the fleet is missing, a caller's reply on our own topic.
+        """What to send instead: the same where a topic of the fleet is missing, a caller's reply on our own topic.
 
-        None: this record can never be sent. Its size is bounded by the limits on requests, so that is a bug: it is told.
+        None: this record can never be sent. Its size is bounded by the limits on requests, so it is a bug.
         """
         topics = self.bench.desk.topics
         if isinstance(error, UnknownTopic | UnknownPartition):

@@ -198,7 +198,17 @@ async def test_a_partition_whose_map_is_too_long_is_held_until_it_shrinks() -> N
         assert await s.take(1) == {A: [4000]}
 
 
-async def test_records_polled_across_a_rebalance_are_put_back() -> None:
+async def test_records_polled_across_a_rebalance_are_not_handed_out_by_who_lost_them() -> None:
+    async with scene() as s:
+        await s.take(10)
+        s.log.append(A, b"new")
+        s.consumer.before_answer = lambda: s.consumer.rebalance([B])
+        assert await s.group.take(PLENTY, 0.0) == []
+        s.log.append(B, b"new")
+        assert await s.take(1) == {B: [5]}
+
+
+async def test_records_polled_across_a_rebalance_are_read_again_by_who_kept_them() -> None:
     async with scene() as s:
         await s.take(10)
         s.log.append(A, b"new")

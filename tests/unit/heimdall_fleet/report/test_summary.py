@@ -1,8 +1,9 @@
 from typing import Any
 
-from heimdall_fleet.report.summary import Ledger, percentile, summarise
 from hypothesis import given
 from hypothesis import strategies as st
+
+from heimdall_fleet.report.summary import Ledger, percentile, summarise
 
 
 def outcome(request_id: str, state: str = "answered", **fields: Any) -> dict[str, Any]:

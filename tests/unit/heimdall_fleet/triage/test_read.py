@@ -3,6 +3,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from heimdall_fleet.addresses import ReplyRules
 from heimdall_fleet.kafka.records import Record
 from heimdall_fleet.triage.read import Incoming, ReadRules, Unreadable, expired, read

@@ -1,0 +1,171 @@
+"""Faults 1, 2, 3 and 7: workers that are killed, stopped, frozen, and that come and go."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from tests.brokers.clusters import ApacheCluster
+from tests.faults.faults import broker_silent
+from tests.faults.figures import Tell
+from tests.faults.fleet import GRACE_S, Setup
+from tests.faults.scenario import Scenario, scenario
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+SLOW = {"*": {"latency_ms": {"median": 1_000, "sigma": 0.3}, "output_tokens": {"median": 30}}}
+QUICK = {"*": {"latency_ms": {"median": 200, "sigma": 0.5}, "output_tokens": {"median": 30}}}
+ROOMY = {"provider_defaults": {"concurrency": 500, "buffer": 1_000}}
+EXTRA_SHARE_IN_A_STORM = 0.15
+
+
+@pytest.mark.parametrize("seed", [101, 102, 103])
+async def test_dispatch_workers_killed_at_random_instants_lose_nothing(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell, seed: int
+) -> None:
+    async with scenario(apache_broker, Setup(seed, tmp_path, dispatch=2, behaviours=QUICK)) as run:
+        fleet = run.fleet
+        asking = asyncio.create_task(run.load.many(300, 40))
+        for _ in range(2):
+            await asyncio.sleep(fleet.random.uniform(0.5, 2.5))
+            await fleet.kill(fleet.random.choice(fleet.alive("dispatch")))
+            await fleet.start("dispatch")
+        await asking
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 300}
+
+
+async def test_a_worker_killed_before_and_during_its_calls_leaves_them_to_the_next(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    setup = Setup(110, tmp_path, behaviours=SLOW, settings={"provider_defaults": {"concurrency": 2}})
+    async with scenario(apache_broker, setup) as run:
+        await run.load.many(60)
+        await _calls(run, at_least=4)
+        await run.fleet.kill(run.fleet.alive("dispatch")[0])
+        begun = {call["request_id"] for call in await run.fleet.calls()}
+        await run.fleet.start("dispatch", wait=False)
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 60}
+        assert 0 < verdict.extra_calls <= len(begun) < 60
+
+
+async def test_a_worker_killed_between_the_answer_and_its_publication_is_made_up_for(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    setup = Setup(111, tmp_path, behaviours=SLOW, settings=ROOMY, session_timeout_ms=6_000)
+    async with scenario(apache_broker, setup) as run:
+        await run.load.many(40)
+        await _calls(run, at_least=40)
+        async with broker_silent(run.fleet, apache_broker):
+            await _calls_ended(run)
+            await run.fleet.kill(run.fleet.alive("dispatch")[0])
+        await run.fleet.start("dispatch", wait=False)
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 40}
+        assert verdict.extra_calls > 0
+
+
+async def test_a_worker_killed_between_publication_and_commit_contradicts_nothing(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    behaviours = {"*": {"latency_ms": {"median": 100}, "output_tokens": {"median": 30}}}
+    async with scenario(apache_broker, Setup(112, tmp_path, behaviours=behaviours, settings=ROOMY)) as run:
+        await run.load.many(100)
+        await run.answers(30)
+        await run.fleet.kill(run.fleet.alive("dispatch")[0])
+        await run.fleet.start("dispatch", wait=False)
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 100}
+        assert verdict.copies > 0, "nothing was published and uncommitted, so this run shows nothing"
+
+
+async def test_a_stopped_worker_finishes_hundreds_of_calls_and_makes_no_more(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    behaviours = {"*": {"latency_ms": {"median": 5_000, "sigma": 0.2}, "output_tokens": {"median": 30}}}
+    async with scenario(apache_broker, Setup(120, tmp_path, behaviours=behaviours, settings=ROOMY)) as run:
+        await run.load.many(400)
+        await _calls(run, at_least=300)
+        stopped = await run.fleet.terminate(run.fleet.alive("dispatch")[0])
+        assert stopped.code == 0
+        assert stopped.at - stopped.asked_at < GRACE_S
+        await run.fleet.start("dispatch", wait=False)
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures() | {"stop_s": round(stopped.at - stopped.asked_at, 1)})
+        assert verdict.states == {"answered": 400}
+        assert verdict.extra_calls == 0
+
+
+async def test_a_second_sigterm_leaves_at_once_and_not_with_code_0(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    behaviours = {"*": {"latency_ms": {"median": 4_000, "sigma": 0.2}, "output_tokens": {"median": 30}}}
+    async with scenario(apache_broker, Setup(121, tmp_path, behaviours=behaviours, settings=ROOMY)) as run:
+        await run.load.many(100)
+        await _calls(run, at_least=80)
+        left = await run.fleet.terminate_twice(run.fleet.alive("dispatch")[0], pause_s=0.5)
+        assert left.code not in (0, -15)
+        assert left.at - left.asked_at < 2.5
+        await run.fleet.start("dispatch", wait=False)
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 100}
+
+
+@pytest.mark.parametrize("ttl_s", [90.0, 9.0], ids=["deadlines far away", "deadlines that pass while it sleeps"])
+async def test_a_zombie_moves_no_offset_and_contradicts_no_reply(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell, ttl_s: float
+) -> None:
+    async with scenario(apache_broker, Setup(130, tmp_path, dispatch=2, behaviours=SLOW)) as run:
+        fleet = run.fleet
+        asking = asyncio.create_task(run.load.many(200, 25, ttl_s=ttl_s))
+        await run.answers(40)
+        await fleet.freeze(fleet.alive("dispatch")[0], 12.0)
+        await asking
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states["answered"] >= 195
+
+
+async def test_a_storm_of_workers_that_come_and_go_costs_few_calls(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    async with scenario(apache_broker, Setup(170, tmp_path, dispatch=2, behaviours=QUICK)) as run:
+        fleet = run.fleet
+        asking = asyncio.create_task(run.load.many(900, 45))
+        began = time.monotonic()
+        while time.monotonic() - began < 18:
+            guest = await fleet.start("dispatch")
+            await asyncio.sleep(fleet.random.uniform(0.2, 1.0))
+            await fleet.terminate(guest)
+        await asking
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 900}
+        assert verdict.extra_calls <= EXTRA_SHARE_IN_A_STORM * 900
+
+
+async def _calls(run: Scenario, at_least: int, timeout_s: float = 30.0) -> None:
+    """Wait until the providers have seen so many calls."""
+    async with asyncio.timeout(timeout_s):
+        while len(await run.fleet.calls()) < at_least:
+            await asyncio.sleep(0.05)
+
+
+async def _calls_ended(run: Scenario, timeout_s: float = 30.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while any(call["end"] is None for call in await run.fleet.calls()):
+            await asyncio.sleep(0.05)

@@ -1,0 +1,38 @@
+"""The `learning` section: what an answer was worth, as the learning loop reads it off feedback and traffic."""
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from heimdall_fleet.config.base import Section
+from heimdall_fleet.config.units import Seconds
+
+
+class Rewards(Section):
+    """Weight of each signal in the mean; 0 leaves one out. Where feedback speaks, implicit signals are not counted."""
+
+    score: float = Field(1.0, ge=0, le=100)
+    """Explicit: the rating in `heimdall feedback --score`."""
+    accepted: float = Field(1.0, ge=0, le=100)
+    """Explicit: whether the answer was used."""
+    label: float = Field(0.5, ge=0, le=100)
+    """Explicit: the bucket it should have had; a harder one than it got counts as a bad answer."""
+    finish: float = Field(0.2, ge=0, le=100)
+    """Implicit: the answer came to its own end and was not cut by its token limit."""
+    refusal: float = Field(1.0, ge=0, le=100)
+    """Implicit: the model did not decline."""
+    retry: float = Field(0.5, ge=0, le=100)
+    """Implicit: the session did not ask the same question again."""
+    schema_valid: float = Field(1.0, alias="schema", ge=0, le=100)
+    """Implicit: structured output keeps to the schema that was asked for."""
+    followup: float = Field(0.3, ge=0, le=100)
+    """Implicit: the next question was another one (edit distance); only where a tenant's text may be kept."""
+
+
+class Learning(Section):
+    """How audit and feedback become training data."""
+
+    rewards: Rewards = Field(default_factory=Rewards)
+    """What each signal weighs."""
+    retry_within: Seconds = Field(timedelta(minutes=10), ge=timedelta(seconds=1), le=timedelta(hours=12))
+    """The same question of a session within this time is a retry, the next one of it a follow-up."""

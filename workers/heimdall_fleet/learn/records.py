@@ -1,0 +1,219 @@
+"""Audit and feedback records as plain rows. Pure: bytes in, one row of the decision, outcome or feedback table out."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from heimdall_fleet.learn import rewards
+from heimdall_models.record import DECISION_VERSION
+
+Table = Literal["decision", "outcome", "feedback"]
+Kind = Literal["text", "number", "integer", "flag", "moment"]
+Record = Mapping[str, Any]
+
+DECISION_FIELDS: dict[str, Kind] = {
+    "request_id": "text",
+    "time": "moment",
+    "tenant": "text",
+    "session": "text",
+    "bucket": "text",
+    "bucket_before_guardrails": "text",
+    "decision_type": "text",
+    "selected_model": "text",
+    "p_chosen": "number",
+    "explored": "flag",
+    "alpha": "number",
+    "difficulty": "number",
+    "percentile": "number",
+    "feature_version": "text",
+    "experiment": "text",
+    "bundle": "text",
+    "catalogue": "text",
+    "config": "text",
+    "question": "text",
+    "text": "text",
+    "cached_from": "text",
+}
+"""Plain columns of a decision. Behind them a row has its numeric features, clusters, similarities and candidates."""
+
+OUTCOME_FIELDS: dict[str, Kind] = {
+    "request_id": "text",
+    "time": "moment",
+    "tenant": "text",
+    "bucket": "text",
+    "state": "text",
+    "failure": "text",
+    "served_model": "text",
+    "served_provider": "text",
+    "p_served": "number",
+    "attempts": "integer",
+    "cost_usd_micros": "integer",
+    "latency_ms": "number",
+    "prompt_tokens": "integer",
+    "completion_tokens": "integer",
+    "finish_reason": "text",
+    "r_finish": "number",
+    "r_refusal": "number",
+    "r_schema": "number",
+}
+
+FEEDBACK_FIELDS: dict[str, Kind] = {
+    "request_id": "text",
+    "time": "moment",
+    "score": "number",
+    "accepted": "flag",
+    "label": "text",
+}
+
+FIELDS: dict[Table, dict[str, Kind]] = {
+    "decision": DECISION_FIELDS,
+    "outcome": OUTCOME_FIELDS,
+    "feedback": FEEDBACK_FIELDS,
+}
+LABELS = ("cheap", "mid", "hard")
+
+
+class Unreadable(ValueError):
+    """A record that cannot become a row; the message says why."""
+
+
+class Row(NamedTuple):
+    """One row: its table, its values in the order of the table's fields, and whether a newer fleet wrote it.
+
+    A decision's values end with `numeric` (name → number, or None), cluster ids, similarities, and candidates.
+    """
+
+    table: Table
+    values: tuple[Any, ...]
+    newer: bool = False
+
+    @property
+    def time_us(self) -> int | None:
+        """Microseconds since 1970; None for feedback that does not say when."""
+        time: int | None = self.values[1]
+        return time
+
+    @property
+    def tenant(self) -> str | None:
+        return None if self.table == "feedback" else self.values[2]
+
+
+def read_row(value: bytes | None) -> Row:
+    """The row in a record's value, or in a line of `heimdall tail -o json`. Raises Unreadable."""
+    if not value:
+        raise Unreadable("the record is empty")
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise Unreadable(f"not JSON: {error}") from error
+    if isinstance(record, dict) and "kind" not in record and isinstance(record.get("value"), dict):
+        record = record["value"]
+    if not isinstance(record, dict):
+        raise Unreadable("no JSON object")
+    read = _READERS.get(record.get("kind", "feedback"))
+    if read is None:
+        raise Unreadable(f"the kind {str(record['kind'])[:40]!r} is unknown: a newer fleet wrote it")
+    try:
+        return read(record)
+    except KeyError as error:
+        raise Unreadable(f"the field {error} is missing") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Unreadable(f"a field is not what it should be: {error}") from error
+
+
+def _decision(record: Record) -> Row:
+    get = record.get
+    features = get("features") or {}
+    version = get("decision_version") or DECISION_VERSION
+    values = (
+        _id(record),
+        _moment(record["time"]),
+        get("tenant"),
+        get("session"),
+        record["bucket"],
+        get("bucket_before_guardrails"),
+        get("decision_type") or "unknown",
+        record["selected_model"],
+        get("p_chosen"),
+        get("explored"),
+        get("alpha"),
+        get("difficulty"),
+        get("difficulty_percentile"),
+        features.get("feature_version"),
+        get("experiment"),
+        get("bundle"),
+        get("catalogue"),
+        get("config"),
+        get("question"),
+        get("text"),
+        get("cached_from"),
+        features.get("numeric"),
+        features.get("clusters") or (),
+        features.get("cluster_similarities") or (),
+        [each for each in get("candidates") or () if each.get("fell_out") is None],
+    )
+    return Row("decision", values, version != DECISION_VERSION and _is_newer(version))
+
+
+def _is_newer(version: str) -> bool:
+    """A version that is no number is none that this fleet ever wrote."""
+    return not version.isdigit() or int(version) > int(DECISION_VERSION)
+
+
+def _outcome(record: Record) -> Row:
+    get = record.get
+    tokens, timings = get("tokens") or {}, get("timings_ms") or {}
+    state, finish = record["state"], get("finish_reason")
+    answered = state == "answered"
+    values = (
+        _id(record),
+        _moment(record["time"]),
+        get("tenant"),
+        get("bucket"),
+        state,
+        get("failure"),
+        get("selected_model"),
+        get("selected_provider"),
+        get("p_served"),
+        len(get("attempts") or ()),
+        get("cost_usd_micros"),
+        timings.get("queued", 0) + timings.get("dispatch", 0) if timings else None,
+        tokens.get("prompt"),
+        tokens.get("completion"),
+        finish,
+        rewards.finish(finish) if answered else None,
+        rewards.refusal(get("refused")) if answered else None,
+        rewards.schema(get("schema_valid")) if answered else None,
+    )
+    return Row("outcome", values)
+
+
+def _feedback(record: Record) -> Row:
+    score, accepted, label = record.get("score"), record.get("accepted"), record.get("label")
+    if score is None and accepted is None and label is None:
+        raise Unreadable("neither an audit record nor feedback: no `kind`, and no score, accepted or label")
+    if score is not None and not 0 <= score <= 1:
+        raise Unreadable(f"the score {score} is not between 0 and 1")
+    if label is not None and label not in LABELS:
+        raise Unreadable(f"the label {str(label)[:40]!r} is none of {', '.join(LABELS)}")
+    time = record.get("time")
+    return Row("feedback", (_id(record), None if time is None else _moment(time), score, accepted, label))
+
+
+def _id(record: Record) -> str:
+    found = record["request_id"]
+    if not isinstance(found, str) or not found:
+        raise Unreadable("the request_id is empty")
+    return found
+
+
+def _moment(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise Unreadable(f"the time {text[:40]!r} has no zone")
+    return round(moment.timestamp() * 1_000_000)
+
+
+_READERS: dict[str, Callable[[Record], Row]] = {"decision": _decision, "outcome": _outcome, "feedback": _feedback}
