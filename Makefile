@@ -23,7 +23,7 @@ demo: setup  ## the whole path on the embedded broker: 150 prompts, an outage, n
 	$(BIN)/heimdall demo
 
 test: setup lint  ## lint, types, layers and every test that needs no Apache Kafka
-	$(BIN)/pytest -m "not kafka" tests
+	$(BIN)/pytest -n 2 --dist loadfile -m "not kafka" tests
 
 test-kafka: setup  ## contract, flow and crash tests on Apache Kafka (Java 17; its artifacts are fetched by Maven)
 	$(BIN)/pytest -m kafka --timeout 600 tests

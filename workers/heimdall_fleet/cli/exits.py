@@ -3,6 +3,7 @@
 import traceback
 from enum import IntEnum
 
+from heimdall_fleet.config.issues import ConfigError
 from heimdall_fleet.kafka.errors import KafkaFailure, UnknownTopic
 from heimdall_fleet.report.audit_file import AuditFileError
 from heimdall_fleet.stack.errors import StackError
@@ -28,11 +29,15 @@ class CommandError(Exception):
         self.code = code
 
 
+_BAD_ARTIFACTS = frozenset({"BundleError", "CatalogueError", "QualityError"})
+"""By name: their modules bring numpy and onnxruntime, which a command that only sends requests does without."""
+
+
 def exit_code_of(error: Exception) -> Exit:
     """The exit code that an error leads to; anything unknown is a bug (70)."""
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, AuditFileError):
+    if isinstance(error, AuditFileError | ConfigError) or type(error).__name__ in _BAD_ARTIFACTS:
         return Exit.USAGE
     if isinstance(error, UnknownTopic):
         return Exit.NOT_FOUND

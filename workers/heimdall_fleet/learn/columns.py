@@ -1,0 +1,300 @@
+"""Rows to Arrow columns and Parquet files. The only module here with pyarrow."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from heimdall_fleet.learn import rewards
+from heimdall_fleet.learn.records import FIELDS, Kind, Table
+from heimdall_models.features import FEATURE_NAMES
+
+Arrow: TypeAlias = Any
+"""An Arrow table, batch, array or schema: pyarrow has no types of its own."""
+
+CLUSTER_TEMPERATURE = 0.1
+"""Of the softmax over a row's nearest clusters, as heimdall_models.embed.nearest_clusters has it."""
+
+_MOMENT = pa.timestamp("us", tz="UTC")
+_KINDS: Mapping[Kind, Arrow] = {
+    "text": pa.string(),
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "flag": pa.bool_(),
+    "moment": _MOMENT,
+}
+_FEATURES = pa.list_(pa.float32(), len(FEATURE_NAMES))
+_CLUSTERS = pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())]))
+_CANDIDATES = pa.list_(
+    pa.struct(
+        [
+            ("model", pa.string()),
+            ("score", pa.float64()),
+            ("quality", pa.float64()),
+            ("cost", pa.float64()),
+            ("cost_usd_micros", pa.int64()),
+        ]
+    )
+)
+
+ROWS = pa.schema(
+    [
+        ("request_id", pa.string()),
+        ("time", _MOMENT),
+        ("tenant", pa.string()),
+        ("session", pa.string()),
+        ("bucket", pa.string()),
+        ("bucket_before_guardrails", pa.string()),
+        ("decision_type", pa.string()),
+        ("selected_model", pa.string()),
+        ("served_model", pa.string()),
+        ("served_provider", pa.string()),
+        ("p_chosen", pa.float64()),
+        ("p_served", pa.float64()),
+        ("explored", pa.bool_()),
+        ("alpha", pa.float64()),
+        ("difficulty", pa.float64()),
+        ("percentile", pa.float64()),
+        ("candidates", _CANDIDATES),
+        ("features", _FEATURES),
+        ("feature_version", pa.string()),
+        ("clusters", _CLUSTERS),
+        ("state", pa.string()),
+        ("failure", pa.string()),
+        ("attempts", pa.int32()),
+        ("cost_usd_micros", pa.int64()),
+        ("latency_ms", pa.float64()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("reward", pa.float64()),
+        ("reward_source", pa.string()),
+        *((f"r_{name}", pa.float64()) for name in rewards.SIGNALS),
+        ("label", pa.string()),
+        ("experiment", pa.string()),
+        ("bundle", pa.string()),
+        ("catalogue", pa.string()),
+        ("config", pa.string()),
+        ("text", pa.string()),
+        ("question", pa.string()),
+        ("cached_from", pa.string()),
+    ]
+)
+"""The data set. docs/learning.md says what each column means."""
+
+_COLUMN_OF = {name: at for at, name in enumerate(FEATURE_NAMES)}
+_NO_FEATURE = len(FEATURE_NAMES)
+
+SCHEMAS: Mapping[Table, Arrow] = {
+    table: pa.schema([*((name, _KINDS[kind]) for name, kind in fields.items()), ("seq", pa.int64())])
+    for table, fields in FIELDS.items()
+}
+DECISIONS = pa.schema(
+    [*SCHEMAS["decision"], ("features", _FEATURES), ("clusters", _CLUSTERS), ("candidates", _CANDIDATES)]
+)
+
+
+class Built(NamedTuple):
+    """A table, the rows that could not be part of it with the reason, and names of features unknown here."""
+
+    table: Arrow
+    refused: list[tuple[int, str]]
+    unknown_features: frozenset[str] = frozenset()
+
+
+def build(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Built:
+    """Arrow columns of `rows`. One whose values have the wrong types is left out, by its place in `rows`."""
+    make = _decisions if table == "decision" else _plain
+    try:
+        return _built(make, table, rows, seqs, [])
+    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError):
+        refused = [(at, why) for at, row in enumerate(rows) if (why := _why_refused(make, table, row))]
+        bad = {at for at, _ in refused}
+        kept = [at for at in range(len(rows)) if at not in bad]
+        return _built(make, table, [rows[at] for at in kept], [seqs[at] for at in kept], refused)
+
+
+Make = Callable[[Table, Sequence[tuple[Any, ...]], Sequence[int]], Arrow]
+
+
+def _built(
+    make: Make, table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int], refused: list[tuple[int, str]]
+) -> Built:
+    unknown = _unknown_features(rows) if table == "decision" else frozenset()
+    return Built(make(table, rows, seqs), refused, unknown)
+
+
+def _why_refused(make: Make, table: Table, row: tuple[Any, ...]) -> str | None:
+    try:
+        make(table, [row], [0])
+    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
+        return f"a value has the wrong type: {error}"
+    return None
+
+
+def _plain(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Arrow:
+    schema = SCHEMAS[table]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(FIELDS[table])
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
+    return pa.Table.from_arrays([*arrays, pa.array(seqs, pa.int64())], schema=schema)
+
+
+def _decisions(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Arrow:
+    width = len(FIELDS[table])
+    plain = _plain(table, [row[:width] for row in rows], seqs)
+    numeric, ids, similarities, candidates = ([row[width + at] for row in rows] for at in range(4))
+    arrays = [*plain.columns, _features(numeric), _clusters(ids, similarities), _candidates(candidates)]
+    return pa.Table.from_arrays(arrays, schema=DECISIONS)
+
+
+def _features(rows: Sequence[Mapping[str, float] | None]) -> Arrow:
+    """(n, features) in the order of FEATURE_NAMES; a name that is absent is 0, a row without numbers is null."""
+    matrix = np.zeros((len(rows), _NO_FEATURE + 1), np.float32)
+    known = [row or {} for row in rows]
+    at = np.repeat(np.arange(len(rows)), [len(row) for row in known])
+    column = [_COLUMN_OF.get(name, _NO_FEATURE) for row in known for name in row]
+    matrix[at, column] = np.array([value for row in known for value in row.values()], np.float32)
+    return fixed(matrix[:, :_NO_FEATURE], [row is None for row in rows])
+
+
+def fixed(matrix: NDArray[np.float32], missing: Sequence[bool] | Arrow) -> Arrow:
+    """A fixed-size list column of the rows of `matrix`, null where `missing`."""
+    mask = pa.array(missing, pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=mask)
+
+
+def _unknown_features(rows: Sequence[tuple[Any, ...]]) -> frozenset[str]:
+    at = len(FIELDS["decision"])
+    return frozenset().union(*(row[at] or () for row in rows)) - _COLUMN_OF.keys()
+
+
+def _offsets(rows: Sequence[Sequence[Any]]) -> Arrow:
+    return pa.array(list(accumulate(map(len, rows), initial=0)), pa.int32())
+
+
+def _clusters(ids: Sequence[Sequence[int]], similarities: Sequence[Sequence[float]]) -> Arrow:
+    """Softmax of the similarities: the weights that the decision was scored with."""
+    offsets = _offsets(ids)
+    flat_ids = pa.array([each for row in ids for each in row], pa.int32())
+    flat = np.array([each for row in similarities for each in row], np.float64)
+    if len(flat) != len(flat_ids):
+        raise ValueError("features.clusters and features.cluster_similarities have different lengths")
+    weights = pa.array(_softmax(flat, np.diff(offsets.to_numpy())).astype(np.float32))
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays([flat_ids, weights], ["id", "weight"]))
+
+
+def _softmax(flat: NDArray[np.float64], lengths: NDArray[np.int32]) -> NDArray[np.float64]:
+    """By rows that lie one behind the other. Similarities lie in -1..1, so nothing overflows."""
+    raised = np.exp((flat - 1.0) / CLUSTER_TEMPERATURE)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    return np.asarray(raised / np.bincount(row, weights=raised, minlength=len(lengths))[row])
+
+
+def _candidates(rows: Sequence[Sequence[Mapping[str, Any]]]) -> Arrow:
+    flat = [each for row in rows for each in row]
+    fields = list(_CANDIDATES.value_type)
+    arrays = [pa.array([each.get(field.name) for each in flat], field.type) for field in fields]
+    return pa.ListArray.from_arrays(_offsets(rows), pa.StructArray.from_arrays(arrays, fields=fields))
+
+
+def write(table: Arrow, file: Path) -> None:
+    pq.write_table(table, file, compression="zstd", compression_level=1)
+
+
+def empty(table: Table, file: Path) -> None:
+    """A file of that table with no rows, so that a query need not ask whether there is one."""
+    write((DECISIONS if table == "decision" else SCHEMAS[table]).empty_table(), file)
+
+
+def empty_rows(file: Path) -> None:
+    write(ROWS.empty_table(), file)
+
+
+def finished(batch: Arrow, weights: Mapping[str, float]) -> Arrow:
+    """A joined batch as rows of the data set: feedback becomes signals, signals become the reward."""
+    joined = {name: batch.column(name) for name in batch.schema.names}
+    labels, buckets = joined["label"].to_pylist(), joined["bucket"].to_pylist()
+    joined["r_score"] = _mapped(rewards.score, joined["r_score"])
+    joined["r_accepted"] = _mapped(rewards.accepted, joined["accepted"])
+    joined["r_label"] = pa.array(map(rewards.label, labels, buckets), pa.float64())
+    joined["r_retry"] = _mapped(rewards.retry, joined["retried"])
+    joined["r_followup"] = _mapped(rewards.followup, joined["followup"])
+    signals = {name: _floats(joined[f"r_{name}"]) for name in rewards.SIGNALS}
+    reward, source = rewards.combine(signals, weights)
+    joined["reward"] = pa.array(reward, from_pandas=True)
+    joined["reward_source"] = pa.array(source, pa.string())
+    joined["features"] = _refixed(joined["features"])
+    columns = [joined[field.name].cast(field.type) for field in ROWS]
+    return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+
+
+def _mapped(signal: Callable[[Any], float | None], column: Arrow) -> Arrow:
+    if column.null_count == len(column):
+        return pa.nulls(len(column), pa.float64())
+    return pa.array(map(signal, column.to_pylist()), pa.float64())
+
+
+def _floats(column: Arrow) -> NDArray[np.float64]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _refixed(lists: Arrow) -> Arrow:
+    """DuckDB gives lists of any length; those of the data set have one."""
+    missing = lists.is_null()
+    matrix = np.zeros((len(lists), _NO_FEATURE), np.float32)
+    known = ~np.asarray(missing.to_numpy(zero_copy_only=False), np.bool_)
+    matrix[known] = lists.flatten().to_numpy().reshape(-1, _NO_FEATURE)
+    return fixed(matrix, missing)
+
+
+def write_rows(batches: Iterable[Arrow], file: Path) -> int:
+    """Write the data set's rows, one batch in memory at a time; how many there were."""
+    count = 0
+    with pq.ParquetWriter(file, ROWS, compression="zstd", compression_level=1) as writer:
+        for together in _gathered(batches):
+            writer.write_table(together)
+            count += together.num_rows
+    return count
+
+
+ROW_GROUP = 16_384
+
+
+def _gathered(batches: Iterable[Arrow]) -> Iterator[Arrow]:
+    waiting: list[Arrow] = []
+    rows = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= ROW_GROUP:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def without(file: Path, out: Path, column: str, values: frozenset[str]) -> int:
+    """Copy a Parquet file without the rows whose `column` is one of `values`; how many were left out."""
+    source = pq.ParquetFile(file)
+    wanted = pa.array(sorted(values), pa.string())
+    dropped = 0
+    with source, pq.ParquetWriter(out, source.schema_arrow, compression="zstd", compression_level=1) as writer:
+        for batch in source.iter_batches(ROW_GROUP):
+            keep = pc.invert(pc.is_in(batch.column(column), value_set=wanted))
+            kept = batch.filter(keep)
+            dropped += batch.num_rows - kept.num_rows
+            writer.write_batch(kept)
+    return dropped
+
+
+def texts_where(file: Path, column: str, equals: tuple[str, str]) -> frozenset[str]:
+    """Values of `column` in the rows where another column has a value: `equals` is (its name, the value)."""
+    name, value = equals
+    table = pq.read_table(file, columns=[column, name])
+    return frozenset(table.filter(pc.equal(table.column(name), value)).column(column).to_pylist())
