@@ -2,9 +2,9 @@
 
     python bench/dispatch.py -o json
 
-The worker is the fleet's own, as `heimdall dispatch` runs it: orders from Kafka, a call for each, a reply and an outcome
-record to Kafka, commits. The upstream is the scripted providers in a process of their own, 60 ms an answer. The bare
-loop posts the same requests and reads the bytes of the answers, nothing else. Each of them is a process that measures
+The worker is the fleet's own, as `heimdall dispatch` runs it: orders from Kafka, a call for each, a reply and an
+outcome record to Kafka, commits. The upstream is the scripted providers in a process of their own, 60 ms an
+answer. The bare loop posts the same requests and reads the bytes of the answers, nothing else. Each of them is a process that measures
 itself; rounds are interleaved, figures are medians of the rounds.
 """
 
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import harness
 import orjson
-from harness import Child, Site, Stopwatch, Texts, authors, child, commands, in_turn, median_ratio, parser, rss_mib, say
-from harness import show, site
+from harness import Child, Site, child, in_turn
 
 from heimdall_fleet import __version__
 from heimdall_fleet.addresses import ReplyRules
@@ -62,11 +62,11 @@ class Effort:
 
 
 THOROUGH = Effort(5, {SMALL: 300, BUSY: 1500, FULL: 1500})
-QUICK = Effort(1, {SMALL: 20, BUSY: 40, FULL: 60})
+QUICK = Effort(1, {SMALL: 20, BUSY: 40})
 
 
 def main() -> None:
-    options = parser(__doc__ or "")
+    options = harness.parser(__doc__ or "")
     options.add_argument("--worker", metavar="CONFIG", help=argparse.SUPPRESS)
     options.add_argument("--bare", metavar="URL", help=argparse.SUPPRESS)
     arguments = options.parse_args()
@@ -75,13 +75,13 @@ def main() -> None:
     elif arguments.bare:
         asyncio.run(work_bare(arguments.bare))
     else:
-        show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
+        harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
     here: Site
-    texts: Texts
+    texts: harness.Texts
     fleet: dict[int, Child]
     bare: Child
     deciding: dict[int, Bench]
@@ -99,27 +99,28 @@ class Sides:
 
 async def measure(effort: Effort) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(site())
+        here = await stack.enter_async_context(harness.site())
         url = await stack.enter_async_context(upstream(here.folder))
-        files = {number: configure(here, url, number) for number in (SMALL, BUSY, FULL)}
-        fleet = {
-            number: await stack.enter_async_context(child(__file__, "--worker", str(file)))
-            for number, file in files.items()
-        }
-        bare = await stack.enter_async_context(child(__file__, "--bare", f"{url}/openai/v1/chat/completions"))
+        files = {number: configure(here, url, number) for number in effort.requests}
+        bare, *workers = await asyncio.gather(
+            stack.enter_async_context(child(__file__, "--bare", f"{url}/openai/v1/chat/completions")),
+            *(stack.enter_async_context(child(__file__, "--worker", str(file))) for file in files.values()),
+        )
+        fleet = dict(zip(files, workers, strict=True))
         deciding = {number: deciding_for(load(file, os.environ, {}).config) for number, file in files.items()}
-        sides = Sides(here, Texts(seed=13), fleet, bare, deciding)
+        sides = Sides(here, harness.Texts(seed=13), fleet, bare, deciding)
         rest = (await fleet[BUSY].ask(count=0))["rss_mib"]
         costs = await rounds(sides, effort)
+        most = max(effort.requests)
         for _ in range(2):
-            memory = (await sides.cost("fleet", FULL, effort.requests[FULL]))["rss_mib"]
+            memory = (await sides.cost("fleet", most, effort.requests[most]))["rss_mib"]
     return {
         "us_request": round(statistics.median(costs["fleet", BUSY]), 1),
         "us_bare_aiohttp": round(statistics.median(costs["bare", BUSY]), 1),
-        "ratio_bare_aiohttp": median_ratio(costs["fleet", BUSY], costs["bare", BUSY]),
+        "ratio_bare_aiohttp": harness.median_ratio(costs["fleet", BUSY], costs["bare", BUSY]),
         "us_request_10": round(statistics.median(costs["fleet", SMALL]), 1),
         "us_bare_aiohttp_10": round(statistics.median(costs["bare", SMALL]), 1),
-        "ratio_200_to_10": median_ratio(costs["fleet", BUSY], costs["fleet", SMALL]),
+        "ratio_200_to_10": harness.median_ratio(costs["fleet", BUSY], costs["fleet", SMALL]),
         "rss_mib": memory,
         "rss_mib_at_rest": rest,
         "rounds": effort.rounds,
@@ -130,7 +131,7 @@ async def rounds(sides: Sides, effort: Effort) -> dict[tuple[str, int], list[flo
     """CPU microseconds a request by way and calls in flight; the round before the first warms up."""
     ways = [(way, number) for number in (SMALL, BUSY) for way in ("fleet", "bare")]
     costs: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
-    for number in range(effort.rounds + 1):
+    for number in range(effort.rounds + (effort.rounds > 1)):
         for _, name in in_turn([str(place) for place in range(len(ways))], 1):
             way, in_flight = ways[int(name)]
             count = effort.requests[in_flight]
@@ -145,7 +146,12 @@ async def upstream(folder: Path) -> AsyncIterator[str]:
     plan_file = folder / "plan.json"
     plan_file.write_bytes(Plan(behaviours={"*": Behaviour(Spread(LATENCY_MS))}).to_json())
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "heimdall_fleet.providers.scripted", "--plan", str(plan_file), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "heimdall_fleet.providers.scripted",
+        "--plan",
+        str(plan_file),
+        stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
     try:
@@ -164,7 +170,7 @@ def configure(here: Site, url: str, in_flight: int) -> Path:
             "base_url": f"{url}/{author}/v1",
             "keys": [{"name": f"{author}-{number}", "value": f"scripted-{author}-{number}"} for number in (1, 2)],
         }
-        for author in authors()
+        for author in harness.authors()
     }
     return here.config(prefix, 500, providers, dispatch={"max_in_flight": in_flight})
 
@@ -224,16 +230,18 @@ async def work(config_file: Path) -> None:
     service.check_into(health)
     server = ObserveServer(metrics, health, ServerSettings(host="127.0.0.1", port=0))
     serving = asyncio.create_task(serve(service, server, Watcher(loaded, lambda: loaded, lambda _: None)))
-    while not service.wires.orders.facts().group.joined:
+    for _ in range(600):
+        if service.wires.orders.facts().group.joined:
+            break
         await asyncio.sleep(0.05)
-    say({"ready": True})
-    async for command in commands():
+    harness.say({"ready": True})
+    async for command in harness.commands():
         counting.left, counting.failed = command["count"], 0
-        watch = Stopwatch()
+        watch = harness.Stopwatch()
         if counting.left:
             counting.all_ended.clear()
             await counting.all_ended.wait()
-        say({**watch.read(), "rss_mib": rss_mib(), "failed": counting.failed})
+        harness.say({**watch.read(), "rss_mib": harness.rss_mib(), "failed": counting.failed})
     service.stop()
     await serving
 
@@ -242,10 +250,10 @@ async def work_bare(url: str) -> None:
     """The child: what nothing but the calls costs."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        say({"ready": True})
-        async for command in commands():
+        harness.say({"ready": True})
+        async for command in harness.commands():
             left = iter([body.encode() for body in command["bodies"]])
-            watch = Stopwatch()
+            watch = harness.Stopwatch()
 
             async def caller(bodies: Any = left) -> None:
                 headers = {"authorization": "Bearer scripted-openai-1", "content-type": "application/json"}
@@ -254,7 +262,7 @@ async def work_bare(url: str) -> None:
                         assert b'"usage"' in await response.read()
 
             await asyncio.gather(*(caller() for _ in range(command["in_flight"])))
-            say({**watch.read(), "rss_mib": rss_mib()})
+            harness.say({**watch.read(), "rss_mib": harness.rss_mib()})
 
 
 if __name__ == "__main__":

@@ -66,20 +66,20 @@ class Child:
 
 @asynccontextmanager
 async def child(*arguments: str) -> AsyncIterator[Child]:
-    """Start `python ARGUMENTS…`, wait for its first line, and end it with the block."""
+    """Start `python ARGUMENTS…`, wait for its first line, and close its input when the block ends."""
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, limit=MIB)
     started = Child(process)
     try:
         await started.answer()
         yield started
     finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), 15)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 15)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 async def commands() -> AsyncIterator[dict[str, Any]]:
@@ -128,10 +128,7 @@ class Site:
         """Spread the records over the topic's partitions, in batches as a busy producer makes them."""
         partitions = await self.producer.partition_count(topic)
         batches = [records[start : start + BATCH] for start in range(0, len(records), BATCH)]
-        sent = [
-            self.producer.send_batch(topic, number % partitions, batch)
-            for number, batch in enumerate(batches)
-        ]
+        sent = [self.producer.send_batch(topic, number % partitions, batch) for number, batch in enumerate(batches)]
         await asyncio.gather(*sent)
 
 

@@ -1,8 +1,8 @@
 """Triage written the obvious way, for `bench/triage.py` to compare with: one message at a time, nothing batched.
 
-`async for` over the consumer, pydantic models in and out, a regular expression or a word set for every number, `Counter`
-for the entropy, the same ONNX model with one row, the α-score in loops, `send_and_wait` twice and a commit for each
-message. It reaches the same kind of decision from the same bundle and catalogue and writes the same two records. Where
+`async for` over the consumer, pydantic models in and out, a regular expression or a word set for every number,
+`Counter` for the entropy, the same ONNX model with one row, the α-score in loops, `send_and_wait` twice and a commit for
+each message. It reaches the same kind of decision from the same bundle and catalogue and writes the same two records. Where
 there is no obvious way (hashed n-gram score, embedding) it calls the fleet's own functions on one text.
 """
 
@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def features(text: str, request: Request, judge: Judge) -> dict[str, float]:
     numbers["options"] = len(OPTION.findall(text))
     numbers["ends_with_question"] = text.endswith("?")
     numbers["entropy"] = entropy(symbols)
-    numbers["pair_entropy"] = entropy(Counter(zip(data, data[1:], strict=False)))
+    numbers["pair_entropy"] = entropy(Counter(pairwise(data)))
     numbers["has_code"] = counts["fences"] >= 2 or 2 * counts["line_ends_code"] + counts["code_operators"] >= 4
     numbers["has_math"] = counts["dollar_math"] + counts["math_symbols"] >= 1 and not numbers["has_code"]
     numbers["text_score"] = float(judge.bundle.text_model.score(scan([text]))[0])

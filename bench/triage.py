@@ -3,8 +3,8 @@
     python bench/triage.py -o json
 
 The worker is the fleet's own, as `heimdall triage` runs it: a batch from Kafka, validation, decision, an order and a
-decision record for each request, commit. The naive one (naive_triage.py) takes one message at a time. Both read the same
-topics of an embedded broker that runs in this process, which is not measured; rounds are interleaved, the requests all
+decision record for each request, commit. The naive one (naive_triage.py) takes one message at a time. Both read
+from an embedded broker that runs in this process, which is not measured; rounds are interleaved, the requests all
 differ, figures are medians of the rounds. `cached`: the conversations of a round were all decided before.
 """
 
@@ -12,17 +12,15 @@ import argparse
 import asyncio
 import os
 import statistics
-import sys
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import Child, Site, Stopwatch, Texts, authors, child, commands, in_turn, median_ratio, parser, rss_mib, say
-from harness import show, site, spread
+import harness
+from harness import Child, Site, child, in_turn
 
 from heimdall_fleet import __version__
 from heimdall_fleet.bootstrap import closed_labels, triage_service
@@ -58,18 +56,18 @@ class Plan:
     paced_per_s: int
 
 
-THOROUGH = Plan(5, {"600": 4096, "4k": 2048, "20k": 768}, 12, 2000, 500)
+THOROUGH = Plan(5, {"600": 3072, "4k": 1024, "20k": 384}, 12, 1500, 300)
 QUICK = Plan(1, {"600": 128, "4k": 64, "20k": 64}, 4, 40, 200)
 
 
 def main() -> None:
-    options = parser(__doc__ or "")
+    options = harness.parser(__doc__ or "")
     options.add_argument("--worker", metavar="CONFIG", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.worker:
         asyncio.run(work(Path(arguments.worker)))
     else:
-        show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
+        harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class Sides:
     """The two workers, and the feeder of their topics. `known`: conversations that the fleet has decided."""
 
     here: Site
-    texts: Texts
+    texts: harness.Texts
     fleet: Child
     naive: Child
     known: dict[str, list[bytes]] = field(default_factory=dict)
@@ -94,14 +92,13 @@ class Sides:
 
 async def measure(plan: Plan) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(site())
+        here = await stack.enter_async_context(harness.site())
         fleet_file, naive_file = configure(here)
-        sides = Sides(
-            here,
-            Texts(seed=11),
-            await stack.enter_async_context(child(__file__, "--worker", str(fleet_file))),
-            await stack.enter_async_context(child(str(HERE / "naive_triage.py"), str(naive_file))),
+        fleet, naive = await asyncio.gather(
+            stack.enter_async_context(child(__file__, "--worker", str(fleet_file))),
+            stack.enter_async_context(child(str(HERE / "naive_triage.py"), str(naive_file))),
         )
+        sides = Sides(here, harness.Texts(seed=11), fleet, naive)
         rest = (await sides.fleet.ask(count=0))["rss_mib"]
         figures: dict[str, Any] = {}
         for size, count in plan.messages.items():
@@ -113,7 +110,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
 
 
 def configure(here: Site) -> tuple[Path, Path]:
-    nobody = {author: {"type": "custom", "base_url": "http://127.0.0.1:9/v1"} for author in authors()}
+    nobody = {author: {"type": "custom", "base_url": "http://127.0.0.1:9/v1"} for author in harness.authors()}
     files = []
     for prefix in ("fleet", "naive"):
         here.topics(prefix)
@@ -130,7 +127,7 @@ def asked(topic: str, body: bytes) -> Outgoing:
 async def by_size(sides: Sides, size: str, count: int, plan: Plan) -> dict[str, Any]:
     """The round before the first warms up."""
     costs: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(plan.rounds + 1):
+    for number in range(plan.rounds + (plan.rounds > 1)):
         for _, way in in_turn(WAYS, 1):
             share = max(1, count // plan.naive_share) if way == "naive" else count
             answer = await sides.cost(way, size, share)
@@ -140,8 +137,8 @@ async def by_size(sides: Sides, size: str, count: int, plan: Plan) -> dict[str, 
         f"us_{size}": round(statistics.median(costs["full"]), 1),
         f"us_naive_{size}": round(statistics.median(costs["naive"]), 1),
         f"us_cached_{size}": round(statistics.median(costs["cached"]), 1),
-        f"ratio_naive_{size}": median_ratio(costs["naive"], costs["full"]),
-        f"ratio_cached_{size}": median_ratio(costs["full"], costs["cached"]),
+        f"ratio_naive_{size}": harness.median_ratio(costs["naive"], costs["full"]),
+        f"ratio_cached_{size}": harness.median_ratio(costs["full"], costs["cached"]),
     }
 
 
@@ -156,7 +153,7 @@ async def residence(sides: Sides, plan: Plan) -> dict[str, Any]:
         await asyncio.sleep(max(0.0, started + number / plan.paced_per_s - time.monotonic()))
         sent.append(sides.here.producer.send(asked(topic, body)))
     await asyncio.gather(*sent)
-    found = spread((await sides.fleet.answer())["residence_ms"])
+    found = harness.spread((await sides.fleet.answer())["residence_ms"])
     figures: dict[str, Any] = {"residence_per_s": plan.paced_per_s}
     for name, value in found.items():
         figures[f"residence_{name}_ms"] = round(value, 2)
@@ -179,13 +176,13 @@ class Gated(Batches):
         """Let `count` records through, and say what they cost this process and how long each was here."""
         self._residence_ms.clear()
         if count == 0:
-            return {"rss_mib": rss_mib()}
+            return {"rss_mib": harness.rss_mib()}
         self._to_take = self._left = count
         self._finished_all.clear()
-        watch = Stopwatch()
+        watch = harness.Stopwatch()
         self._opened.set()
         await self._finished_all.wait()
-        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": rss_mib()}
+        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": harness.rss_mib()}
 
     async def next_batch(self) -> Batch | None:
         await self._opened.wait()
@@ -229,9 +226,9 @@ async def work(config_file: Path) -> None:
     server = ObserveServer(metrics, health, ServerSettings(host="127.0.0.1", port=0))
     watcher = Watcher(loaded, lambda: loaded, lambda _: None)
     serving = asyncio.create_task(serve(service, server, watcher))
-    say({"ready": True})
-    async for command in commands():
-        say(await source.timed(command["count"]))
+    harness.say({"ready": True})
+    async for command in harness.commands():
+        harness.say(await source.timed(command["count"]))
     service.stop()
     await serving
 

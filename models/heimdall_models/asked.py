@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.conversation import Conversation, read_conversation
-from heimdall_models.embed import EmbeddingCache, embed, nearest_clusters
+from heimdall_models.embed import DIMENSIONS, EmbeddingCache, embed, nearest_clusters
 from heimdall_models.features import Features, extract
 from heimdall_models.pools import FAR, Flags, Floats, Indices
 from heimdall_models.text_model import TextModel
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.request import AUTO, Request
+
+_log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 """Seconds that only go forward, such as `time.perf_counter`."""
@@ -25,8 +28,7 @@ _CHARS_PER_TOKEN = 4
 _CLUSTER_TEMPERATURE = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionInput:
+class DecisionInput(NamedTuple):
     """One request as triage has it. `body` is the JSON object it came as; `time_left_ms` None: no deadline."""
 
     request_id: str
@@ -47,7 +49,6 @@ class Asking:
     exclude: tuple[str, ...] = ()
     alpha: float | None = None
     max_cost_usd_micros: int | None = None
-    time_left_ms: float | None = None
     own_effort: bool = False
 
     @property
@@ -74,7 +75,7 @@ def read_asking(
     name = body.get("model", AUTO)
     own_effort = not _EFFORT_FIELDS.isdisjoint(body)
     if name == AUTO and "heimdall" not in body and not own_effort:
-        return NOTHING if item.time_left_ms is None else Asking(time_left_ms=item.time_left_ms)
+        return NOTHING
     options = item.request.heimdall
     return Asking(
         tenant=options.tenant,
@@ -85,7 +86,6 @@ def read_asking(
         exclude=tuple(options.exclude or ()),
         alpha=options.alpha,
         max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
-        time_left_ms=item.time_left_ms,
         own_effort=own_effort,
     )
 
@@ -115,7 +115,8 @@ def asking_of(recorded: Mapping[str, Any]) -> Asking:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of each conversation: (n, …) arrays. `late` rows hold safe defaults and are not classified."""
+    """What was read of each conversation: (n, …) arrays. `late` rows are not classified, and no row is when the whole
+    batch has `spent` its time. `extraction_ms` holds `embedding_ms`."""
 
     numeric: NDArray[np.float32]
     token_count: NDArray[np.int64]
@@ -131,6 +132,8 @@ class Reading:
     embedding_cached: Flags
     late: Flags
     extraction_ms: float
+    embedding_ms: float = 0.0
+    spent: bool = False
 
     @property
     def weights(self) -> Floats:
@@ -159,21 +162,28 @@ class Reader:
 def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> Reading:
     """Conversations, features and nearest clusters of at most 64 bodies.
 
-    A batch of n has n times the feature time-out; what is not read by then is `late` and gets safe defaults.
+    A batch of n has n times the feature time-out. What is not begun by then is not read but gets safe defaults; when a
+    plugged-in embedder takes longer, the whole batch is `late`. One that fails leaves its rows without a cluster.
     """
     started = clock()
+    budget_ms = reader.timeout_ms * len(bodies)
     conversations: list[Conversation] = []
     late_from = len(bodies)
     for row, body in enumerate(bodies):
-        if (clock() - started) * 1000.0 > reader.timeout_ms * len(bodies):
+        if (clock() - started) * 1000.0 > budget_ms:
             late_from = row
             break
         conversations.append(read_conversation(body))
     conversations += [_unread(body) for body in bodies[late_from:]]
     features = extract(conversations, reader.text_model)
-    vectors, cached = _vectors(features, conversations, reader.embedder)
+    extracted = clock()
+    vectors, cached, embedded = _vectors(features, conversations, reader.embedder)
     nearest = nearest_clusters(vectors, reader.centres, reader.top_p)
+    finished = clock()
     late = np.arange(len(bodies)) >= late_from
+    if reader.embedder is not None and (finished - started) * 1000.0 > budget_ms:
+        late[:] = True
+    nowhere = late | ~embedded
     return Reading(
         numeric=features.numeric,
         token_count=features.token_count,
@@ -184,11 +194,12 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
         tools=np.array([c.tool_definition_count > 0 for c in conversations], np.bool_),
         structured=np.array([c.structured_output for c in conversations], np.bool_),
         max_output=np.array([c.max_tokens for c in conversations], np.float64),
-        clusters=np.where(late[:, None], len(reader.centres), nearest.ids),
-        similarities=np.where(late[:, None], np.float32(0), nearest.similarities),
+        clusters=np.where(nowhere[:, None], len(reader.centres), nearest.ids),
+        similarities=np.where(nowhere[:, None], np.float32(0), nearest.similarities),
         embedding_cached=cached,
         late=late,
-        extraction_ms=round((clock() - started) * 1000.0, 3),
+        extraction_ms=round((finished - started) * 1000.0, 3),
+        embedding_ms=round((finished - extracted) * 1000.0, 3),
     )
 
 
@@ -221,10 +232,25 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
 
 def _vectors(
     features: Features, conversations: Sequence[Conversation], embedder: EmbeddingCache | None
-) -> tuple[NDArray[np.float32], Flags]:
+) -> tuple[NDArray[np.float32], Flags, Flags]:
+    """(n, 384) vectors, which of them came from the cache, and which are there at all."""
+    count = len(conversations)
     if embedder is None:
-        return embed(features.scan), np.zeros(len(conversations), np.bool_)
-    return embedder([conversation.text for conversation in conversations])
+        return embed(features.scan), np.zeros(count, np.bool_), np.ones(count, np.bool_)
+    try:
+        vectors, cached = embedder([conversation.text for conversation in conversations])
+    except (ValueError, RuntimeError, OSError) as error:
+        _log.warning("the embedder failed, its rows count as far from every cluster: %s", error)
+        return np.zeros((count, DIMENSIONS), np.float32), np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    return vectors, cached, np.ones(count, np.bool_)
+
+
+class Wishes(NamedTuple):
+    """Who asks, what for, and the time left (None: no deadline): a place for each row."""
+
+    ids: Sequence[str]
+    asking: Sequence[Asking]
+    time_left_ms: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,25 +272,27 @@ class Asked:
         return len(self.ids)
 
 
-def ask(ids: Sequence[str], asking: Sequence[Asking], reading: Reading, alpha: float) -> Asked:
+def ask(wishes: Wishes, reading: Reading, alpha: float) -> Asked:
     """The batch's wishes as arrays. `free` rows name no models: they follow their bucket.
 
     `plain`: nobody in the batch wishes anything, as in most batches, so that guardrails need not look.
     """
+    asking = wishes.asking
+    plain = all(one is NOTHING for one in asking)
+    count = len(asking)
     return Asked(
-        ids=ids,
+        ids=wishes.ids,
         asking=asking,
         reading=reading,
         tokens=reading.token_count.astype(np.float64),
-        alpha=_column(asking, "alpha", alpha),
-        time_left_ms=_column(asking, "time_left_ms", FAR),
-        max_cost=_column(asking, "max_cost_usd_micros", FAR),
+        alpha=np.full(count, alpha) if plain else _column((one.alpha for one in asking), alpha),
+        time_left_ms=_column(wishes.time_left_ms, FAR),
+        max_cost=np.full(count, FAR) if plain else _column((one.max_cost_usd_micros for one in asking), FAR),
         weights=reading.weights,
-        free=np.array([one.pinned is None and one.candidates is None for one in asking], np.bool_),
-        plain=all(one is NOTHING for one in asking),
+        free=np.array([plain or (one.pinned is None and one.candidates is None) for one in asking], np.bool_),
+        plain=plain,
     )
 
 
-def _column(asking: Sequence[Asking], name: str, default: float) -> Floats:
-    values = (getattr(one, name) for one in asking)
+def _column(values: Iterable[float | None], default: float) -> Floats:
     return np.array([default if value is None else value for value in values], np.float64)

@@ -216,7 +216,7 @@ def _text_model(path: Path, files: Mapping[str, bytes], manifest: Mapping[str, A
         _array(path / name, files[name], np.int8, (1 << bits,))
         for name, bits in zip(TEXT_TABLES, GROUP_BITS, strict=True)
     )
-    return TextModel(tables, scales, float(described["bias"]))
+    return TextModel(tables, scales, float(described["bias"]), float(described["length_slope"]))
 
 
 def _clusters(path: Path, files: Mapping[str, bytes]) -> Clusters:

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import orjson
 
 from heimdall_models.asked import NOTHING, Asking, DecisionInput
-from heimdall_schemas.order import Step
+from heimdall_models.record import Decided
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -63,13 +63,12 @@ class DecisionStore(Protocol):
 
 
 class Entry(NamedTuple):
-    """A decision as it is kept, about 1.5 kB: `packed` is JSON, the steps are those of the judge and shared.
+    """A decision as it is kept, about 2 kB: a copy to which only the next request's own fields are added.
 
     `shortest_ms`: the quickest answer of the chosen model; a request with less time left is judged anew.
     """
 
-    packed: bytes
-    steps: tuple[Step, ...]
+    copy: Decided
     shortest_ms: float
 
 
@@ -118,12 +117,12 @@ def cache_key(item: DecisionInput, asking: Asking, salt: bytes) -> bytes:
     return hashlib.blake2b(orjson.dumps(parts), key=salt, digest_size=16).digest()
 
 
-def find(memory: Memory, key: bytes, asking: Asking, now_s: float) -> Entry | None:
+def find(memory: Memory, key: bytes, time_left_ms: float | None, now_s: float) -> Entry | None:
     """The entry of this key, unless the request has less time left than its model takes at best."""
     if memory.decisions is None:
         return None
     entry = memory.decisions.get(key, now_s)
-    if entry is not None and (asking.time_left_ms is None or entry.shortest_ms <= asking.time_left_ms):
+    if entry is not None and (time_left_ms is None or entry.shortest_ms <= time_left_ms):
         memory.counts.hits += 1
         return entry
     memory.counts.misses += 1

@@ -9,9 +9,10 @@ memory give the same answers, and the order of a batch changes none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
-from heimdall_models.asked import Asking, Clock, DecisionInput, Reading, ask, read
+from heimdall_models.asked import Clock, DecisionInput, Reading, Wishes, ask, read
 from heimdall_models.cache import Memory
 from heimdall_models.choose import choose, scores_of
 from heimdall_models.features import MAX_BATCH
@@ -19,34 +20,56 @@ from heimdall_models.guard import guard
 from heimdall_models.judge import Judge, classify
 from heimdall_models.recall import hear, recall, remember, unanswered
 from heimdall_models.record import Decided, Judged, Refusal, write_records
+from heimdall_models.times import StepTimes, Timing
 
 
-def decide(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, clock: Clock) -> list[Decided | Refusal]:
-    """One answer for each input, in order. `memory` is this worker's own; `clock` gives seconds and never goes back."""
+def decide(
+    batch: Sequence[DecisionInput], judge: Judge, memory: Memory, clock: Clock, times: StepTimes | None = None
+) -> list[Decided | Refusal]:
+    """One answer for each input, in order. `memory` is this worker's own; `clock` gives seconds and never goes back.
+
+    A batch of n has n times `rules.timeout_ms`. When reading has used it up, what was read is not classified any more:
+    the rows go to mid, flagged PREHOOK_TIMEOUT. `times` is added to.
+    """
     started_s = clock()
+    times = StepTimes() if times is None else times
     heard = hear(batch, judge, memory, started_s)
     answers = recall(heard, memory, started_s)
-
-    def elapsed_ms() -> float:
-        return round((clock() - started_s) * 1000.0, 3)
-
     for rows in unanswered(heard, answers, MAX_BATCH):
-        reading = read([one.item.body for _, one in rows], rows[0][1].judge.reader, clock)
-        ids, asking = [one.item.request_id for _, one in rows], [one.asking for _, one in rows]
-        judged = judge_read(ids, asking, reading, rows[0][1].judge, elapsed_ms)
+        one = rows[0][1].judge
+        reading = read([each.item.body for _, each in rows], one.reader, clock)
+        spent = (clock() - started_s) * 1000.0 > one.rules.timeout_ms * len(batch)
+        wishes = Wishes(
+            [each.item.request_id for _, each in rows],
+            [each.asking for _, each in rows],
+            [each.item.time_left_ms for _, each in rows],
+        )
+        timing = Timing(clock, started_s, times)
+        judged = judge_read(wishes, replace(reading, spent=True) if spent else reading, one, timing)
         for (row, _), answer in zip(rows, judged, strict=True):
             answers[row] = answer
     remember(heard, answers, memory, clock())
     return [answer for answer in answers if answer is not None]
 
 
-def judge_read(
-    ids: Sequence[str], asking: Sequence[Asking], reading: Reading, judge: Judge, elapsed_ms: Callable[[], float]
-) -> list[Decided | Refusal]:
+def judge_read(wishes: Wishes, reading: Reading, judge: Judge, timing: Timing) -> list[Decided | Refusal]:
     """From what was read of at most 64 conversations to their records; `explain --recompute` starts here too."""
-    asked = ask(ids, asking, reading, judge.rules.alpha)
+    clock, times = timing.clock, timing.times
+    began_s = clock()
+    asked = ask(wishes, reading, judge.rules.alpha)
     verdict = classify(reading, judge)
+    classified_s = clock()
     guarded = guard(asked, verdict.bucket, judge.book)
+    guarded_s = clock()
     scores, view, eligible = scores_of(asked, guarded, judge.book)
+    scored_s = clock()
     choices = choose(asked, guarded, (scores, view, eligible), judge.book)
-    return write_records(Judged(asked, verdict, guarded, scores, choices, judge, elapsed_ms()))
+    chosen_s = clock()
+    times.rows += len(asked)
+    times.features_s += reading.extraction_ms / 1000.0
+    times.embedding_s += reading.embedding_ms / 1000.0
+    times.classifier_s += classified_s - began_s
+    times.scores_s += scored_s - guarded_s
+    times.decision_s += chosen_s - began_s
+    latency_ms = round((chosen_s - timing.started_s) * 1000.0, 3)
+    return write_records(Judged(asked, verdict, guarded, scores, choices, judge, latency_ms))

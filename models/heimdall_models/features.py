@@ -52,6 +52,7 @@ _WHOLE_NAMES = (
     "token_count_log",
     "bytes_log",
     "words_log",
+    "stem_words_log",
     "mean_word_bytes",
     "long_words_log",
     "distinct_words_log",
@@ -229,13 +230,13 @@ def _word_numbers(scanned: Scan) -> _Words:
     lists = np.bincount(row * width + on_list, minlength=rows * width).reshape(rows, width).astype(np.float64)
     length = scanned.word_end - scanned.word_start
     count = np.bincount(row, minlength=rows).astype(np.float64)
-    some = np.maximum(count, 1.0)
     is_number = scanned.folded[scanned.word_start] == ord("0")
     first = np.searchsorted(row, np.arange(rows))
     first_list = np.append(on_list, 0)[first] * (count > 0)
     columns = (
         np.log1p(count),
-        np.bincount(row, weights=length, minlength=rows) / some,
+        np.log1p(scanned.stem_words),
+        np.bincount(row, weights=length, minlength=rows) / np.maximum(count, 1.0),
         np.log1p(np.bincount(row[length >= _LONG_WORD_BYTES], minlength=rows)),
         np.log1p(_distinct(scanned)),
         np.log1p(np.bincount(row[is_number], minlength=rows)),

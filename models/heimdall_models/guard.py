@@ -78,7 +78,7 @@ def excluded_by_caller(view: View) -> Flags | None:
 def deadline(view: View) -> Flags | None:
     """Even a quick answer (mean − sd of the model's latency) comes after the deadline."""
     left = view.asked.time_left_ms[view.rows, None]
-    if view.asked.plain or left.min(initial=FAR) == FAR:
+    if left.min(initial=FAR) >= view.book.stack.slowest_ms:
         return None
     return _not_pinned(view, view.book.stack.shortest_ms[view.pool] > left)
 

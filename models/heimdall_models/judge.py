@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from heimdall_models.asked import Reader, Reading
@@ -47,7 +48,10 @@ class Parts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Everything that decides. `arms`: the judges of an experiment's arms by name; `label` is recorded."""
+    """Everything that decides. `arms`: the judges of an experiment's arms by name; `label` is recorded.
+
+    `identity_json`: the fields of a record that name the judge, as JSON without braces.
+    """
 
     bundle: Parts
     rules: Rules
@@ -56,6 +60,7 @@ class Judge:
     salt: bytes
     label: str | None
     arms: Mapping[str, Judge]
+    identity_json: bytes
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -117,6 +122,14 @@ def _judge(
         salt=hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=32).digest(),
         label=label,
         arms={},
+        identity_json=orjson.dumps(
+            {
+                "experiment": label,
+                "bundle": bundle.hash,
+                "catalogue": catalogue.hash,
+                "config": rules.config_hash,
+            }
+        )[1:-1],
     )
 
 
@@ -134,12 +147,21 @@ class Verdict:
 
 def classify(reading: Reading, judge: Judge) -> Verdict:
     """How hard each row is. Rows read too late, and rows whose prediction is not finite, are `failed` and mid."""
+    if reading.spent or reading.late.all():
+        return _unknown(len(reading.late), judge.rules)
     found = judge.bundle.classifier.predict(reading.numeric)
     columns = (found.raw, found.difficulty, found.percentile)
     failed = reading.late | ~np.isfinite(np.stack(columns)).all(axis=0)
     raw, difficulty, percentile = (np.where(failed, np.nan, column).round(_DECIMALS) for column in columns)
     bucket = cut(percentile, judge.rules)
     return Verdict(raw, difficulty, percentile, failed, bucket, probabilities(percentile, bucket, judge.rules))
+
+
+def _unknown(rows: int, rules: Rules) -> Verdict:
+    """No time to classify: every row is mid, failed."""
+    nothing = np.full(rows, np.nan)
+    bucket = cut(nothing, rules)
+    return Verdict(nothing, nothing, nothing, np.ones(rows, np.bool_), bucket, probabilities(nothing, bucket, rules))
 
 
 def cut(percentile: Floats, rules: Rules) -> Indices:

@@ -7,12 +7,13 @@ that a batch whose rows look at different pools is still judged in one operation
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.catalogue import MILLION, Catalogue, ModelFacts, Price
+from heimdall_models.forms import Form, Steps, write_form
 from heimdall_models.quality import QualityTable
 from heimdall_models.rules import Rules, settings_for
 from heimdall_schemas.order import Step
@@ -26,12 +27,14 @@ _MAX_NAMED_POOLS = 64
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
-Steps = tuple[Step | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The models of one pool, in slot order; `steps` and `bare_steps` are by bucket, with and without its settings."""
+    """The models of one pool, in slot order; `steps` and `bare_steps` are by bucket, with and without its settings.
+
+    `forms`: the texts of its records, by bucket.
+    """
 
     names: tuple[str, ...]
     providers: tuple[str, ...]
@@ -42,14 +45,24 @@ class Pool:
     penalties_over_80: tuple[dict[str, float], ...]
     smallest_window: float
     left_out: Mapping[str, str]
+    forms: dict[int, Form] = field(default_factory=dict, compare=False)
+
+    def form(self, bucket: int) -> Form:
+        """The texts of rows of this pool and bucket, written when they are first asked for."""
+        form = self.forms.get(bucket)
+        if form is None:
+            heads = tuple(zip(self.names, self.providers, strict=True))
+            form = self.forms[bucket] = write_form(heads, BUCKETS[bucket].value, self.penalties, self.penalties_over_80)
+        return form
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     """All pools: (pools, slots) arrays, `quality` (slots, pools, clusters + 1) min-max normalised in pool and cluster.
 
-    `smallest`: tokens that fit every model. Rates are micro-dollars a token; the output rate holds the model's own
-    length of answers. `long_*` hold above `long_above` prompt tokens. `lacks_*`: a source says that the model cannot.
+    `smallest`: tokens that fit every model; `slowest_ms`: enough time for any. Rates are micro-dollars a token; the
+    output rate holds the model's own length of answers. `long_*` hold above `long_above` prompt tokens.
+    `lacks_*`: a source says that the model cannot.
     """
 
     valid: Flags
@@ -68,6 +81,7 @@ class Stack:
     gemini: Flags
     latency_penalty: Floats
     shortest_ms: Floats
+    slowest_ms: float
     smallest: float
 
     def quality_at(self, pool: Indices, clusters: Indices) -> Floats:
@@ -198,6 +212,7 @@ class PoolBook:
             valid=np.arange(width) < sizes[:, None],
             quality=_normalised(self._models.quality[:, members].transpose(2, 1, 0)),
             first_long=float(long_above.min()),
+            slowest_ms=float(self._models.numbers["shortest_ms"][members].max()),
             smallest=float(min(self._models.numbers[name][members].min() for name in ("window", "max_input"))),
             **columns,  # type: ignore[arg-type]  # the keys are the fields of Stack, floats and flags apart
         )

@@ -11,11 +11,10 @@ from heimdall_models.asked import Asking, DecisionInput, read_asking
 from heimdall_models.cache import Entry, Memory, cache_key, find, keep
 from heimdall_models.experiment import CONTROL, arm_of
 from heimdall_models.judge import Judge
-from heimdall_models.record import Decided, Refusal
+from heimdall_models.record import Decided, Kept, Refusal
 from heimdall_schemas.failure import Failure
 
-_NOT_KEPT = frozenset({"numeric", "clusters", "cluster_similarities", "extraction_latency_ms"})
-"""Features that a cached record leaves to the record it was copied from: nine tenths of its size."""
+_MISS, _HIT = b'"cache_hit":false', b'"cache_hit":true'
 
 
 class Heard(NamedTuple):
@@ -67,7 +66,7 @@ def recall(heard: Sequence[Heard | Refusal], memory: Memory, now_s: float) -> li
         if isinstance(one, Refusal):
             answers.append(one)
         else:
-            entry = find(memory, one.key, one.asking, now_s)
+            entry = find(memory, one.key, one.item.time_left_ms, now_s)
             answers.append(None if entry is None else _from_entry(one, entry))
     return answers
 
@@ -94,37 +93,30 @@ def remember(
         if isinstance(one, Refusal) or not isinstance(answer, Decided):
             continue
         if one.asking.session is not None:
-            memory.sessions.put((one.asking.tenant, one.asking.session), answer.decision["selected_model"], now_s)
-        forced = answer.decision["fallback_used"] or "time_left_ms" in answer.record["asked"]
-        if memory.decisions is not None and not answer.decision["cache_hit"] and not forced:
-            keep(memory, one.key, _to_entry(one, answer), now_s)
+            memory.sessions.put((one.asking.tenant, one.asking.session), answer.model, now_s)
+        if memory.decisions is not None and answer.kept is not None:
+            keep(memory, one.key, _to_entry(one, answer, answer.kept), now_s)
 
 
-def _to_entry(heard: Heard, answer: Decided) -> Entry:
-    record = dict(answer.record)
-    record["features"] = {name: value for name, value in record["features"].items() if name not in _NOT_KEPT}
-    record["candidates"] = []
-    record["cached_from"] = record.pop("request_id")
-    record["decision_type"] = "cached"
-    decision = {**answer.decision, "cache_hit": True}
-    facts = heard.judge.book.served_facts(decision["selected_model"])
-    shortest_ms = 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms)
-    return Entry(orjson.dumps((decision, record)), answer.steps, shortest_ms)
+def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
+    record = b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b},"candidates":[]}' % (
+        orjson.dumps(answer.request_id),
+        kept.common,
+        kept.features,
+    )
+    copy = answer._replace(
+        decision_type="cached",
+        decision_json=kept.decision.replace(_MISS, _HIT, 1),
+        record_json=record,
+        kept=None,
+    )
+    facts = heard.judge.book.served_facts(answer.model)
+    return Entry(copy, 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms))
 
 
 def _from_entry(heard: Heard, entry: Entry) -> Decided:
     """The decision as it was, for another request: its propensity is the one it was drawn with."""
-    decision, record = orjson.loads(entry.packed)
-    request_id = heard.item.request_id
-    record["request_id"] = request_id
-    record["session"] = heard.asking.session
-    return Decided(
-        request_id,
-        decision["bucket"],
-        decision,
-        record,
-        entry.steps,
-        record["p_chosen"],
-        record["features"]["token_count"],
-        heard.asking.pinned is not None,
+    asking = heard.asking
+    return entry.copy._replace(
+        request_id=heard.item.request_id, session=asking.session, pinned=asking.pinned is not None
     )

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_models.asked import Reading, asking_of
+from heimdall_models.asked import Reading, Wishes, asking_of
 from heimdall_models.decide import judge_read
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.judge import Judge
-from heimdall_models.record import DECISION_VERSION, FEATURE_TIMEOUT, Decided, Refusal
+from heimdall_models.record import DECISION_VERSION, FEATURE_TIMEOUT, PREHOOK_TIMEOUT, Decided, Refusal
+from heimdall_models.times import StepTimes, Timing
 
 TOLERANCE = 1e-9
 
 _CONVERSATION = ("images", "tools", "structured", "max_output")
 _LATENCIES = frozenset({"decision_latency_ms", "extraction_latency_ms"})
-_ADDED_BY_TRIAGE = frozenset({"correlation_id", "time", "worker"})
+_ADDED_BY_TRIAGE = frozenset({"correlation_id", "time", "worker", "tags"})
 
 
 class RecomputeError(ValueError):
@@ -56,10 +57,12 @@ def recompute(record: Mapping[str, Any], judge: Judge, alpha: float | None = Non
     _check(record, chosen)
     said = dict(record["asked"])
     reading = _reading(record, said)
+    time_left_ms = said.pop("time_left_ms", None)
     asking = asking_of({name: value for name, value in said.items() if name not in _CONVERSATION})
     if alpha is not None:
         asking = replace(asking, alpha=alpha)
-    answer = judge_read([record["request_id"]], [asking], reading, chosen, lambda: 0.0)[0]
+    wishes = Wishes([record["request_id"]], [asking], [time_left_ms])
+    (answer,) = judge_read(wishes, reading, chosen, Timing(lambda: 0.0, 0.0, StepTimes()))
     if isinstance(answer, Refusal):
         raise RecomputeError(f"the request was answered, now it is refused: {answer.failure.message}")
     again = {**answer.record, **answer.decision}
@@ -118,6 +121,7 @@ def _reading(record: Mapping[str, Any], said: Mapping[str, Any]) -> Reading:
         embedding_cached=np.array([features["embedding_cached"]], np.bool_),
         late=np.array([record["fallback_reason"] == FEATURE_TIMEOUT], np.bool_),
         extraction_ms=0.0,
+        spent=record["fallback_reason"] == PREHOOK_TIMEOUT,
     )
 
 

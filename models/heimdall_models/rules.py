@@ -39,6 +39,7 @@ class Rules:
     `max_price_usd`: USD per million tokens, holds for models served by the provider type openrouter (`by_openrouter`).
     `tenants`: tenant → the models (`author/model`) or authors (`author/`) it may use; a tenant that is not named may
     use all. `exploration`: share of requests whose model is drawn evenly from all eligible ones.
+    `timeout_ms`: budget of one decision, `feature_timeout_ms`: of its features; a batch of n has n times as much.
     `switch_margin`: a session leaves its model only for a score better by more than this.
     """
 
@@ -58,6 +59,7 @@ class Rules:
     switch_margin: float = 0.05
     experiment: Experiment | None = None
     feature_timeout_ms: float = 25.0
+    timeout_ms: float = 25.0
     config_hash: str = ""
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ def _folding() -> bytes:
 
 
 FOLD = _folding()
-_IS_WORD = bytes(int(chr(c).isalnum() and c < 128 or c >= 128) for c in range(256))
+_IS_WORD = bytes(int((chr(c).isalnum() and c < 128) or c >= 128) for c in range(256))
 
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype="<u8")
 _K1 = np.uint64(0x9E3779B97F4A7C15)
@@ -44,7 +44,8 @@ class Scan:
 
     `raw`, `folded`: (bytes,) uint8. `starts`, `ends`: (n,) limits of each text in them. `row`: (bytes,) the text a
     byte belongs to. `word_start`, `word_end`, `word_row`, `word_hash`: (words,), words in order of appearance; a word
-    is a run of ASCII letters and digits or of non-ASCII bytes.
+    is a run of ASCII letters and digits or of non-ASCII bytes. `stem_words`: (n,) words before the answer options, all
+    of them where there are none.
     """
 
     raw: NDArray[np.uint8]
@@ -56,6 +57,7 @@ class Scan:
     word_end: NDArray[np.int64]
     word_row: NDArray[np.int64]
     word_hash: NDArray[np.uint64]
+    stem_words: NDArray[np.int64]
 
     @property
     def rows(self) -> int:
@@ -77,6 +79,7 @@ def scan(texts: Sequence[str]) -> Scan:
     word_end = np.flatnonzero(in_word[1:] < in_word[:-1]) + 1
     row = np.repeat(np.arange(len(encoded)), sizes + PAD_BYTES)
     row = np.concatenate((np.zeros(PAD_BYTES, np.int64), row))
+    stem_end = _first_options(raw, row, ends)
     return Scan(
         raw=raw,
         folded=folded,
@@ -87,6 +90,7 @@ def scan(texts: Sequence[str]) -> Scan:
         word_end=word_end,
         word_row=row[word_start],
         word_hash=_hash_words(folded, word_start, word_end),
+        stem_words=np.searchsorted(word_start, stem_end) - np.searchsorted(word_start, starts),
     )
 
 
@@ -98,6 +102,21 @@ def windows(data: NDArray[np.uint8], width: int) -> NDArray[np.unsignedinteger]:
 def hash_word(word: str) -> int:
     """The hash `scan` gives to `word`, for tables made ahead of time."""
     return int(scan([word]).word_hash[0])
+
+
+def _first_options(
+    raw: NDArray[np.uint8], row: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(n,) where the answer options of each text begin ("A. …", "A) …" or "(A) …" on a line of its own), else its end."""
+    places = np.flatnonzero(raw == ord("A"))
+    before, after = raw[places - 1], raw[places + 1]
+    bare = (before == ord("\n")) & ((after == ord(".")) | (after == ord(")")) | (after == ord(":")))
+    enclosed = (before == ord("(")) & (raw[places - 2] == ord("\n")) & (after == ord(")"))
+    places = places[bare | enclosed]
+    first = ends.copy()
+    # Written backwards, so that the first place of a row is the one that stays.
+    first[row[places[::-1]]] = places[::-1]
+    return first
 
 
 def _encode(text: str) -> bytes:

@@ -44,17 +44,18 @@ class Grams:
 class TextModel:
     """`weights`: one int8 table of 2**bits for each of `GROUP_BITS`; `scales`: what one step of each is worth.
 
-    score = bias + Σ_group scale · Σ_grams weight / √(grams of the row), in log-odds that a cheap model answers well.
-    Words and pairs count once a text.
+    score = bias + length_slope · ln(1 + words before the answer options) + Σ_group scale · Σ_grams weight / √(grams of
+    the row), in log-odds that a cheap model answers well. Words and pairs count once a text.
     """
 
     weights: tuple[NDArray[np.int8], ...]
     scales: tuple[float, ...]
     bias: float
+    length_slope: float = 0.0
 
     def score(self, scanned: Scan) -> NDArray[np.float64]:
         """(n,) scores; the weights are whole numbers, so a row's score is the same in every batch."""
-        total = np.full(scanned.rows, self.bias)
+        total = self.bias + self.length_slope * np.log1p(scanned.stem_words)
         for table, scale, grams in zip(self.weights, self.scales, text_grams(scanned), strict=True):
             values = table.take(grams.index)
             if grams.repeated is not None:

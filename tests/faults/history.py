@@ -40,6 +40,8 @@ class Sent:
     offset: int
     deadline: float
     acknowledged: bool = True
+    deaf: bool = False
+    """Its reply address cannot be read or is not allowed, so that nobody can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Order:
+    """`decided`: it carries a decision, which orders that triage writes do."""
+
     at: float
     request_id: str
     topic: str
     partition: int
     offset: int
+    decided: bool = True
 
 
 @dataclass(frozen=True, slots=True)

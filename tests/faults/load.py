@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -29,6 +29,7 @@ class Ask:
     ttl_s: float
     headers: tuple[tuple[str, bytes], ...] = ()
     key: bytes | None = None
+    deaf: bool = False
 
 
 class Load:
@@ -78,6 +79,10 @@ class Load:
         self._number += 1
         return Ask(f"r-{self._fleet.setup.seed}-{self._number}", value, 300.0, headers, key)
 
+    def deaf(self, value: bytes, *headers: tuple[str, bytes]) -> Ask:
+        """A request whose headers name an address that no reply may go to."""
+        return replace(self.raw(value, *headers), deaf=True)
+
     async def many(self, count: int, per_second: float | None = None, **kinds: Any) -> list[Sent]:
         return await self.send([self.ask(**kinds) for _ in range(count)], per_second)
 
@@ -105,7 +110,7 @@ class Load:
             place, acknowledged = (-1, -1), False
         correlation_id = dict(headers)[h.CORRELATION_ID].decode("latin-1")
         deadline = now_ms / 1000 + ask.ttl_s
-        sent = Sent(time.time(), ask.request_id, correlation_id, *place, deadline, acknowledged)
+        sent = Sent(time.time(), ask.request_id, correlation_id, *place, deadline, acknowledged, ask.deaf)
         self.sent.append(sent)
         self._fleet.events.append(sent)
         return sent

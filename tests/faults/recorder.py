@@ -92,8 +92,9 @@ def _calls(logged: Iterable[Mapping[str, Any]], fleet: Fleet) -> Iterator[Call]:
 
 
 def _order(record_: Record) -> Iterator[Event]:
-    request_id = h.last(record_.headers).get(h.REQUEST_ID, b"").decode()
-    yield Order(_at(record_), request_id, record_.topic, record_.partition, record_.offset)
+    found = h.last(record_.headers)
+    place = (record_.topic, record_.partition, record_.offset)
+    yield Order(_at(record_), found.get(h.REQUEST_ID, b"").decode(), *place, decided=h.DECISION in found)
 
 
 def _rested(record_: Record) -> Iterator[Event]:

@@ -29,14 +29,14 @@ class Scenario:
     load: Load
     told: dict[str, list[str]] = field(default_factory=dict)
 
-    async def settled(self, timeout_s: float = 60.0, deaf: int = 0) -> None:
-        """Wait until all but `deaf` acknowledged requests have a reply and the groups have committed to the ends.
+    async def settled(self, timeout_s: float = 60.0) -> None:
+        """Wait until every acknowledged request that can be answered has a reply and the groups have committed to the ends.
 
         Gives up after the time: what is missing is for the checker to say.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                while len(self.unanswered()) > deaf:
+                while self.unanswered():
                     await asyncio.sleep(0.05)
                 while not await self._committed():
                     await asyncio.sleep(0.3)
@@ -53,7 +53,8 @@ class Scenario:
         await self.until(lambda: len(self.told) >= count, timeout_s)
 
     def unanswered(self) -> set[str]:
-        return {sent.request_id for sent in self.load.sent if sent.acknowledged} - self.told.keys()
+        asked = {sent.request_id for sent in self.load.sent if sent.acknowledged and not sent.deaf}
+        return asked - self.told.keys()
 
     async def _committed(self) -> bool:
         fleet = self.fleet
@@ -84,12 +85,16 @@ class Scenario:
     async def in_flight(self, worker: Worker) -> float:
         return gauge(await fetch(worker.port, "/metrics"), "heimdall_dispatch_in_flight")
 
+    def _reply_topics(self) -> list[str]:
+        topics = self.fleet.topics
+        return [topics.replies, *(f"{topics.prefix}.{name}" for name in self.fleet.setup.extra_topics)]
+
     async def listen(self) -> None:
         """Follow the reply topic until cancelled; begin again when the broker went away."""
         while True:
             try:
                 async with TopicReader(self.fleet.kafka) as reader:
-                    async for record_ in reader.read([self.fleet.topics.replies], follow=True):
+                    async for record_ in reader.read(self._reply_topics(), follow=True):
                         facts = orjson.loads(record_.value or b"{}").get("heimdall", {})
                         if "state" in facts:
                             self.told.setdefault(facts["request_id"], []).append(facts["state"])

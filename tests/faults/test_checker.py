@@ -60,6 +60,7 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
     "a request that never ended": ("I1", without(REPLY, OUTCOME, CALL, DISPATCHED, GOOD[10])),
     "an asker who was never told": ("I1", without(REPLY, DISPATCHED, GOOD[10])),
     "an ending of a request that nobody sent": ("I1", without(SENT, TRIAGED, GOOD[9])),
+    "a reply to an address that is not allowed": ("I1", swapped(SENT, replace(SENT, deaf=True))),
     "a state that is none": (
         "I1",
         [replace(each, state="shrugged") if isinstance(each, Reply | Outcome) else each for each in GOOD],
@@ -151,7 +152,7 @@ ALLOWED: dict[str, list[Event]] = {
         Commit(11.2, "f.dispatch", DISPATCH, 1, 1), replace(SENT, request_id="s", acknowledged=False, offset=-1),
     ],
     "an asker whose reply topic is refused": [
-        *GOOD, replace(SENT, request_id="s", offset=1), replace(LETTER, request_id="s", reason="caller_reply_topic"),
+        *GOOD, replace(SENT, request_id="s", offset=1, deaf=True), replace(LETTER, request_id="s", reason="caller_reply_topic"),
         replace(OUTCOME, request_id="s", state="dead_lettered", body="body-s"),
     ],
 }  # fmt: skip

@@ -1,7 +1,9 @@
 """The composition root: the only file that names concrete adapters. Configuration in, workers and clients out."""
 
+import logging
 import os
 import random
+import secrets
 import socket
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -9,9 +11,12 @@ from datetime import UTC, datetime
 from heimdall_fleet.addresses import ReplyRules
 from heimdall_fleet.client import HeimdallClient
 from heimdall_fleet.config import Config, Loaded, config_hash, require_providers
+from heimdall_fleet.config.issues import dotted
+from heimdall_fleet.config.rules import Finding, retired
 from heimdall_fleet.dispatch.account import ConfiguredAccount
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import SystemClock
+from heimdall_fleet.dispatch.leases import Leases
 from heimdall_fleet.dispatch.pool import Pool
 from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
@@ -31,8 +36,9 @@ from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.providers.http import HttpClient, Network
 from heimdall_fleet.providers.registry import DIALECTS
 from heimdall_fleet.settings import (
-    bundle_directory,
+    cache_directory,
     catalogue_of,
+    directory_at,
     dispatch_settings,
     kafka_settings,
     limits_of,
@@ -43,12 +49,18 @@ from heimdall_fleet.settings import (
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_fleet.state.redis import RedisState
+from heimdall_fleet.triage.download import download
 from heimdall_fleet.triage.service import TriageService
-from heimdall_fleet.triage.tuning import MakeJudge, Tuning
+from heimdall_fleet.triage.sources import Archives, Directory, PointerFile, Source
+from heimdall_fleet.triage.tuning import REFUSALS, MakeJudge, Tuning
 from heimdall_models.bundle import Bundle
 from heimdall_models.cache import Memory, decision_cache
+from heimdall_models.embed import EmbeddingCache, load_embedder
 from heimdall_models.judge import Judge, make_judge
+from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Bucket, Delay
+
+log = logging.getLogger(__name__)
 
 REST_LONGEST_S = 700.0
 """A record rests in a handler of the retry intake for up to 600 s."""
@@ -70,8 +82,13 @@ def reader_for(config: Config) -> TopicReader:
     return TopicReader(kafka_settings(config, "heimdall-reader"))
 
 
+def producer_for(config: Config, client_id: str) -> SupervisedProducer:
+    """A producer for a command; to be started by it."""
+    return _producer(kafka_settings(config, client_id), config)
+
+
 def judge_maker(config: Config, *, everything_served: bool = False) -> MakeJudge:
-    """What turns a bundle into a judge, with the catalogue and the rules of `config`.
+    """What turns a bundle into a judge, with the catalogue and the rules of `config`. Raises one of `REFUSALS`.
 
     `everything_served`: every model of the catalogue counts as served, by the provider of its author's name.
     """
@@ -79,16 +96,35 @@ def judge_maker(config: Config, *, everything_served: bool = False) -> MakeJudge
     rules = rules_of(config, catalogue, config_hash(config))
     if everything_served:
         rules = replace(rules, served={model: facts.author for model, facts in catalogue.models.items()})
+    urls = {arm.bundle for arm in rules.experiment.arms if arm.bundle is not None} if rules.experiment else set()
+    bundles = {url: bundle_source(url, config).offer().load() for url in urls}
+    plugin = config.embedding.plugin
+    embedder = None if plugin is None else EmbeddingCache(load_embedder(plugin), config.embedding.cache_size)
 
     def make(bundle: Bundle) -> Judge:
-        return make_judge(bundle, catalogue, rules)
+        return make_judge(bundle, catalogue, rules, bundles=bundles, embedder=embedder)
 
     return make
 
 
+def bundle_source(url: str, config: Config) -> Source:
+    """Where the bundle of this address comes from: a directory, or a pointer to an archive."""
+    directory = directory_at(url)
+    return PointerFile(url, archives_for(config)) if directory is None else Directory(directory)
+
+
+def archives_for(config: Config) -> Archives:
+    return Archives(cache_directory(config, os.environ), download)
+
+
 def tuning_for(config: Config) -> Tuning:
     """The bundle that `tuning.artifact_url` names, and its judge. Raises Failure `heimdall_bundle`."""
-    return Tuning(bundle_directory(config), judge_maker(config))
+    source = bundle_source(config.tuning.artifact_url, config)
+    try:
+        make = judge_maker(config)
+    except REFUSALS as error:
+        raise Failure(FailureCode.HEIMDALL_BUNDLE, f"{error} (router.experiments or embedding.plugin)") from error
+    return Tuning(source, archives_for(config), make)
 
 
 def memory_for(config: Config) -> Memory:
@@ -102,6 +138,8 @@ def memory_for(config: Config) -> Memory:
 def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
     """A triage worker. Raises Failure when the bundle cannot be used."""
     config = loaded.config
+    for finding in retirements(config):
+        log.warning("%s: %s", dotted(finding.path), finding.message, extra={"action": "candidate_retired"})
     name = worker_name("triage")
     kafka = kafka_settings(config, name)
     topics = config.kafka.topics
@@ -109,6 +147,7 @@ def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
     return TriageService(
         source=open_batches(kafka, BatchSettings(group_id=group, topics=(topics.requests,))),
         producer=_producer(kafka, config),
+        control=lambda: TopicReader(kafka),
         tuning=tuning_for(config),
         memory=memory_for(config),
         undertaker=_undertaker(config, name, group),
@@ -144,6 +183,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         clients={provider: HttpClient.over(_network(provider, config)) for provider in providers},
         dialects=DIALECTS,
         state=_state(config, clock),
+        leases=Leases(f"{name}-{secrets.token_hex(4)}"),
         cancels=Cancellations(),
         producer=producer,
         telemetry=FleetTelemetry(metrics),
@@ -182,8 +222,18 @@ def _resting(config: Config) -> IntakeSettings:
 
 
 def reconfigure_triage(service: TriageService, loaded: Loaded) -> None:
-    """Judge by the new rules and catalogue from the next batch on. Raises QualityError and keeps the old ones."""
-    service.tuning.remake(judge_maker(loaded.config))
+    """Judge by the new rules and catalogue from the next batch on. Raises one of `REFUSALS` and keeps the old ones."""
+    config = loaded.config
+    service.tuning.remake(judge_maker(config), bundle_source(config.tuning.artifact_url, config))
+    service.memory.decisions = memory_for(config).decisions
+    service.reload_s = config.tuning.reload_seconds
+    service.look_now()
+
+
+def retirements(config: Config) -> list[Finding]:
+    """Configured candidates that are retired or will be, with what replaces them and when."""
+    today = datetime.now(UTC).date()
+    return list(retired(config, catalogue_of(config, today), today))
 
 
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:

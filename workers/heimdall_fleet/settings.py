@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from heimdall_fleet.config import Config
+from heimdall_fleet.config import Config, routing
 from heimdall_fleet.config.providers import Key
 from heimdall_fleet.config.routing import Model
 from heimdall_fleet.dispatch.settings import (
@@ -24,6 +24,7 @@ from heimdall_fleet.dispatch.settings import (
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
 from heimdall_models.catalogue import Catalogue, ModelFacts, Override, Rate, load_catalogue
+from heimdall_models.experiment import Arm, Experiment
 from heimdall_models.rules import BUDGET, EFFORT, Penalties, Rules
 from heimdall_models.shipped import shipped
 from heimdall_schemas.codec import Limits
@@ -70,19 +71,36 @@ def limits_of(config: Config) -> Limits:
     )
 
 
-def bundle_directory(config: Config) -> Path:
-    """The directory that `tuning.artifact_url` names; a relative one starts at the shipped models."""
-    url = config.tuning.artifact_url
+def directory_at(url: str) -> Path | None:
+    """The directory that `url` names; a relative one starts at the shipped models. None: a pointer's address."""
     parts = urlsplit(url)
     if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
+        path = Path(url2pathname(parts.path))
+        return None if path.is_file() or path.suffix == ".json" else path
     if parts.scheme:
-        raise Failure(
-            FailureCode.HEIMDALL_CONFIG,
-            f"tuning.artifact_url is {url!r}; this release reads a bundle from a directory or from file://",
-        )
+        return None
     path = Path(url)
     return path if path.is_absolute() or path.exists() else shipped(url)
+
+
+def bundle_directory(config: Config) -> Path:
+    """The directory that `tuning.artifact_url` names. Raises Failure when it is the address of a pointer."""
+    url = config.tuning.artifact_url
+    path = directory_at(url)
+    if path is None:
+        raise Failure(
+            FailureCode.HEIMDALL_CONFIG,
+            f"tuning.artifact_url is {url!r}, the address of a pointer; name a directory here",
+        )
+    return path
+
+
+def cache_directory(config: Config, env: Mapping[str, str]) -> Path | None:
+    """Where fetched archives are kept; None where no home is known."""
+    if config.tuning.cache_dir is not None:
+        return Path(config.tuning.cache_dir) / "bundles"
+    base = env.get("XDG_CACHE_HOME") or (f"{env['HOME']}/.cache" if env.get("HOME") else None)
+    return None if base is None else Path(base) / "heimdall" / "bundles"
 
 
 def catalogue_of(config: Config, today: dt.date) -> Catalogue:
@@ -129,11 +147,24 @@ def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
         exclude_authors=tuple(router.openrouter.exclude_authors),
         max_price_usd=router.openrouter.provider.max_price_usd_micros / 1_000_000,
         by_openrouter=frozenset(name for name, provider in config.providers.items() if provider.type == "openrouter"),
+        tenants=dict(router.tenants),
         exploration=router.exploration.share if config.enable_exploration else 0.0,
+        experiment=_experiment(router.experiments[0]) if router.experiments else None,
         switch_margin=router.switch_margin,
         feature_timeout_ms=config.feature_timeout / timedelta(milliseconds=1),
+        timeout_ms=config.timeout / timedelta(milliseconds=1),
         config_hash=config_hash,
     )
+
+
+def _experiment(experiment: routing.Experiment) -> Experiment:
+    return Experiment(experiment.name, tuple(_arm(arm) for arm in experiment.arms))
+
+
+def _arm(arm: routing.Arm) -> Arm:
+    lists = {Bucket.CHEAP: arm.cheap_candidates, Bucket.MID: arm.mid_candidates, Bucket.HARD: arm.hard_candidates}
+    candidates = {bucket: tuple(models) for bucket, models in lists.items() if models is not None}
+    return Arm(arm.name, arm.share, arm.alpha, candidates or None, arm.bundle)
 
 
 def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
@@ -147,7 +178,6 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
             context_window_fallbacks=dispatch.context_window_fallbacks,
             content_policy_fallbacks=dispatch.content_policy_fallbacks,
         ),
-        longest_call_ms=max((_ms(each.network.timeout) for each in config.providers.values()), default=60_000),
         max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
     )
 

@@ -1,64 +1,114 @@
-"""From outcome tables to labelled rows: whose score counts, and how much each row weighs."""
+"""From outcome tables to labelled rows: whose score counts, and what is explained away."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import vstack
 
 from heimdall_models.conversation import Conversation
-from heimdall_models.training.fit import Examples, Target, examples_of
+from heimdall_models.training.everyday import read_everyday
+from heimdall_models.training.fit import Examples, Target, features_of
 from heimdall_models.training.questions import question_ids
 from heimdall_models.training.tables import OutcomeTable, Pools, default_pools
 
 Floats = NDArray[np.float64]
 
+_PRIOR_ROWS = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """All rows of several tables. `examples` (n rows), `source` (n,) index into `names`; `cheap` and `strong` (n,) mean
-    scores of the pools; `benches` and `domains` (n) names; `conversations` (n)."""
+    """All usable rows of several tables.
 
-    names: tuple[str, ...]
+    `examples` (n rows); `source` (n,) index into `tables`; `cheap`, `strong` (n,) mean scores of the pools; `benches`,
+    `domains` (n,) names; `conversations` (n).
+    """
+
+    tables: tuple[str, ...]
+    pools: tuple[Pools, ...]
     examples: Examples
     source: NDArray[np.int64]
     cheap: Floats
     strong: Floats
-    benches: tuple[str, ...]
-    domains: tuple[str, ...]
+    benches: NDArray[np.str_]
+    domains: NDArray[np.str_]
     conversations: tuple[Conversation, ...]
 
+    def __len__(self) -> int:
+        return len(self.cheap)
 
-def labelled(
-    tables: Sequence[OutcomeTable], pools: Mapping[str, Pools], target: Target, weights: Mapping[str, float]
-) -> Labelled:
-    """The rows of `tables`, labelled by the pools of each (default: its weaker and its better half).
+    def rows(self, keep: NDArray[np.integer[Any]]) -> Labelled:
+        """These rows only."""
+        return Labelled(
+            self.tables,
+            self.pools,
+            self.examples.rows(keep),
+            self.source[keep],
+            self.cheap[keep],
+            self.strong[keep],
+            self.benches[keep],
+            self.domains[keep],
+            tuple(self.conversations[i] for i in keep),
+        )
 
-    `weights`: what a row of a table weighs (default 1).
-    """
-    chosen = [pools.get(table.name) or default_pools(table) for table in tables]
+
+def labelled(tables: Sequence[OutcomeTable], pools: Mapping[str, Pools], target: Target) -> Labelled:
+    """The rows of `tables` in which both pools have a score (default pools: weaker and better half of the models)."""
+    chosen = tuple(pools.get(table.name) or default_pools(table) for table in tables)
     cheap = np.concatenate([t.score_of(p.cheap) for t, p in zip(tables, chosen, strict=True)])
     strong = np.concatenate([t.score_of(p.strong) for t, p in zip(tables, chosen, strict=True)])
-    weight = np.concatenate([np.full(len(t), weights.get(t.name, 1.0)) for t in tables])
     conversations = tuple(c for table in tables for c in table.conversations)
-    keep = np.flatnonzero(np.isfinite(cheap) & np.isfinite(strong))
+    numeric, grams = features_of(conversations)
     questions = question_ids([c.text for c in conversations])
-    examples = examples_of(conversations, label_of(cheap, strong, target), weight, questions)
-    source = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+    usable = np.flatnonzero(np.isfinite(cheap) & np.isfinite(strong))
+    label = label_of(cheap, strong, target)
+    examples = Examples(numeric, grams, label, np.zeros(len(label)), questions)
     return Labelled(
-        names=tuple(table.name for table in tables),
-        examples=examples.rows(keep),
-        source=source[keep],
-        cheap=cheap[keep],
-        strong=strong[keep],
-        benches=tuple(np.array([b for t in tables for b in t.benches])[keep]),
-        domains=tuple(np.array([d for t in tables for d in t.domains])[keep]),
-        conversations=tuple(conversations[i] for i in keep),
-    )
+        tables=tuple(table.name for table in tables),
+        pools=chosen,
+        examples=examples,
+        source=np.repeat(np.arange(len(tables)), [len(t) for t in tables]),
+        cheap=cheap,
+        strong=strong,
+        benches=np.array([b for t in tables for b in t.benches]),
+        domains=np.array([d for t in tables for d in t.domains]),
+        conversations=conversations,
+    ).rows(usable)
 
 
 def label_of(cheap: Floats, strong: Floats, target: Target) -> Floats:
     """`cheap_ok`: the cheap pool's score. `gain`: chance that the cheap pool is preferred, (1 + cheap − strong) / 2."""
     return cheap if target == "cheap_ok" else (1.0 + cheap - strong) / 2.0
+
+
+def training_rows(rows: Labelled, transfer: bool) -> Examples:
+    """What the classifier is fitted to: for transfer, each domain's mean explained away and the everyday prompts added."""
+    examples = rows.examples
+    if not transfer:
+        return examples
+    offset = domain_offset(examples.label, np.char.add(np.char.add(rows.benches, "/"), rows.domains))
+    everyday = read_everyday()
+    numeric, grams = features_of(everyday.conversations)
+    copy = np.repeat(np.arange(len(everyday.label)), everyday.copies)
+    return Examples(
+        numeric=np.concatenate((examples.numeric, numeric[copy])),
+        grams=vstack((examples.grams, grams[copy]), format="csr"),
+        label=np.concatenate((examples.label, everyday.label[copy])),
+        offset=np.concatenate((offset, np.zeros(len(copy)))),
+        question=np.concatenate((examples.question, copy + examples.question.max(initial=-1) + 1)),
+    )
+
+
+def domain_offset(label: Floats, domain: NDArray[np.str_]) -> Floats:
+    """(n,) log-odds of the mean label of each row's domain, shrunk towards all rows' mean, centred on 0."""
+    _, group = np.unique(domain, return_inverse=True)
+    count = np.bincount(group)
+    mean = (np.bincount(group, label) + _PRIOR_ROWS * label.mean()) / (count + _PRIOR_ROWS)
+    mean = np.clip(mean, 0.02, 0.98)
+    log_odds = np.log(mean / (1 - mean))[group]
+    return np.asarray(log_odds - log_odds.mean())

@@ -7,6 +7,7 @@ of strong calls at which PGR reaches x. Ties in a score are broken at random, in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ECE_BINS = 15
-BOOTSTRAP_ROUNDS = 1000
+BOOTSTRAP_ROUNDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,23 @@ def cpt(difficulty: Floats, cheap: Floats, strong: Floats, target: float) -> flo
     return float(curve.share[np.argmax(curve.pgr >= target)])
 
 
-def apgr_interval(
-    difficulty: Floats, cheap: Floats, strong: Floats, rounds: int = BOOTSTRAP_ROUNDS
-) -> tuple[float, float]:
-    """95 % percentile bootstrap over prompts, seeded by nothing but the number of rounds."""
+def apgr_resampled(
+    difficulties: Sequence[Floats], cheap: Floats, strong: Floats, rounds: int = BOOTSTRAP_ROUNDS
+) -> Floats:
+    """(rounds, scores) APGR of several scores on the same resampled prompts, so that differences can be taken."""
     rng = np.random.default_rng(rounds)
-    order, gain = _ordered_gain(difficulty, cheap, strong)
-    gain = gain[order]
-    areas = np.empty(rounds)
+    count = len(cheap)
+    ordered = [(order, gain[order]) for order, gain in (_ordered_gain(d, cheap, strong) for d in difficulties)]
+    areas = np.empty((rounds, len(ordered)))
     for number in range(rounds):
-        weight = rng.multinomial(len(gain), np.full(len(gain), 1 / len(gain))).astype(np.float64)
-        areas[number] = _weighted_area(gain * weight, weight)
-    low, high = np.nanpercentile(areas, [2.5, 97.5])
+        weight = np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
+        areas[number] = [_weighted_area(gain, weight[order]) for order, gain in ordered]
+    return areas
+
+
+def interval(samples: Floats) -> tuple[float, float]:
+    """The middle 95 % of samples (rounds,)."""
+    low, high = np.nanpercentile(samples, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -80,6 +86,16 @@ def calibration_error(probability: Floats, label: Floats, bins: int = ECE_BINS) 
     return float(np.abs(gap).sum() / len(label))
 
 
+def calibration_bins(probability: Floats, label: Floats, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
+    """Mean probability, mean label and count of every bin that has prompts."""
+    place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    sums = zip(
+        np.bincount(place, probability, bins).tolist(), np.bincount(place, label, bins).tolist(), count.tolist(), strict=True
+    )
+    return [(p / n, y / n, n) for p, y, n in sums if n]
+
+
 def _ordered_gain(difficulty: Floats, cheap: Floats, strong: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Hardest first, and the gain of the strong model with the gains of tied prompts levelled."""
     gain = strong - cheap
@@ -90,11 +106,12 @@ def _ordered_gain(difficulty: Floats, cheap: Floats, strong: Floats) -> tuple[ND
 
 
 def _weighted_area(gain: Floats, weight: Floats) -> float:
-    total = gain.sum()
+    """Area under the frontier of prompts in order, each standing for `weight` of them."""
+    weighted = gain * weight
+    total = weighted.sum()
     if total == 0:
         return float("nan")
-    pgr = np.cumsum(gain)
-    middle = (pgr - gain / 2) / total
+    middle = (np.cumsum(weighted) - weighted / 2) / total
     return float((middle * weight).sum() / weight.sum())
 
 

@@ -58,12 +58,16 @@ class OutcomeTable:
         )
 
     def score_of(self, models: Sequence[str]) -> NDArray[np.float64]:
-        """(n,) mean score of these models. Raises TableError for a model the table does not have."""
+        """(n,) mean score of these models, NaN where none was asked. Raises TableError for a model the table does not have."""
         unknown = [model for model in models if model not in self.models]
         if unknown:
             raise TableError(f"{self.name}: no scores of {unknown}; it has {', '.join(self.models)}")
         columns = [self.models.index(model) for model in models]
-        return np.asarray(np.nanmean(self.scores[:, columns], axis=1))
+        chosen = self.scores[:, columns]
+        asked = np.isfinite(chosen)
+        total = np.where(asked, chosen, 0.0).sum(axis=1)
+        count = asked.sum(axis=1)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True, slots=True)

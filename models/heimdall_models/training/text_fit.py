@@ -26,13 +26,14 @@ _LARGEST_WEIGHT = 127
 
 @dataclass(frozen=True, slots=True)
 class TextFit:
-    """The fitted weights before rounding: `weights` (Σ 2**bits,), `bias`."""
+    """The fitted weights before rounding: `weights` (Σ 2**bits,), `bias`, and the given slope on the length."""
 
     weights: NDArray[np.float64]
     bias: float
+    length_slope: float = 0.0
 
     def score(self, grams: csr_matrix) -> NDArray[np.float64]:
-        """(n,) log-odds of the rows of `gram_matrix`."""
+        """(n,) log-odds of the rows of `gram_matrix`, without the length term."""
         return np.asarray(grams @ self.weights + self.bias)
 
 
@@ -47,19 +48,18 @@ def gram_matrix(texts: Sequence[str]) -> csr_matrix:
 
 
 def fit_text(
-    grams: csr_matrix, label: NDArray[np.float64], weight: NDArray[np.float64], penalty: float
+    grams: csr_matrix, label: NDArray[np.float64], offset: NDArray[np.float64], penalty: float
 ) -> TextFit:
-    """Minimise the weighted cross-entropy to soft labels (n,) plus penalty · |w|² / 2 with L-BFGS."""
+    """Minimise the mean cross-entropy to soft labels (n,), given log-odds `offset` (n,), plus penalty · |w|² / 2."""
     known = np.flatnonzero(np.bincount(grams.indices, minlength=grams.shape[1]) >= FEWEST_TEXTS)
     used = grams.tocsc()[:, known].tocsr()
     transposed = used.T.tocsr()
-    weight = weight / weight.sum()
 
     def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         w, bias = theta[:-1], theta[-1]
-        log_odds = np.asarray(used @ w.astype(np.float32), np.float64) + bias
-        residual = weight * (1 / (1 + np.exp(-log_odds)) - label)
-        value = float((weight * (np.logaddexp(0, log_odds) - label * log_odds)).sum()) + penalty * float(w @ w) / 2
+        log_odds = np.asarray(used @ w.astype(np.float32), np.float64) + bias + offset
+        residual = (1 / (1 + np.exp(-log_odds)) - label) / len(label)
+        value = float((np.logaddexp(0, log_odds) - label * log_odds).mean()) + penalty * float(w @ w) / 2
         slope = np.asarray(transposed @ residual.astype(np.float32), np.float64) + penalty * w
         return value, np.append(slope, residual.sum())
 
@@ -80,7 +80,7 @@ def rounded(fit: TextFit) -> TextModel:
         scale = (float(np.abs(weights).max()) or 1.0) / _LARGEST_WEIGHT
         tables.append(np.clip(np.rint(weights / scale), -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8))
         scales.append(scale)
-    return TextModel(tuple(tables), tuple(scales), fit.bias)
+    return TextModel(tuple(tables), tuple(scales), fit.bias, fit.length_slope)
 
 
 def _rows(grams: Grams, value: NDArray[np.float64], width: int) -> csr_matrix:

@@ -24,15 +24,18 @@ from heimdall_models.bundle import (
     PERCENTILES,
     QUALITY,
     TEXT_TABLES,
+    Clusters,
     load_bundle,
 )
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.embed import embed_texts
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
-from heimdall_models.text_model import TextModel
 from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
+from heimdall_models.training.everyday import read_everyday
 from heimdall_models.training.export import largest_difference, to_onnx
 from heimdall_models.training.fit import (
+    Examples,
+    Fitted,
     Settings,
     Target,
     dumped_trees,
@@ -41,9 +44,11 @@ from heimdall_models.training.fit import (
     framework_version,
     native_log_odds,
     out_of_fold,
+    text_score,
     with_text_score,
 )
-from heimdall_models.training.labels import Labelled, labelled
+from heimdall_models.training.labels import Labelled, labelled, training_rows
+from heimdall_models.training.metrics import calibration_error
 from heimdall_models.training.tables import OutcomeTable, Pools
 from heimdall_models.training.text_fit import rounded
 
@@ -64,17 +69,17 @@ class Recipe:
 
     `created` is written into the manifest, so that two runs can agree. `sources`: repository and licence of the tables'
     data, for the model card. `quality`: the bytes of the quality table. `parent`: hash of the bundle this one replaces.
+    `measured`: what an evaluation found, kept in the manifest (`metrics`, `accuracy`).
     """
 
     created: datetime
     settings: Settings = field(default_factory=Settings)
     target: Target = "cheap_ok"
     pools: Mapping[str, Pools] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
     sources: Sequence[Mapping[str, str]] = ()
     quality: bytes | None = None
     parent: str | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> dict[str, Any]:
@@ -82,23 +87,17 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
 
     Raises TrainingError when the exported model does not agree with the fitted one, TableError for unusable tables.
     """
-    rows = labelled(tables, recipe.pools, recipe.target, recipe.weights)
-    examples = rows.examples
+    rows = labelled(tables, recipe.pools, recipe.target)
+    examples = training_rows(rows, recipe.settings.transfer)
     fitted = fit(examples, recipe.settings)
     text_model = rounded(fitted.text)
-    held_out = out_of_fold(examples, recipe.settings, CALIBRATION_FOLDS)
-    platt = fit_platt(held_out, examples.label, examples.weight)
-    reference = percentile_table(1.0 - platt(held_out))
+    # The table's own rows come first; everyday prompts are neither calibrated on nor part of the reference traffic.
+    held_out = out_of_fold(examples, recipe.settings, CALIBRATION_FOLDS)[: len(rows)]
+    platt = fit_platt(held_out, rows.examples.label)
+    reference = percentile_table(1.0 - platt(held_out)[_distinct_texts(rows)])
     onnx_bytes = to_onnx(dumped_trees(fitted.trees))
-    numeric = with_text_score(examples.numeric, _served_text_score(text_model, rows))
-    exported = Classifier(onnx_bytes, platt, reference).log_odds(numeric)
-    difference = largest_difference(native_log_odds(fitted.trees, numeric), exported)
-    if difference > LARGEST_EXPORT_DIFFERENCE:
-        raise TrainingError(f"the exported model differs from the fitted one by {difference:.2g} in probability")
-    vectors = np.concatenate(
-        [embed_texts([c.text for c in rows.conversations[i : i + 256]]) for i in range(0, len(examples), 256)]
-    )
-    clusters = fit_clusters(vectors, domain_numbers(rows.domains), min(CLUSTERS, len(examples)), recipe.settings.seed)
+    difference = _export_difference(fitted, onnx_bytes, examples)
+    clusters = _clusters(rows, recipe)
     files = {
         ONNX: onnx_bytes,
         **{name: _npy(table) for name, table in zip(TEXT_TABLES, text_model.weights, strict=True)},
@@ -108,11 +107,16 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
     }
     if recipe.quality is not None:
         files[QUALITY] = recipe.quality
-    manifest = _manifest(recipe, rows, tables, files) | {
+    manifest = _manifest(recipe, rows, files) | {
         "tree_count": recipe.settings.trees,
         "platt": asdict(platt),
-        "text_model": {"scales": text_model.scales, "bias": text_model.bias},
+        "text_model": {
+            "scales": text_model.scales,
+            "bias": text_model.bias,
+            "length_slope": text_model.length_slope,
+        },
         "export_largest_difference": difference,
+        "calibration_error": calibration_error(platt(held_out), rows.examples.label),
     }
     write_bundle(out, files, manifest)
     return manifest
@@ -134,10 +138,36 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Mapping[str, A
     load_bundle(out)
 
 
-def _manifest(
-    recipe: Recipe, rows: Labelled, tables: Sequence[OutcomeTable], files: Mapping[str, bytes]
-) -> dict[str, Any]:
-    counts = np.bincount(rows.source, minlength=len(tables))
+def _export_difference(fitted: Fitted, onnx_bytes: bytes, examples: Examples) -> float:
+    """Largest difference between the fitted and the exported model over all rows, as a probability. Raises TrainingError."""
+    numeric = with_text_score(examples.numeric, text_score(fitted.text, examples))
+    unused = np.zeros(2)
+    exported = Classifier(onnx_bytes, Platt(1.0, 0.0), unused).log_odds(numeric)
+    difference = largest_difference(native_log_odds(fitted.trees, numeric), exported)
+    if difference > LARGEST_EXPORT_DIFFERENCE:
+        raise TrainingError(
+            f"the exported model differs from the fitted one by {difference:.2g} in probability; "
+            "the bundle was not written: report it with the versions of lightgbm and onnxruntime"
+        )
+    return difference
+
+
+def _clusters(rows: Labelled, recipe: Recipe) -> Clusters:
+    everyday = read_everyday()
+    texts = [c.text for c in (*rows.conversations, *everyday.conversations)]
+    vectors = np.concatenate([embed_texts(texts[at : at + 256]) for at in range(0, len(texts), 256)])
+    domains = domain_numbers([*rows.domains.tolist(), *everyday.domains])
+    return fit_clusters(vectors, domains, min(CLUSTERS, len(texts)), recipe.settings.seed)
+
+
+def _distinct_texts(rows: Labelled) -> NDArray[np.int64]:
+    """The first row of each text: the reference traffic asks everything once."""
+    first = {c.text: number for number, c in reversed(list(enumerate(rows.conversations)))}
+    return np.array(sorted(first.values()))
+
+
+def _manifest(recipe: Recipe, rows: Labelled, files: Mapping[str, bytes]) -> dict[str, Any]:
+    counts = np.bincount(rows.source, minlength=len(rows.tables))
     return {
         "format": FORMAT,
         "feature_version": FEATURE_VERSION,
@@ -149,21 +179,18 @@ def _manifest(
         "target": recipe.target,
         "settings": asdict(recipe.settings),
         "training_data": {
-            "rows": len(rows.examples),
-            "questions": len(set(rows.examples.question.tolist())),
-            "tables": {table.name: int(count) for table, count in zip(tables, counts, strict=True)},
+            "rows": len(rows),
+            "questions": len(np.unique(rows.examples.question)),
+            "everyday_prompts": len(read_everyday().label) if recipe.settings.transfer else 0,
+            "tables": [
+                {"name": name, "rows": int(count), "cheap": list(pools.cheap), "strong": list(pools.strong)}
+                for name, count, pools in zip(rows.tables, counts, rows.pools, strict=True)
+            ],
             "sources": list(recipe.sources),
         },
-        "metrics": dict(recipe.metrics),
         "bytes": sum(map(len, files.values())),
+        **recipe.measured,
     }
-
-
-def _served_text_score(text_model: TextModel, rows: Labelled) -> Floats:
-    from heimdall_models.scan import scan  # noqa: PLC0415
-
-    texts = [c.text for c in rows.conversations]
-    return np.concatenate([text_model.score(scan(texts[i : i + 64])) for i in range(0, len(texts), 64)])
 
 
 def _npy(array: NDArray[Any]) -> bytes:

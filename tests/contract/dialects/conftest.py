@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from heimdall_fleet.providers.dialect import AttemptError, Call, Target
 from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
@@ -18,10 +19,17 @@ Complete = Callable[[Call], Awaitable[dict[str, Any]]]
 SetBehaviour = Callable[..., None]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[ScriptedProviders]:
+    async with ScriptedProviders(Plan()) as servers:
+        yield servers
+
+
 @pytest.fixture
-async def servers() -> AsyncIterator[ScriptedProviders]:
-    async with ScriptedProviders(Plan(3, {"*": Behaviour(output_tokens=LENGTH)})) as running:
-        yield running
+def servers(running: ScriptedProviders) -> ScriptedProviders:
+    """One server for a module, well-behaved again at each test."""
+    running.set_plan(Plan(3, {"*": Behaviour(output_tokens=LENGTH)}))
+    return running
 
 
 @pytest.fixture
@@ -34,7 +42,7 @@ def behave(servers: ScriptedProviders) -> SetBehaviour:
     return change
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def complete() -> AsyncIterator[Complete]:
     """One attempt through the family's dialect and the fleet's own HTTP client. Raises AttemptError."""
     client = HttpClient.over(Network())

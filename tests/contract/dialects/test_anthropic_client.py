@@ -4,9 +4,12 @@ from collections.abc import AsyncIterator, Callable
 
 import anthropic
 import pytest
+import pytest_asyncio
 from anthropic.types import Message, ToolUseBlock
 
 from heimdall_fleet.providers.scripted import ScriptedProviders
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MODEL = "claude-haiku-4-5"
 HELLO: list[anthropic.types.MessageParam] = [{"role": "user", "content": "hi"}]
@@ -14,7 +17,7 @@ TOOL: anthropic.types.ToolParam = {"name": "look_up", "input_schema": {"type": "
 SetBehaviour = Callable[..., None]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(servers: ScriptedProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(
         api_key="sk-ant-api03-x", base_url=f"{servers.url}/anthropic", max_retries=0
@@ -67,9 +70,7 @@ async def test_a_tool_call(streamed: bool, client: anthropic.AsyncAnthropic) -> 
 async def test_thinking(streamed: bool, client: anthropic.AsyncAnthropic) -> None:
     thinking: anthropic.types.ThinkingConfigEnabledParam = {"type": "enabled", "budget_tokens": 1024}
     if streamed:
-        async with client.messages.stream(
-            model=MODEL, max_tokens=2000, messages=HELLO, thinking=thinking
-        ) as stream:
+        async with client.messages.stream(model=MODEL, max_tokens=2000, messages=HELLO, thinking=thinking) as stream:
             message: Message = await stream.get_final_message()
     else:
         message = await client.messages.create(model=MODEL, max_tokens=2000, messages=HELLO, thinking=thinking)

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, Call
 from heimdall_fleet.providers.registry import DIALECTS
 from heimdall_schemas.failure import FailureCode as Code
@@ -14,7 +15,11 @@ Complete = Callable[[Call], Awaitable[dict[str, Any]]]
 CallTo = Callable[..., Call]
 SetBehaviour = Callable[..., None]
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FAMILIES = sorted(DIALECTS)
+WIRES = ["openai", *sorted(set(DIALECTS) - set(PROFILES))]
+"""One family for each wire format."""
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 PARAMETERS = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 TOOL = {"type": "function", "function": {"name": "look.up", "description": "Looks up.", "parameters": PARAMETERS}}
@@ -24,6 +29,7 @@ LOOKED_UP = {"id": "call_1", "type": "function", "function": {"name": "look.up",
 
 either_way = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 every_family = pytest.mark.parametrize("family", FAMILIES)
+every_wire = pytest.mark.parametrize("family", WIRES)
 
 
 def message_of(completion: dict[str, Any]) -> dict[str, Any]:
@@ -146,26 +152,25 @@ async def failed(complete: Complete, call: Call) -> AttemptFailure:
     return caught.value.failure
 
 
-@every_family
+@every_wire
 @either_way
-@pytest.mark.parametrize(("behaviour", "code", "action"), FAILURES, ids=["401", "404", "429", "500", "503"])
+@pytest.mark.parametrize("case", FAILURES, ids=["401", "404", "429", "500", "503"])
 async def test_an_error_status_has_one_meaning_everywhere(
+    case: tuple[dict[str, Any], Code, Action],
     family: str,
     stream: bool,
-    behaviour: dict[str, Any],
-    code: Code,
-    action: Action,
     behave: SetBehaviour,
     call_to: CallTo,
     complete: Complete,
 ) -> None:
+    behaviour, code, action = case
     behave(**behaviour)
     failure = await failed(complete, call_to(family, stream=stream))
     assert (failure.code, failure.action) == (code, action)
     assert failure.retry_after_ms == (7000 if code is Code.PROVIDER_RATE_LIMITED else None)
 
 
-@every_family
+@every_wire
 async def test_a_rejected_request_is_final(
     family: str, behave: SetBehaviour, call_to: CallTo, complete: Complete
 ) -> None:
@@ -174,7 +179,7 @@ async def test_a_rejected_request_is_final(
     assert (failure.code, failure.action) == (Code.PROVIDER_REJECTED, Action.FINAL)
 
 
-@every_family
+@every_wire
 @either_way
 async def test_an_error_inside_a_200_is_a_failed_attempt(
     family: str, stream: bool, behave: SetBehaviour, call_to: CallTo, complete: Complete
@@ -184,7 +189,7 @@ async def test_an_error_inside_a_200_is_a_failed_attempt(
     assert failure.code in {Code.PROVIDER_ERROR, Code.PROVIDER_MALFORMED}
 
 
-@every_family
+@every_wire
 async def test_a_cut_stream_is_never_a_short_answer(
     family: str, behave: SetBehaviour, call_to: CallTo, complete: Complete
 ) -> None:
@@ -192,7 +197,7 @@ async def test_a_cut_stream_is_never_a_short_answer(
     assert (await failed(complete, call_to(family, stream=True))).code is Code.PROVIDER_TRUNCATED
 
 
-@every_family
+@every_wire
 async def test_half_a_body_is_a_failed_attempt(
     family: str, behave: SetBehaviour, call_to: CallTo, complete: Complete
 ) -> None:

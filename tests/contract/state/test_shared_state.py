@@ -207,3 +207,39 @@ async def test_a_silent_redis_is_given_up_within_its_time_limit() -> None:
     await state.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_renewed_reservation_is_held_on_and_only_its_holder_can_renew_it(stage: Stage) -> None:
+    for call in ("a", "b"):
+        await stage.state.claim_call(call, "w1", LEASE_MS)
+    await stage.state.renew_calls([("a", "w1"), ("b", "w2"), ("never", "w1")], LEASE_MS * 100)
+    await stage.pass_ms(LEASE_MS + 20)
+    assert (await stage.state.claim_call("a", "w2", LEASE_MS)).kind is ClaimKind.HELD
+    assert (await stage.state.claim_call("b", "w2", LEASE_MS)).kind is ClaimKind.REPEATED
+    assert (await stage.state.claim_call("never", "w2", LEASE_MS)).kind is ClaimKind.OURS
+
+
+async def test_hundreds_of_reservations_are_renewed_together(stage: Stage) -> None:
+    holds = [(f"r{number}", "w1") for number in range(450)]
+    for call, holder in holds:
+        await stage.state.claim_call(call, holder, 60_000)
+    await stage.state.renew_calls(holds, 120_000)
+    await stage.state.renew_calls([], 120_000)
+    for call in ("r0", "r449"):
+        assert (await stage.state.claim_call(call, "w2", LEASE_MS)).wait_ms > 60_000
+
+
+async def test_renewing_does_not_undo_an_answer(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    await stage.state.finish_call("r", b"one", 60_000)
+    await stage.state.renew_calls([("r", "w1")], LEASE_MS)
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS)).stored == b"one"
+
+
+async def test_a_claim_with_another_fingerprint_is_told_so_before_and_after_the_answer(stage: Stage) -> None:
+    assert (await stage.state.claim_call("k", "r1", LEASE_MS * 100, "body")).kind is ClaimKind.OURS
+    assert (await stage.state.claim_call("k", "r2", LEASE_MS, "other")).kind is ClaimKind.OTHER_BODY
+    assert (await stage.state.claim_call("k", "r2", LEASE_MS, "body")).kind is ClaimKind.HELD
+    await stage.state.finish_call("k", b"one", 60_000)
+    assert (await stage.state.claim_call("k", "r2", LEASE_MS, "other")).kind is ClaimKind.OTHER_BODY
+    assert (await stage.state.claim_call("k", "r2", LEASE_MS, "body")).stored == b"one"

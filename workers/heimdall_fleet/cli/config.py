@@ -10,7 +10,7 @@ import orjson
 
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.config.change import config_hash
-from heimdall_fleet.config.issues import ConfigError, Issue, render
+from heimdall_fleet.config.issues import ConfigError, Issue, dotted, render
 from heimdall_fleet.config.load import ENVIRONMENTS, Loaded, find_file, load
 from heimdall_fleet.config.model import Environment
 from heimdall_fleet.config.schema import json_schema
@@ -61,14 +61,23 @@ def lint(options: Globals, file: Path | None, output: Output | None) -> None:
         if as_json:
             _print_json({"valid": False, "file": str(path), "issues": [_issue_json(issue) for issue in error.issues]})
         _fail(error)
-    for issue in loaded.warnings:
+    warnings = (*loaded.warnings, *_retirements(loaded))
+    for issue in warnings:
         click.echo(render(issue), err=True)
     if as_json:
-        issues = [_issue_json(issue) for issue in loaded.warnings]
+        issues = [_issue_json(issue) for issue in warnings]
         _print_json({"valid": True, "file": str(path) if path else None, "issues": issues})
     else:
         name = path or "the defaults (there is no heimdall.yaml)"
-        click.echo(f"{name}: no errors, {len(loaded.warnings)} warnings, environment {loaded.environment}", err=True)
+        click.echo(f"{name}: no errors, {len(warnings)} warnings, environment {loaded.environment}", err=True)
+
+
+def _retirements(loaded: Loaded) -> list[Issue]:
+    from heimdall_fleet.bootstrap import retirements
+
+    return [
+        Issue(dotted(each.path), each.message, each.hint, None, each.severity) for each in retirements(loaded.config)
+    ]
 
 
 @group.command()

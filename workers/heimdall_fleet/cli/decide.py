@@ -2,25 +2,30 @@
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
-from heimdall_fleet.bootstrap import judge_maker, memory_for
+from heimdall_fleet.bootstrap import bundle_source, judge_maker, memory_for
 from heimdall_fleet.cli.common import configuration, input_lines
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
-from heimdall_fleet.settings import bundle_directory, limits_of
+from heimdall_fleet.config import Config
+from heimdall_fleet.settings import limits_of
+from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import load_bundle
 from heimdall_models.decide import decide as decide_batch
 from heimdall_models.features import MAX_BATCH
-from heimdall_models.record import Decided, Refusal
+from heimdall_models.judge import Judge
+from heimdall_models.record import Decided, Refusal, audit_json
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import Failure
-from heimdall_schemas.request import Request, read_request
+from heimdall_schemas.request import Request, deadline_ms, read_request
 
 
 @click.command()
@@ -40,9 +45,10 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
       echo '{"messages": [{"role": "user", "content": "hi"}]}' | heimdall decide
     """
     config = configuration(options).config
-    judge = judge_maker(config, everything_served=not config.providers)(load_bundle(bundle or bundle_directory(config)))
+    judge = _judge(config, bundle)
     memory = replace(memory_for(config), decisions=None)
     limits = limits_of(config)
+    default_ttl_ms = config.dispatch.deadline // timedelta(milliseconds=1)
     refused = 0
     waiting: list[DecisionInput | Refusal] = []
 
@@ -57,7 +63,7 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
         waiting.clear()
 
     for number, line in input_lines(file):
-        waiting.append(_input(number, line, limits))
+        waiting.append(_input(number, line, limits, default_ttl_ms))
         if len(waiting) == MAX_BATCH:
             flush()
     flush()
@@ -66,13 +72,26 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
         raise CommandError(Exit.CHECK_FAILED, "not every line has a decision")
 
 
-def _input(number: int, line: bytes, limits: Limits) -> DecisionInput | Refusal:
+def _judge(config: Config, directory: Path | None) -> Judge:
+    try:
+        bundle = (
+            load_bundle(directory) if directory else bundle_source(config.tuning.artifact_url, config).offer().load()
+        )
+        return judge_maker(config, everything_served=not config.providers)(bundle)
+    except REFUSALS as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+
+
+def _input(number: int, line: bytes, limits: Limits, default_ttl_ms: int) -> DecisionInput | Refusal:
+    """The request on a line, as if it had been sent just now."""
     request_id = f"line-{number}"
     try:
         request, body = read_request(line.strip(), limits)
     except Failure as failure:
         return Refusal(request_id, failure)
-    return DecisionInput(_named(request, body) or request_id, request, body, None)
+    now_ms = time.time_ns() // 1_000_000
+    left_ms = deadline_ms(request.heimdall, now_ms, None, default_ttl_ms) - now_ms
+    return DecisionInput(_named(request, body) or request_id, request, body, left_ms)
 
 
 def _named(request: Request, body: dict[str, Any]) -> str | None:
@@ -83,13 +102,13 @@ def _named(request: Request, body: dict[str, Any]) -> str | None:
 def _shown(answer: Decided | Refusal, full: bool) -> dict[str, Any]:
     if isinstance(answer, Refusal):
         return {"id": answer.request_id, "error": answer.failure.as_error()}
-    decision, record = answer.decision, answer.record
     if full:
-        return {"kind": "decision", "id": answer.request_id, **decision, **record}
+        return {"id": answer.request_id, **orjson.loads(audit_json(answer, {}))}
+    decision, record = answer.decision, answer.record
     return {
         "id": answer.request_id,
-        "bucket": decision["bucket"],
-        "model": decision["selected_model"],
+        "bucket": answer.bucket,
+        "model": answer.model,
         "difficulty": record["difficulty"],
         "difficulty_percentile": record["difficulty_percentile"],
         "p_cheap_ok": None if record["difficulty"] is None else round(1 - record["difficulty"], 6),

@@ -70,12 +70,16 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
 
 
 def _prove(decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
-    from heimdall_fleet.bootstrap import judge_maker
+    from heimdall_fleet.bootstrap import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
-    from heimdall_fleet.settings import bundle_directory
-    from heimdall_models.bundle import load_bundle
+    from heimdall_fleet.triage.tuning import REFUSALS
 
     if decision is None:
         raise CommandError(Exit.NOT_FOUND, "the decision with the terms is not here: the audit begins after it")
     config = configuration(options).config
-    return prove(decision, judge_maker(config)(load_bundle(bundle_directory(config))))
+    try:
+        bundle = bundle_source(config.tuning.artifact_url, config).offer().load()
+        judge = judge_maker(config, everything_served=not config.providers)(bundle)
+    except REFUSALS as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+    return prove(decision, judge)

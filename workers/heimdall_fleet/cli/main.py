@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("heimdall_fleet.cli.explain:explain", "why this model: features, scores, guardrails, attempts, cost"),
     "summary": ("heimdall_fleet.cli.summary:summary", "the demo's closing block again, from an audit file"),
     "decide": ("heimdall_fleet.cli.decide:decide", "decisions for request lines, offline, no Kafka"),
+    "replay": ("heimdall_fleet.cli.replay:replay", "audit and feedback to a Parquet data set, resumable"),
+    "feedback": ("heimdall_fleet.cli.feedback:feedback", "say what an answer was worth"),
     "train": ("heimdall_fleet.cli.train:train", "outcome tables to a bundle with a model card"),
     "evaluate": ("heimdall_fleet.cli.train:evaluate", "how good a bundle is on outcome tables, with intervals"),
     "bundles": ("heimdall_fleet.cli.bundles:bundles", "list, show and compare bundles"),

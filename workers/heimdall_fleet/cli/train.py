@@ -105,9 +105,9 @@ def evaluate(
 def _evaluate(
     paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None
 ) -> dict[str, Any]:
-    from heimdall_models.training.evaluate import evaluate_bundle
     from heimdall_models.training.report import report_html
 
+    from heimdall_models.training.evaluate import evaluate_bundle
     from heimdall_models.training.tables import TableError, read_tables
 
     try:

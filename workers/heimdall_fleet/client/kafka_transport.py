@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from heimdall_fleet.kafka.driver.reading import PartitionReader
 from heimdall_fleet.client.transport import Incoming, Outgoing
 from heimdall_fleet.kafka import records
+from heimdall_fleet.kafka.driver.reading import PartitionReader
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings

@@ -12,13 +12,14 @@ from pydantic import BaseModel, SecretStr
 from heimdall_fleet.config.issues import Path, dotted
 from heimdall_fleet.config.model import Config
 
-NEEDS_RESTART: tuple[str, ...] = ("kafka", "state", "observe.metrics", "observe.log", "limits")
+NEEDS_RESTART: tuple[str, ...] = ("kafka", "state", "observe.metrics", "observe.log", "limits", "embedding")
 """Parts that a running worker cannot change: connections, the port it listens on, what its readers were built with."""
 
 _DECIDING = (
     "router",
     "models",
     "limits",
+    "embedding",
     "timeout",
     "feature_timeout",
     "enable_caching",

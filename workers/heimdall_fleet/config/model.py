@@ -10,7 +10,7 @@ from heimdall_fleet.config.kafka import Kafka
 from heimdall_fleet.config.learning import Learning
 from heimdall_fleet.config.provider_types import canonical_type
 from heimdall_fleet.config.providers import AnyProvider, Name, ProviderDefaults, serves
-from heimdall_fleet.config.routing import Cache, Catalog, Model, ModelId, Offer, Router, Tuning
+from heimdall_fleet.config.routing import Cache, Catalog, Embedding, Model, ModelId, Offer, Router, Tuning
 from heimdall_fleet.config.running import AuthAdapters, Dispatch, LimitsSection, Observe, State
 from heimdall_fleet.config.units import Millis
 
@@ -42,6 +42,8 @@ class Config(Section):
     """Prices and abilities of models."""
     tuning: Tuning = Field(default_factory=Tuning)
     """The classifier bundle."""
+    embedding: Embedding = Field(default_factory=Embedding)
+    """The embedding of texts in a decision."""
     cache: Cache = Field(default_factory=Cache)
     """Decisions and answers that are used again."""
     state: State = Field(default_factory=State)
@@ -52,9 +54,9 @@ class Config(Section):
     """Logs, metrics, health."""
 
     timeout: Millis = Field(timedelta(milliseconds=25), ge=timedelta(milliseconds=1), le=timedelta(minutes=1))
-    """Budget of triage for one decision."""
+    """Budget of triage for one decision; a batch of n has n times as much. Then nothing more is classified."""
     feature_timeout: Millis = Field(timedelta(milliseconds=25), ge=timedelta(milliseconds=1), le=timedelta(minutes=1))
-    """Budget for the features of a request; above it safe defaults are used and the decision is flagged."""
+    """Budget for the features of a request, in the same way; above it safe defaults are used."""
     embedding_timeout: Millis = Field(timedelta(seconds=15), ge=timedelta(milliseconds=1), le=timedelta(minutes=10))
     """Longest wait for a remote embedding (semantic cache, training); never waited for inside a decision."""
 

@@ -98,6 +98,51 @@ class Exploration(Section):
     """The second, explicit yes without which a production fleet refuses to explore."""
 
 
+def _model_or_author(value: str) -> str:
+    author, slash, model = value.partition("/")
+    return value if author and slash and not model and author == author.strip() else _model_id(value)
+
+
+ModelOrAuthor = Annotated[str, AfterValidator(_model_or_author)]
+
+
+class Arm(Section):
+    """One treatment of an experiment. What it does not say is as for everybody."""
+
+    name: Name
+    """Recorded as `EXPERIMENT:NAME` in `experiment` of every decision."""
+    share: float = Field(gt=0, le=1)
+    """Share of sessions (of requests, where they name no session) that get it."""
+    alpha: float | None = Field(None, ge=0, le=1)
+    """Instead of `router.alpha`."""
+    cheap_candidates: Candidates | None = None
+    """Instead of `router.cheap_candidates`."""
+    mid_candidates: Candidates | None = None
+    """Instead of `router.mid_candidates`."""
+    hard_candidates: Candidates | None = None
+    """Instead of `router.hard_candidates`."""
+    bundle: str | None = Field(None, min_length=1)
+    """Instead of `tuning.artifact_url`, in the same forms; loaded when the configuration is."""
+
+
+class Experiment(Section):
+    """An A/B test. Who gets what is drawn from a hash of the session: a session keeps its arm."""
+
+    name: Name
+    """Seeds the draw: another name draws anew."""
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=16)]
+    """The treatments; the rest of the traffic is the arm `control`."""
+
+    @model_validator(mode="after")
+    def _arms_differ_and_fit(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names) or "control" in names:
+            raise ValueError("arms need names of their own; control is the name of the rest of the traffic")
+        if sum(arm.share for arm in self.arms) > 1 + 1e-9:
+            raise ValueError(f"the shares sum to {sum(arm.share for arm in self.arms):g}; at most 1 is there to share")
+        return self
+
+
 class Router(Section):
     """How a request gets its bucket and its model."""
 
@@ -123,6 +168,10 @@ class Router(Section):
     """Trying other models on purpose."""
     switch_margin: float = Field(0.05, ge=0, le=1)
     """Gain in score above which a session leaves the model it has."""
+    tenants: dict[str, Annotated[tuple[ModelOrAuthor, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Tenant → the models (`author/model`) and authors (`author/`) it may use; one that is not named may use all."""
+    experiments: Annotated[tuple[Experiment, ...], Field(max_length=1)] = ()
+    """The A/B test that runs. One at a time: two would blur each other."""
 
     def candidates(self) -> tuple[str, ...]:
         """Every candidate once, in the order of the buckets."""
@@ -176,9 +225,22 @@ class Tuning(Section):
     """Where the classifier bundle comes from."""
 
     artifact_url: str = Field("bundles/default", min_length=1)
-    """A directory, `file://…`, or `https://…` with a sha-256. Relative directories start at the shipped models."""
+    """A directory, or the address (`https://…`, `file://…`) of a JSON pointer `{name, url, sha256}` to an archive; see
+    docs/bundles.md. Relative directories start at the shipped models."""
     reload_seconds: int = Field(600, ge=1)
     """How often it is looked at for a new one."""
+    cache_dir: str | None = Field(None, min_length=1)
+    """Where archives are kept once they were fetched. Unset: `heimdall` in the user's cache directory."""
+
+
+class Embedding(Section):
+    """What turns a text into the vector by which it finds its clusters."""
+
+    plugin: str | None = Field(None, min_length=1)
+    """Entry point (group `heimdall_fleet.embedders`) of an installed package; unset: the built-in hashed embedding. The
+    bundle's clusters must have been made with the same one."""
+    cache_size: int = Field(10_000, ge=1, le=1_000_000)
+    """Vectors of a plug-in that one worker keeps."""
 
 
 class Catalog(Section):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from heimdall_fleet.config.describe import suggestion
 from heimdall_fleet.config.issues import Path, Severity
 from heimdall_fleet.config.model import Config
 from heimdall_fleet.config.provider_types import FACTS
+from heimdall_models.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,31 @@ def candidates(config: Config, _: str) -> Iterator[Finding]:
             yield Finding(("router", section), message, hint, "warning")
 
 
+def artifact_url(config: Config, _: str) -> Iterator[Finding]:
+    """Bundles come from where nobody on the way can put another one in."""
+    found: list[tuple[Path, str]] = [(("tuning", "artifact_url"), config.tuning.artifact_url)]
+    for index, experiment in enumerate(config.router.experiments):
+        for place, arm in enumerate(experiment.arms):
+            if arm.bundle is not None:
+                found.append((("router", "experiments", index, "arms", place, "bundle"), arm.bundle))
+    for path, url in found:
+        address = urlsplit(url)
+        if address.scheme in ("", "file", "https"):
+            continue
+        if address.scheme != "http" or address.hostname not in ("localhost", "127.0.0.1", "::1"):
+            yield Finding(path, f"{url} is not safe to load from", "use a directory, file:// or https://")
+
+
+def retired(config: Config, catalogue: Catalogue, today: date) -> Iterator[Finding]:
+    """Candidates that their makers have retired or will: said at the start and by `config lint`. Not one of `RULES`,
+    since the rules know no catalogue."""
+    for bucket in ("cheap", "mid", "hard"):
+        section = f"{bucket}_candidates"
+        for index, model in enumerate(getattr(config.router, section)):
+            if (said := catalogue.warning(model, today)) is not None:
+                yield Finding(("router", section, index), said, "", "warning")
+
+
 def reply_topics(config: Config, _: str) -> Iterator[Finding]:
     """Replies never go to a topic that the fleet itself reads or keeps."""
     internal = config.kafka.topics.internal()
@@ -174,6 +201,7 @@ RULES: tuple[Rule, ...] = (
     offers,
     fallbacks,
     candidates,
+    artifact_url,
     reply_topics,
     body_fits_a_record,
     request_timeout,

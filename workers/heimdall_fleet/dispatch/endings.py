@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from heimdall_fleet.dispatch.outcome import outcome_value
 from heimdall_fleet.dispatch.pool import Ticket
-from heimdall_fleet.dispatch.reply import answer_value, error_value, facts_of
+from heimdall_fleet.dispatch.reply import answer_value, copy_value, error_value, facts_of
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_schemas.audit import State
@@ -32,6 +34,22 @@ def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> En
         )
     outcome = outcome_value(run, facts, None, room.settings.worker, now_ms)
     return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)
+
+
+def copied(run: Run, original: Ending, room: Room) -> Ending:
+    """The answer to another request with the same idempotency key, as the end of this one: nothing was called or paid.
+
+    The request's own answer, stored by an earlier life of it, is returned as it is.
+    """
+    reply = orjson.loads(original.reply)
+    answered_for = reply["heimdall"]["request_id"]
+    if answered_for == run.request_id:
+        return original
+    now_ms = room.clock.mono_ms()
+    served = (original.provider, original.model) if original.provider and original.model else None
+    facts = {**facts_of(run, original.state, served, now_ms), "cache": "idempotency", "answered_for": answered_for}
+    outcome = outcome_value(run, facts, original.failure, room.settings.worker, now_ms)
+    return original._replace(reply=copy_value(run, reply, facts), outcome=outcome)
 
 
 def failed(run: Run, failure: Failure, room: Room) -> Ending:

@@ -11,6 +11,7 @@ from heimdall_schemas.text import readable, rfc3339
 def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, now_ms: float) -> bytes:
     """The value of an outcome record: the facts of the reply and what only the auditor needs."""
     plan, model_id = run.order.plan, facts["selected_model"]
+    chosen = model_id is not None and model_id == plan.steps[0].model and facts["cache"] is None
     record = {
         "kind": "outcome",
         **facts,
@@ -18,7 +19,7 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
         "time": rfc3339(run.started_unix_ms + round(now_ms - run.started_ms)),
         "failure": None if failure is None else failure.code,
         "error": None if failure is None else failure.message,
-        "p_served": plan.p_chosen if model_id is not None and model_id == plan.steps[0].model else None,
+        "p_served": plan.p_chosen if chosen else None,
         "tokens": _sum(run)._asdict(),
         "worker": worker,
         "tenant": plan.tenant,
@@ -27,6 +28,8 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
         record["call_repeated"] = True
     if run.state_down:
         record["unreserved"] = True
+    if run.redriven:
+        record["redriven"] = run.redriven
     return encode(record)
 
 

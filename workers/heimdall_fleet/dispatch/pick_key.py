@@ -4,7 +4,7 @@ import asyncio
 
 from heimdall_fleet.dispatch.failover import Chain, Move, NextMove, OtherKey, Retry, Wait
 from heimdall_fleet.dispatch.pool import Ticket
-from heimdall_fleet.dispatch.reserve import Park, extend
+from heimdall_fleet.dispatch.reserve import Park
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Parked, Run
 from heimdall_fleet.state.base import StateUnavailable, Want
@@ -33,8 +33,6 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
             _tell_hop(move, run, room)
             without = frozenset(name for provider, name in chain.tried_keys if provider == move.target.provider)
     assert chain.current is not None
-    if run.attempts:
-        await extend(run, room)
     now_ms = room.clock.mono_ms()
     ticket = room.pool.take(chain.current, without, now_ms, key) if now_ms < run.deadline_ms else None
     if ticket is None or (ticket.key.group.rpm is None and ticket.key.group.tpm is None):

@@ -52,6 +52,12 @@ def answer_value(run: Run, answer: dict[str, Any], facts: Facts) -> bytes:
     return encode({**answer, "model": model_id, "metadata": metadata, "heimdall": told})
 
 
+def copy_value(run: Run, reply: dict[str, Any], facts: Facts) -> bytes:
+    """The reply of another request as this one's: what it says, with this one's facts."""
+    kept = {name: reply["heimdall"][name] for name in ("dropped", "claim_check") if name in reply["heimdall"]}
+    return encode({**reply, "heimdall": {**_told(run, facts), **kept}})
+
+
 def error_value(run: Run, failure: Failure, facts: Facts) -> bytes:
     """The reply of an order that got no answer."""
     return encode({"error": failure.as_error(), "heimdall": _told(run, facts)})

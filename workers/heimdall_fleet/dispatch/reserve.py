@@ -1,12 +1,23 @@
-"""The reservation of the paid call: of all workers that hold a copy of an order, one calls the provider."""
+"""The reservation of the paid call: of all workers that hold a copy of an order, one calls the provider.
+
+An idempotency key is a second reservation, shared by all requests of a tenant that carry it. The request's own one comes
+first: a copy of the same request is told apart from another request with the same key.
+"""
 
 import asyncio
+import hashlib
 
+import orjson
+
+from heimdall_fleet.dispatch.endings import copied
 from heimdall_fleet.dispatch.failover import too_late
+from heimdall_fleet.dispatch.leases import Hold
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
 from heimdall_fleet.dispatch.stored import pack, unpack
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
+from heimdall_schemas.audit import State
+from heimdall_schemas.failure import Failure, FailureCode
 
 _STRICT = "strict"
 _LOOK_AGAIN_MS = 10_000.0
@@ -21,23 +32,54 @@ class Park(Exception):
 
 
 async def reserve(run: Run, room: Room) -> Ending | None:
-    """None: the call is ours. Else the end that another worker, or an earlier life of this one, has stored.
+    """None: the call is ours. Else the end that is stored: by another worker, an earlier life, or for the same key.
 
-    Raises Park while another worker is at it for longer than a handler may wait. With the state down an order goes on
-    unreserved and flagged, unless it said `dedup: strict`: then it rests.
+    Raises Park while another worker is at it for longer than a handler may wait, and Failure `caller_bad_request` for
+    an idempotency key that came with another body. With the state down an order goes on unreserved and flagged, unless
+    it said `dedup: strict`: then it rests.
     """
-    claim = await _claim(run, room)
-    while claim is not None and claim.kind is ClaimKind.HELD:
-        await _wait(run, claim, room)
-        claim = await _claim(run, room)
+    claim = await _claim(run, (run.call_id, room.leases.holder), "", room)
     if claim is None:
-        if run.order.plan.dedup == _STRICT:
-            raise Park(Parked(_LOOK_AGAIN_MS, "state_unavailable"))
         return None
     if claim.kind is ClaimKind.DONE:
         return unpack(claim.stored)
-    run.repeated = run.repeated or claim.kind is ClaimKind.REPEATED
+    return None if run.order.plan.idempotency_key is None else await _reserve_key(run, room)
+
+
+async def _reserve_key(run: Run, room: Room) -> Ending | None:
+    claim = await _claim(run, (key_id(run), run.request_id), fingerprint(run), room)
+    if claim is None:
+        return None
+    if claim.kind is ClaimKind.OTHER_BODY:
+        key = (run.order.plan.idempotency_key or "")[:100]
+        raise Failure(
+            FailureCode.CALLER_BAD_REQUEST,
+            f"heimdall.idempotency_key {key!r} came with another body before; one key stands for one request, "
+            "take a new key for a new one",
+            context={"param": "heimdall.idempotency_key"},
+        )
+    if claim.kind is ClaimKind.DONE:
+        return copied(run, unpack(claim.stored), room)
     return None
+
+
+async def _claim(run: Run, hold: Hold, body: str, room: Room) -> Claim | None:
+    """The claim once nobody else holds it; None with the state down. What is ours is renewed from here on."""
+    while True:
+        try:
+            claim = await room.state.claim_call(*hold, room.settings.lease_ms, body)
+        except StateUnavailable:
+            run.state_down = True
+            if run.order.plan.dedup == _STRICT:
+                raise Park(Parked(_LOOK_AGAIN_MS, "state_unavailable")) from None
+            return None
+        if claim.kind is not ClaimKind.HELD:
+            break
+        await _wait(run, claim, room)
+    if claim.kind in (ClaimKind.OURS, ClaimKind.REPEATED):
+        room.leases.keep(run.request_id, hold)
+        run.repeated = run.repeated or claim.kind is ClaimKind.REPEATED
+    return claim
 
 
 async def _wait(run: Run, claim: Claim, room: Room) -> None:
@@ -52,17 +94,22 @@ async def _wait(run: Run, claim: Claim, room: Room) -> None:
     run.waited_ms += pause_ms
 
 
-async def extend(run: Run, room: Room) -> None:
-    """Keep the reservation for one more attempt. Losing it is survived: of two ends the first one stored is the one."""
-    if not run.state_down:
-        await _claim(run, room)
-
-
 async def store(run: Run, ending: Ending, room: Room) -> Ending:
-    """Keep the end for other copies of the order. What an earlier worker stored stays, and is returned instead."""
+    """Keep the end for other copies of the order. What an earlier worker stored stays, and is returned instead.
+
+    Under an idempotency key only an answer is kept: after a failure the next request with the key tries anew. The key
+    comes first, so that a crash in between leaves the answer to whoever has either.
+    """
     packed = pack(ending)
     try:
-        kept = await room.state.finish_call(run.request_id, packed, room.settings.keep_reply_ms)
+        for call_id, holder in room.leases.of(run.request_id):
+            if call_id == run.call_id:
+                continue
+            if ending.state is State.ANSWERED:
+                await room.state.finish_call(call_id, packed, room.settings.keep_key_ms)
+            else:
+                await room.state.release_call(call_id, holder)
+        kept = await room.state.finish_call(run.call_id, packed, room.settings.keep_reply_ms)
     except StateUnavailable:
         run.state_down = True
         return ending
@@ -72,16 +119,19 @@ async def store(run: Run, ending: Ending, room: Room) -> Ending:
 async def release(run: Run, room: Room) -> None:
     """Let another worker take the order, which rests now. Without the state the lease runs out by itself."""
     try:
-        await room.state.release_call(run.request_id, room.settings.worker)
+        for call_id, holder in room.leases.let_go(run.request_id):
+            await room.state.release_call(call_id, holder)
     except StateUnavailable:
         run.state_down = True
 
 
-async def _claim(run: Run, room: Room) -> Claim | None:
-    left_ms = max(0.0, run.deadline_ms - room.clock.mono_ms())
-    lease_ms = int(min(left_ms, room.settings.longest_call_ms)) + room.settings.lease_margin_ms
-    try:
-        return await room.state.claim_call(run.request_id, room.settings.worker, lease_ms)
-    except StateUnavailable:
-        run.state_down = True
-        return None
+def key_id(run: Run) -> str:
+    """The name of an idempotency key in the shared state: of fixed length, and a tenant's own."""
+    plan = run.order.plan
+    return "key/" + hashlib.sha256(orjson.dumps([plan.tenant, plan.idempotency_key])).hexdigest()
+
+
+def fingerprint(run: Run) -> str:
+    """What is asked, whatever the order of the members and the options of the fleet."""
+    asked = {name: value for name, value in run.body.items() if name != "heimdall"}
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()

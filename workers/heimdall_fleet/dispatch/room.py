@@ -6,6 +6,7 @@ from typing import Protocol
 
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import Clock
+from heimdall_fleet.dispatch.leases import Leases
 from heimdall_fleet.dispatch.pool import Alarm, Pool
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
@@ -65,6 +66,7 @@ class Room:
     clients: Mapping[str, HttpClient]
     dialects: Mapping[str, Dialect]
     state: SharedState
+    leases: Leases
     cancels: Cancellations
     producer: Producer
     telemetry: Telemetry

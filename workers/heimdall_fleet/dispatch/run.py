@@ -49,6 +49,8 @@ class Run:
     started_unix_ms: int
     deadline_ms: float
     waited_ms: float = 0.0
+    redriven: int = 0
+    """How often an operator has sent the order again from the DLQ."""
     earlier: list[dict[str, Any]] = field(default_factory=list)
     """Attempts from before the order rested on a retry topic, as records."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -68,6 +70,11 @@ class Run:
     @property
     def request_id(self) -> str:
         return self.order.request_id
+
+    @property
+    def call_id(self) -> str:
+        """What the paid call is reserved as. An order that was dead-lettered and sent again is a new call."""
+        return f"{self.request_id}~{self.redriven}" if self.redriven else self.request_id
 
     @property
     def stream(self) -> bool:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
 from heimdall_fleet.dispatch.account import Account, reread
@@ -16,11 +17,13 @@ from heimdall_fleet.kafka.intake import Intake
 from heimdall_fleet.kafka.producer import SupervisedProducer
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.state.base import StateUnavailable
 
 log = logging.getLogger(__name__)
 
 TEND_EVERY_S = 1.0
 REREAD_KEYS_EVERY_S = 300.0
+RENEWALS_PER_LEASE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class DispatchService:
         await until_possible(self.wires.producer.start, "connecting to the broker", self._stopping)
         await until_possible(self._count_audit_partitions, "looking for the fleet's topics", self._stopping)
         intakes = [asyncio.create_task(each.run()) for each in (self.wires.orders, self.wires.resting)]
-        tending = [asyncio.create_task(each) for each in (self._tend(), self._follow_cancels(), self._reread_keys())]
+        tending = [asyncio.create_task(each) for each in self._side_tasks()]
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({*intakes, stopped}, return_when=asyncio.FIRST_COMPLETED)
         self.wires.orders.stop()
@@ -74,6 +77,9 @@ class DispatchService:
         self.worker.room = replace(self.worker.room, book=book)
         self.account = account
         self._reread_now.set()
+
+    def _side_tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        return self._tend(), self._renew_reservations(), self._follow_cancels(), self._reread_keys()
 
     async def _count_audit_partitions(self) -> None:
         room = self.worker.room
@@ -99,6 +105,17 @@ class DispatchService:
                 self.metrics.dispatch.breaker(provider, "", state["breaker"])
                 for key, key_state in state["keys"].items():
                     self.metrics.dispatch.breaker(provider, key, key_state["breaker"])
+
+    async def _renew_reservations(self) -> None:
+        """Keep what is in work here from being taken over. Where the state is down, a second call is the lesser evil."""
+        lease_ms = self.worker.room.settings.lease_ms
+        while True:
+            await asyncio.sleep(lease_ms / 1_000 / RENEWALS_PER_LEASE)
+            room = self.worker.room
+            try:
+                await room.state.renew_calls(room.leases.all(), lease_ms)
+            except StateUnavailable as error:
+                log.warning("reservations are not renewed: %s", error, extra={"action": "reservations_not_renewed"})
 
     async def _follow_cancels(self) -> None:
         """Read the cancel topic whole, and then as it grows; begin again when the broker went away."""

@@ -122,7 +122,7 @@ class FailoverSettings:
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
     """Everything else. `wait_in_process_ms`: longest wait for capacity before an order rests on a retry topic.
-    `longest_call_ms`: the longest time-out of any provider; a reservation lasts that long plus `lease_margin_ms`.
+    `lease_ms`: how long the reservation of a call outlives its worker; it is renewed while the work goes on.
     """
 
     worker: str
@@ -132,9 +132,9 @@ class DispatchSettings:
     wait_in_process_ms: int = 10_000
     spill_after_ms: int = 2_000
     look_again_ms: int = 1_000
-    longest_call_ms: int = 60_000
-    lease_margin_ms: int = 15_000
+    lease_ms: int = 10_000
     keep_reply_ms: int = 3_600_000
+    keep_key_ms: int = 86_400_000
     max_reply_bytes: int = 1_500_000
     grace_ms: int = 5_000
     audit_partitions: int = 12

@@ -15,6 +15,7 @@ from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.endings import dead_lettered, failed
 from heimdall_fleet.dispatch.failover import too_late
 from heimdall_fleet.dispatch.inflight import InFlight
+from heimdall_fleet.dispatch.letters import times_redriven
 from heimdall_fleet.dispatch.outage import Outage
 from heimdall_fleet.dispatch.pipeline import dispatch
 from heimdall_fleet.dispatch.publish import publish, publish_reply
@@ -78,11 +79,12 @@ class DispatchWorker:
         order = read_order(record.value, record.headers)
         run = begin(order, decode(order.body, self.limits), self.room.clock.unix_ms(), self.room.clock.mono_ms())
         run.earlier = earlier_attempts(record.headers)
+        run.redriven = times_redriven(record.headers)
         return run
 
     async def _answer(self, record: Record, run: Run) -> None:
         address = run.order.address
-        result = await self.inflight.once(run.request_id, address, lambda: self._dispatch(record, run))
+        result = await self.inflight.once(run.call_id, address, lambda: self._dispatch(record, run))
         if isinstance(result, Parked):
             return
         if result.address != address:
@@ -99,6 +101,8 @@ class DispatchWorker:
                 raise
             ending = run.ending or await store(run, failed(run, too_late(), self.room), self.room)
             result = await publish(run, ending, self.room, record.partition)
+        finally:
+            self.room.leases.let_go(run.request_id)
         if isinstance(result, Parked):
             await self._rest(record, run, result)
         else:

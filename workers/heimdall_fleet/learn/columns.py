@@ -1,7 +1,7 @@
 """Rows to Arrow columns and Parquet files. The only module here with pyarrow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -88,6 +88,21 @@ ROWS = pa.schema(
 )
 """The data set. docs/learning.md says what each column means."""
 
+_ONCE = frozenset({"request_id", "question", "text", "cached_from", "session"})
+_AS_PARQUET: Mapping[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 1,
+    # Dictionaries pay for names that come again and again; tried on numbers they double the time of a write.
+    "use_dictionary": [
+        *(field.name for field in ROWS if field.type == pa.string() and field.name not in _ONCE),
+        "candidates.list.element.model",
+    ],
+}
+
+Numbers: TypeAlias = tuple[tuple[str, ...], tuple[float, ...]]
+"""Names of features and their values."""
+
+_NO_NUMBERS: Numbers = ((), ())
 _COLUMN_OF = {name: at for at, name in enumerate(FEATURE_NAMES)}
 _NO_FEATURE = len(FEATURE_NAMES)
 
@@ -139,27 +154,37 @@ def _why_refused(make: Make, table: Table, row: tuple[Any, ...]) -> str | None:
 
 
 def _plain(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Arrow:
-    schema = SCHEMAS[table]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(FIELDS[table])
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=False)]
-    return pa.Table.from_arrays([*arrays, pa.array(seqs, pa.int64())], schema=schema)
+    return pa.Table.from_arrays(_arrays(table, _turned(rows, len(FIELDS[table])), seqs), schema=SCHEMAS[table])
 
 
 def _decisions(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Arrow:
     width = len(FIELDS[table])
-    plain = _plain(table, [row[:width] for row in rows], seqs)
-    numeric, ids, similarities, candidates = ([row[width + at] for row in rows] for at in range(4))
-    arrays = [*plain.columns, _features(numeric), _clusters(ids, similarities), _candidates(candidates)]
-    return pa.Table.from_arrays(arrays, schema=DECISIONS)
+    turned = _turned(rows, width + 4)
+    numeric, ids, similarities, candidates = turned[width:]
+    wide = [_features(numeric), _clusters(ids, similarities), _candidates(candidates)]
+    return pa.Table.from_arrays([*_arrays(table, turned[:width], seqs), *wide], schema=DECISIONS)
 
 
-def _features(rows: Sequence[Mapping[str, float] | None]) -> Arrow:
+def _turned(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _arrays(table: Table, turned: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> list[Arrow]:
+    kinds = FIELDS[table].values()
+    return [
+        *(pa.array(each, _KINDS[kind]) for each, kind in zip(turned, kinds, strict=True)),
+        pa.array(seqs, pa.int64()),
+    ]
+
+
+def _features(rows: Sequence[Numbers | None]) -> Arrow:
     """(n, features) in the order of FEATURE_NAMES; a name that is absent is 0, a row without numbers is null."""
     matrix = np.zeros((len(rows), _NO_FEATURE + 1), np.float32)
-    known = [row or {} for row in rows]
-    at = np.repeat(np.arange(len(rows)), [len(row) for row in known])
-    column = [_COLUMN_OF.get(name, _NO_FEATURE) for row in known for name in row]
-    matrix[at, column] = np.array([value for row in known for value in row.values()], np.float32)
+    known = [row or _NO_NUMBERS for row in rows]
+    at = np.repeat(np.arange(len(rows)), [len(names) for names, _ in known])
+    names = chain.from_iterable(names for names, _ in known)
+    column = np.fromiter(map(_COLUMN_OF.get, names, repeat(_NO_FEATURE)), np.intp, len(at))
+    matrix[at, column] = np.fromiter(chain.from_iterable(numbers for _, numbers in known), np.float32, len(at))
     return fixed(matrix[:, :_NO_FEATURE], [row is None for row in rows])
 
 
@@ -171,7 +196,7 @@ def fixed(matrix: NDArray[np.float32], missing: Sequence[bool] | Arrow) -> Arrow
 
 def _unknown_features(rows: Sequence[tuple[Any, ...]]) -> frozenset[str]:
     at = len(FIELDS["decision"])
-    return frozenset().union(*(row[at] or () for row in rows)) - _COLUMN_OF.keys()
+    return frozenset(chain.from_iterable((row[at] or _NO_NUMBERS)[0] for row in rows)) - _COLUMN_OF.keys()
 
 
 def _offsets(rows: Sequence[Sequence[Any]]) -> Arrow:
@@ -196,15 +221,15 @@ def _softmax(flat: NDArray[np.float64], lengths: NDArray[np.int32]) -> NDArray[n
     return np.asarray(raised / np.bincount(row, weights=raised, minlength=len(lengths))[row])
 
 
-def _candidates(rows: Sequence[Sequence[Mapping[str, Any]]]) -> Arrow:
-    flat = [each for row in rows for each in row]
+def _candidates(rows: Sequence[Sequence[tuple[Any, ...]]]) -> Arrow:
     fields = list(_CANDIDATES.value_type)
-    arrays = [pa.array([each.get(field.name) for each in flat], field.type) for field in fields]
+    flat = list(zip(*chain.from_iterable(rows), strict=True)) or [()] * len(fields)
+    arrays = [pa.array(column, field.type) for column, field in zip(flat, fields, strict=True)]
     return pa.ListArray.from_arrays(_offsets(rows), pa.StructArray.from_arrays(arrays, fields=fields))
 
 
 def write(table: Arrow, file: Path) -> None:
-    pq.write_table(table, file, compression="zstd", compression_level=1)
+    pq.write_table(table, file, **_AS_PARQUET)
 
 
 def empty(table: Table, file: Path) -> None:
@@ -256,7 +281,7 @@ def _refixed(lists: Arrow) -> Arrow:
 def write_rows(batches: Iterable[Arrow], file: Path) -> int:
     """Write the data set's rows, one batch in memory at a time; how many there were."""
     count = 0
-    with pq.ParquetWriter(file, ROWS, compression="zstd", compression_level=1) as writer:
+    with pq.ParquetWriter(file, ROWS, **_AS_PARQUET) as writer:
         for together in _gathered(batches):
             writer.write_table(together)
             count += together.num_rows
@@ -284,7 +309,7 @@ def without(file: Path, out: Path, column: str, values: frozenset[str]) -> int:
     source = pq.ParquetFile(file)
     wanted = pa.array(sorted(values), pa.string())
     dropped = 0
-    with source, pq.ParquetWriter(out, source.schema_arrow, compression="zstd", compression_level=1) as writer:
+    with source, pq.ParquetWriter(out, source.schema_arrow, **_AS_PARQUET) as writer:
         for batch in source.iter_batches(ROW_GROUP):
             keep = pc.invert(pc.is_in(batch.column(column), value_set=wanted))
             kept = batch.filter(keep)

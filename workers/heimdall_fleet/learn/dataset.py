@@ -1,17 +1,20 @@
 """Where a data set keeps what, and its two small JSON files: the manifest for people, the position for the next run.
 
-    DIR/manifest.json              what was read, how many rows, coverage of each signal, erasures
-    DIR/position.json              how far each source is read, and which incoming files belong to that position
-    DIR/rows/day=2026-11-21/…      the data set, one Parquet file a day
-    DIR/.replay/                   feedback read so far, records set aside, work in progress
+DIR/manifest.json              what was read, how many rows, coverage of each signal, erasures
+DIR/position.json              how far each source is read, and which incoming files belong to that position
+DIR/rows/day=2026-11-21/…      the data set, one Parquet file a day
+DIR/.replay/                   feedback read so far, records set aside, work in progress
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from heimdall_models.features import FEATURE_NAMES
 
 FORMAT = 1
 """Raised when a column changes its meaning; a data set of another format is refused."""
@@ -72,6 +75,11 @@ class Layout:
             folder.mkdir(parents=True, exist_ok=True)
 
 
+def features_digest() -> str:
+    """Which numbers a row's `features` are, in which order."""
+    return hashlib.sha256("\n".join(FEATURE_NAMES).encode()).hexdigest()[:16]
+
+
 @dataclass(slots=True)
 class Position:
     """How far the sources are read. `incoming` names the files that are read and not yet part of the data set."""
@@ -79,13 +87,22 @@ class Position:
     sources: dict[str, Any] = field(default_factory=dict)
     next_seq: int = 0
     incoming: list[str] = field(default_factory=list)
+    features: str = field(default_factory=features_digest)
     format: int = FORMAT
 
 
 def read_position(layout: Layout) -> Position:
     """The position that the last run left, or that of a new data set. Raises DatasetError."""
     found = _read(layout.position)
-    return Position() if found is None else Position(**found)
+    if found is None:
+        return Position()
+    position = Position(**found)
+    if position.features != features_digest():
+        raise DatasetError(
+            f"{layout.root}: its rows have other features than this version computes; replay into a new directory, "
+            "the audit records keep every number under its name"
+        )
+    return position
 
 
 def write_position(layout: Layout, position: Position) -> None:

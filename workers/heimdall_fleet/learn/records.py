@@ -1,7 +1,8 @@
 """Audit and feedback records as plain rows. Pure: bytes in, one row of the decision, outcome or feedback table out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -27,7 +28,6 @@ DECISION_FIELDS: dict[str, Kind] = {
     "alpha": "number",
     "difficulty": "number",
     "percentile": "number",
-    "feature_version": "text",
     "experiment": "text",
     "bundle": "text",
     "catalogue": "text",
@@ -35,6 +35,7 @@ DECISION_FIELDS: dict[str, Kind] = {
     "question": "text",
     "text": "text",
     "cached_from": "text",
+    "feature_version": "text",
 }
 """Plain columns of a decision. Behind them a row has its numeric features, clusters, similarities and candidates."""
 
@@ -67,6 +68,8 @@ FEEDBACK_FIELDS: dict[str, Kind] = {
     "label": "text",
 }
 
+CANDIDATE_FIELDS = ("model", "score", "quality", "cost", "cost_usd_micros")
+
 FIELDS: dict[Table, dict[str, Kind]] = {
     "decision": DECISION_FIELDS,
     "outcome": OUTCOME_FIELDS,
@@ -82,7 +85,8 @@ class Unreadable(ValueError):
 class Row(NamedTuple):
     """One row: its table, its values in the order of the table's fields, and whether a newer fleet wrote it.
 
-    A decision's values end with `numeric` (name → number, or None), cluster ids, similarities, and candidates.
+    A decision's values end with its features (names, numbers) or None, cluster ids, similarities, and candidates:
+    tuples of plain values, which the garbage collector need not look at again and again.
     """
 
     table: Table
@@ -127,34 +131,37 @@ def _decision(record: Record) -> Row:
     get = record.get
     features = get("features") or {}
     version = get("decision_version") or DECISION_VERSION
+    try:
+        plain = _written_now(record)
+    except KeyError:
+        plain = tuple(map(get, _WRITTEN))
     values = (
         _id(record),
         _moment(record["time"]),
-        get("tenant"),
-        get("session"),
-        record["bucket"],
-        get("bucket_before_guardrails"),
-        get("decision_type") or "unknown",
-        record["selected_model"],
-        get("p_chosen"),
-        get("explored"),
-        get("alpha"),
-        get("difficulty"),
-        get("difficulty_percentile"),
-        features.get("feature_version"),
-        get("experiment"),
-        get("bundle"),
-        get("catalogue"),
-        get("config"),
+        *plain,
         get("question"),
         get("text"),
         get("cached_from"),
-        features.get("numeric"),
-        features.get("clusters") or (),
-        features.get("cluster_similarities") or (),
-        [each for each in get("candidates") or () if each.get("fell_out") is None],
+        features.get("feature_version"),
+        _numbers(features.get("numeric")),
+        tuple(features.get("clusters") or ()),
+        tuple(features.get("cluster_similarities") or ()),
+        _stood(get("candidates") or ()),
     )
     return Row("decision", values, version != DECISION_VERSION and _is_newer(version))
+
+
+def _numbers(numeric: Mapping[str, float] | None) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
+    return None if numeric is None else (tuple(numeric), tuple(numeric.values()))
+
+
+def _stood(candidates: Sequence[Record]) -> tuple[tuple[Any, ...], ...]:
+    """The candidates that did not fall out, each as the values of CANDIDATE_FIELDS."""
+    try:
+        return tuple([_candidate(each) for each in candidates if each.get("fell_out") is None])
+    except KeyError:
+        stood = (each for each in candidates if each.get("fell_out") is None)
+        return tuple([tuple(map(each.get, CANDIDATE_FIELDS)) for each in stood])
 
 
 def _is_newer(version: str) -> bool:
@@ -216,4 +223,7 @@ def _moment(text: str) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
+_WRITTEN = tuple({"percentile": "difficulty_percentile"}.get(name, name) for name in list(DECISION_FIELDS)[2:17])
+_written_now = itemgetter(*_WRITTEN)
+_candidate = itemgetter(*CANDIDATE_FIELDS)
 _READERS: dict[str, Callable[[Record], Row]] = {"decision": _decision, "outcome": _outcome, "feedback": _feedback}

@@ -1,7 +1,7 @@
 """What an answer was worth, 0 to 1: named signals, each a pure function, and their weighted mean.
 
-Explicit signals (`score`, `accepted`, `label`) are a person's or a program's own word and stand alone where there is one;
-implicit ones (`finish`, `refusal`, `retry`, `schema`, `followup`) are read off the traffic and are weaker evidence.
+Explicit signals (`score`, `accepted`, `label`) are a person's or a program's own word and stand alone where there
+is one; implicit ones (`finish`, `refusal`, `retry`, `schema`, `followup`) are read off the traffic and are weaker evidence.
 None always means: this signal says nothing about this answer.
 """
 
@@ -70,8 +70,8 @@ def followup(distance: float | None) -> float | None:
 def combine(signals: Mapping[str, Floats], weights: Mapping[str, float]) -> tuple[Floats, list[str | None]]:
     """The reward of n rows and where each came from: `explicit`, `implicit` or None (then the reward is NaN).
 
-    `signals`: (n,) by name, NaN where a signal says nothing. Mean of the signals that speak, by weight, over the explicit
-    ones where one speaks, else over the implicit ones. A signal of weight 0 is reported and not counted.
+    `signals`: (n,) by name, NaN where a signal says nothing. Mean by weight of the explicit signals that speak, where
+    one does, else of the implicit ones. A signal of weight 0 is reported and not counted.
     """
     explicit = _mean(signals, weights, EXPLICIT)
     implicit = _mean(signals, weights, IMPLICIT)

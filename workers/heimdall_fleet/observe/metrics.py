@@ -61,19 +61,19 @@ class TriageMetrics:
 
     def batch(self, times: BatchTimes) -> None:
         """Record a batch: each request gets its even share, at the cost of one observation a step."""
-        size = times.size
-        steps = (
-            (self.prehook, times.total_s),
-            (self.features, times.features_s),
-            (self.embedding, times.embedding_s),
-            (self.classifier, times.classifier_s),
-            (self.scores, times.scores_s),
-            (self.decision, (times.classifier_s or 0) + (times.scores_s or 0) or None),
-        )
-        for histogram, seconds in steps:
-            if seconds is not None:
-                histogram.observe(seconds / size, size)
-        self.batch_size.observe(size)
+        self.prehook.observe(times.total_s / times.size, times.size)
+        self.batch_size.observe(times.size)
+        steps = times.steps
+        if not steps.rows:
+            return
+        for histogram, seconds in (
+            (self.features, steps.features_s),
+            (self.embedding, steps.embedding_s),
+            (self.classifier, steps.classifier_s),
+            (self.scores, steps.scores_s),
+            (self.decision, steps.decision_s),
+        ):
+            histogram.observe(seconds / steps.rows, steps.rows)
 
     def decided(self, decision_type: DecisionType, *, fallback_used: bool = False, count: int = 1) -> None:
         """Count decisions of one kind; those of kind `cached` are the cache hits."""
@@ -200,31 +200,6 @@ class _AttemptChildren:
     cost: Counter
 
 
-class AnswerCacheMetrics:
-    """The cache of answers, exact and semantic (that of decisions is triage's)."""
-
-    def __init__(self, make: Declare, closed: ClosedSets) -> None:
-        self._closed = closed
-        # Requests answered from the cache, and those that were not in it, by the model they were for.
-        self.hits = make.counter("heimdall_answer_cache_hits_total", "Answers from the cache", "model")
-        self.misses = make.counter("heimdall_answer_cache_misses_total", "Answers not in the cache", "model")
-        # Hits ÷ (hits + misses) since the start.
-        self.ratio = make.gauge("heimdall_answer_cache_hit_ratio", "Share of answers from the cache", "model")
-        # Answers put out for want of room.
-        self.evictions = make.counter("heimdall_answer_cache_evictions_total", "Answers put out")
-        # Bytes of answers kept.
-        self.size_bytes = make.gauge("heimdall_answer_cache_size_bytes", "Bytes of answers kept")
-        self._tallies: dict[str, list[int]] = {}
-
-    def looked_up(self, model: str, *, hit: bool) -> None:
-        """Count a look into the cache."""
-        name = self._closed.model(model)
-        (self.hits if hit else self.misses).labels(name).inc()
-        tally = self._tallies.setdefault(name, [0, 0])
-        tally[not hit] += 1
-        self.ratio.labels(name).set(tally[0] / sum(tally))
-
-
 class WorkerMetrics:
     """What every worker tells, whatever it does."""
 
@@ -256,8 +231,8 @@ class WorkerMetrics:
         # Pauses of the garbage collector, each once.
         self.gc_pauses = make.step("heimdall_gc_duration_seconds", "Garbage collections", 0.00001)
 
-    def error(self, family: str, code: str) -> None:
-        self.errors.labels(family, code).inc()
+    def error(self, family: str, code: str, count: int = 1) -> None:
+        self.errors.labels(family, code).inc(count)
 
     def dead_lettered(self, reason: str) -> None:
         self.dlq_records.labels(reason).inc()
@@ -288,7 +263,6 @@ class Metrics:
         make = Declare(self.registry)
         self.triage = TriageMetrics(make)
         self.dispatch = DispatchMetrics(make, self.closed)
-        self.answers = AnswerCacheMetrics(make, self.closed)
         self.worker = WorkerMetrics(make)
         # Requests that reached their terminal state.
         self.requests = make.counter(

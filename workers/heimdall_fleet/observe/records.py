@@ -1,7 +1,7 @@
 """What workers hand to the metrics: one value for each thing that happened."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 DecisionType = Literal["scored", "cached", "pinned", "guarded", "explored", "sticky", "default"]
 BreakerState = Literal["closed", "half_open", "open"]
@@ -32,13 +32,21 @@ class Attempt:
     cost_usd_micros: int = 0
 
 
+class Steps(Protocol):
+    """Seconds of the steps that decide, for all `rows` that were judged; the others came from the cache."""
+
+    rows: int
+    features_s: float
+    embedding_s: float
+    classifier_s: float
+    scores_s: float
+    decision_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class BatchTimes:
-    """What one micro-batch of triage took, in seconds for the whole batch; None for a step that did not run."""
+    """What one micro-batch of triage took: all of its `size` requests together, and the steps of those judged."""
 
     size: int
     total_s: float
-    features_s: float
-    embedding_s: float | None = None
-    classifier_s: float | None = None
-    scores_s: float | None = None
+    steps: Steps

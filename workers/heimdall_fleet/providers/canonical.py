@@ -4,7 +4,7 @@ Plain answers take the same way, as one long delta, so a stream and a plain answ
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -16,6 +16,14 @@ from heimdall_fleet.providers.shapes import object_of, text_of
 from heimdall_fleet.providers.sse import Event, SseParser
 
 _HEAD_BYTES = 4096
+
+
+class Place(NamedTuple):
+    """Where a tool call stands in its answer, and the id it has got."""
+
+    id: str
+    number: int
+    choice: int
 
 
 class Answer:
@@ -59,8 +67,8 @@ class Answer:
         """Reasoning as this provider wants it back, in OpenRouter's words."""
         self._delta(choice, {"reasoning_details": [detail]})
 
-    def tool(self, tool_id: Any, name: str, arguments: str = "", choice: int = 0) -> int:
-        """A tool call begins; the number is its place."""
+    def tool(self, tool_id: Any, name: str, arguments: str = "", choice: int = 0) -> "Place":
+        """A tool call begins; its place takes the rest of the arguments."""
         place = self._tools.get(choice, 0)
         self._tools[choice] = place + 1
         identity = text_of(tool_id) or f"call_{self.id[-24:]}_{place}"
@@ -68,11 +76,11 @@ class Answer:
         self._delta(
             choice, {"tool_calls": [{"index": place, "id": identity, "type": "function", "function": function}]}
         )
-        return place
+        return Place(identity, place, choice)
 
-    def arguments(self, place: int, part: Any, choice: int = 0) -> None:
+    def arguments(self, place: "Place", part: Any) -> None:
         if text_of(part):
-            self._delta(choice, {"tool_calls": [{"index": place, "function": {"arguments": part}}]})
+            self._delta(place.choice, {"tool_calls": [{"index": place.number, "function": {"arguments": part}}]})
 
     def finish(self, reason: str, native: str | None = None, choice: int = 0) -> None:
         """The canonical reason; `tool_calls` if and only if there are any. The provider's own word stands beside it."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from heimdall_fleet.providers import anthropic
+from heimdall_fleet.providers import anthropic, bedrock, gemini
 from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.providers.dialect import Dialect
 from heimdall_fleet.providers.openai_chat import OpenAIChat
@@ -12,11 +12,14 @@ from heimdall_schemas.failure import Failure, FailureCode
 DIALECTS: Mapping[str, Dialect] = {
     **{family: OpenAIChat(family, profile) for family, profile in PROFILES.items()},
     anthropic.FAMILY: anthropic.Anthropic(),
+    gemini.FAMILY: gemini.Gemini(),
+    bedrock.FAMILY: bedrock.Bedrock(),
 }
 
 BASE_URLS: Mapping[str, str] = {
     **{family: profile.base_url for family, profile in PROFILES.items() if profile.base_url},
     anthropic.FAMILY: anthropic.BASE_URL,
+    gemini.FAMILY: gemini.BASE_URL,
 }
 
 

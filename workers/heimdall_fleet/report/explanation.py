@@ -9,8 +9,8 @@ Record = Mapping[str, Any]
 def explanation(records: Iterable[Record], alpha: float | None = None, scored: Record | None = None) -> dict[str, Any]:
     """The decision and the outcome of one request. `alpha` ranks the candidates again with another weight.
 
-    `scored` is the decision whose terms are recorded, where `records` holds a copy from the decision cache. The terms are
-    enough to rank again: score = alpha * quality - (1 - alpha) * cost - penalties.
+    `scored` is the decision whose terms are recorded, where `records` holds a copy from the decision cache. The
+    terms are enough to rank again: score = alpha * quality - (1 - alpha) * cost - penalties.
     """
     decision: Record | None = None
     outcome: Record | None = None

@@ -22,6 +22,8 @@ class ClaimKind(StrEnum):
     """Another worker is at it; look again in `wait_ms`."""
     DONE = "done"
     """It is answered; `stored` is what was stored with it."""
+    OTHER_BODY = "other_body"
+    """It was reserved, or answered, with another fingerprint."""
 
 
 class Claim(NamedTuple):
@@ -42,16 +44,23 @@ class Want(NamedTuple):
 class SharedState(Protocol):
     """One fleet's shared state."""
 
-    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
-        """Reserve the paid call of a request for `lease_ms`; asked again by the same worker it extends the lease."""
+    async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
+        """Reserve a paid call for `lease_ms`; asked again by the same holder it extends the lease.
+
+        `fingerprint` says what is asked: a claim with another one than the first gets OTHER_BODY.
+        """
         ...
 
-    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
-        """Mark the request answered. Returns what is stored for it: of two answers the first one stays."""
+    async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
+        """Extend the leases of (call id, holder) pairs; what is finished, or held by another, is left alone."""
         ...
 
-    async def release_call(self, request_id: str, worker: str) -> None:
-        """Give a reservation back that led to no answer; one of another worker, or a finished one, is left alone."""
+    async def finish_call(self, call_id: str, stored: bytes, keep_ms: int) -> bytes:
+        """Mark the call answered. Returns what is stored for it: of two answers the first one stays."""
+        ...
+
+    async def release_call(self, call_id: str, holder: str) -> None:
+        """Give a reservation back that led to no answer; one of another holder, or a finished one, is left alone."""
         ...
 
     async def take_tokens(self, wants: Sequence[Want]) -> int:

@@ -13,9 +13,10 @@ MAX_STORED_BYTES = 8 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Call:
-    worker: str
+    holder: str
     until_ms: float
     stored: bytes | None = None
+    fingerprint: str = ""
 
 
 class MemoryState:
@@ -31,39 +32,48 @@ class MemoryState:
         self._stored_bytes = 0
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
+    async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
         now_ms = self._now_ms()
-        call = self._calls.get(request_id)
-        if call is not None and call.stored is not None:
-            if now_ms < call.until_ms:
-                return Claim(ClaimKind.DONE, stored=call.stored)
-            self._forget(request_id)
+        call = self._calls.get(call_id)
+        if call is not None and call.stored is not None and now_ms >= call.until_ms:
+            self._forget(call_id)
             call = None
         if call is None:
-            self._calls[request_id] = _Call(worker, now_ms + lease_ms)
+            self._calls[call_id] = _Call(holder, now_ms + lease_ms, fingerprint=fingerprint)
             self._shrink()
             return Claim(ClaimKind.OURS)
-        if call.worker != worker and now_ms < call.until_ms:
+        if call.fingerprint != fingerprint:
+            return Claim(ClaimKind.OTHER_BODY)
+        if call.stored is not None:
+            return Claim(ClaimKind.DONE, stored=call.stored)
+        if call.holder != holder and now_ms < call.until_ms:
             return Claim(ClaimKind.HELD, wait_ms=max(1, round(call.until_ms - now_ms)))
-        kind = ClaimKind.OURS if call.worker == worker else ClaimKind.REPEATED
-        call.worker, call.until_ms = worker, now_ms + lease_ms
+        kind = ClaimKind.OURS if call.holder == holder else ClaimKind.REPEATED
+        call.holder, call.until_ms = holder, now_ms + lease_ms
         return Claim(kind)
 
-    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
+    async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
+        until_ms = self._now_ms() + lease_ms
+        for call_id, holder in holds:
+            call = self._calls.get(call_id)
+            if call is not None and call.stored is None and call.holder == holder:
+                call.until_ms = until_ms
+
+    async def finish_call(self, call_id: str, stored: bytes, keep_ms: int) -> bytes:
         now_ms = self._now_ms()
-        call = self._calls.get(request_id)
+        call = self._calls.get(call_id)
         if call is not None and call.stored is not None and now_ms < call.until_ms:
             return call.stored
-        self._forget(request_id)
-        self._calls[request_id] = _Call("", now_ms + keep_ms, stored)
+        self._forget(call_id)
+        self._calls[call_id] = _Call("", now_ms + keep_ms, stored, call.fingerprint if call else "")
         self._stored_bytes += len(stored)
         self._shrink()
         return stored
 
-    async def release_call(self, request_id: str, worker: str) -> None:
-        call = self._calls.get(request_id)
-        if call is not None and call.stored is None and call.worker == worker:
-            del self._calls[request_id]
+    async def release_call(self, call_id: str, holder: str) -> None:
+        call = self._calls.get(call_id)
+        if call is not None and call.stored is None and call.holder == holder:
+            del self._calls[call_id]
 
     async def take_tokens(self, wants: Sequence[Want]) -> int:
         now_ms = self._now_ms()
@@ -85,8 +95,8 @@ class MemoryState:
         level, at_ms = self._buckets.get(want.name, (want.burst, now_ms))
         return min(want.burst, level + (now_ms - at_ms) * want.per_minute / 60_000)
 
-    def _forget(self, request_id: str) -> None:
-        call = self._calls.pop(request_id, None)
+    def _forget(self, call_id: str) -> None:
+        call = self._calls.pop(call_id, None)
         if call is not None and call.stored is not None:
             self._stored_bytes -= len(call.stored)
 

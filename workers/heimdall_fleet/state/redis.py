@@ -5,8 +5,8 @@ asks, so a time-out needs no answer; nothing is retried here, the caller decides
 
 Keys, under a prefix:
 
-    call:{request_id}    hash: worker, until (ms), stored; expires some time after its lease or its answer
-    bucket:{name}        hash: level, at (ms)
+    call:{call id}    hash: holder, until (ms), stored, body (fingerprint); expires some time after lease or answer
+    bucket:{name}     hash: level, at (ms)
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 _CLAIM = (
     _NOW
     + """
-local call = redis.call('HMGET', KEYS[1], 'worker', 'until', 'stored')
+local call = redis.call('HMGET', KEYS[1], 'holder', 'until', 'stored', 'body')
+if (call[1] or call[3]) and (call[4] or '') ~= ARGV[4] then return {'other_body', 0, ''} end
 if call[3] then return {'done', 0, call[3]} end
 if call[1] and call[1] ~= ARGV[1] and tonumber(call[2]) > now then
   return {'held', math.max(1, tonumber(call[2]) - now), ''}
 end
-redis.call('HSET', KEYS[1], 'worker', ARGV[1], 'until', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', now + ARGV[2])
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'body', ARGV[4]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
 if call[1] and call[1] ~= ARGV[1] then return {'repeated', 0, ''} end
 return {'ours', 0, ''}
@@ -44,17 +46,29 @@ return {'ours', 0, ''}
 )
 _REMEMBER_MS = 24 * 3_600_000
 
+_RENEW = (
+    _NOW
+    + """
+for i, key in ipairs(KEYS) do
+  local call = redis.call('HMGET', key, 'holder', 'stored')
+  if call[1] == ARGV[i + 1] and not call[2] then redis.call('HSET', key, 'until', now + ARGV[1]) end
+end
+return 0
+"""
+)
+_RENEWED_AT_ONCE = 200
+
 _FINISH = """
-local stored = redis.call('HGET', KEYS[1], 'stored')
-if stored then return stored end
+local call = redis.call('HMGET', KEYS[1], 'stored', 'body')
+if call[1] then return call[1] end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'stored', ARGV[1])
+redis.call('HSET', KEYS[1], 'stored', ARGV[1], 'body', call[2] or '')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return ARGV[1]
 """
 
 _RELEASE = """
-local call = redis.call('HMGET', KEYS[1], 'worker', 'stored')
+local call = redis.call('HMGET', KEYS[1], 'holder', 'stored')
 if call[1] == ARGV[1] and not call[2] then redis.call('DEL', KEYS[1]) end
 return 0
 """
@@ -90,6 +104,7 @@ class RedisState:
         self._client = client
         self._prefix = prefix
         self._claim = client.register_script(_CLAIM)
+        self._renew = client.register_script(_RENEW)
         self._finish = client.register_script(_FINISH)
         self._release = client.register_script(_RELEASE)
         self._take = client.register_script(_TAKE)
@@ -106,16 +121,24 @@ class RedisState:
         )
         return cls(client, prefix)
 
-    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
-        kind, wait_ms, stored = await self._run(self._claim, [f"call:{request_id}"], [worker, lease_ms, _REMEMBER_MS])
+    async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
+        arguments = [holder, lease_ms, _REMEMBER_MS, fingerprint]
+        kind, wait_ms, stored = await self._run(self._claim, [f"call:{call_id}"], arguments)
         return Claim(ClaimKind(kind.decode()), int(wait_ms), stored)
 
-    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
-        kept: bytes = await self._run(self._finish, [f"call:{request_id}"], [stored, keep_ms])
+    async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
+        for start in range(0, len(holds), _RENEWED_AT_ONCE):
+            part = holds[start : start + _RENEWED_AT_ONCE]
+            await self._run(
+                self._renew, [f"call:{call_id}" for call_id, _ in part], [lease_ms, *(holder for _, holder in part)]
+            )
+
+    async def finish_call(self, call_id: str, stored: bytes, keep_ms: int) -> bytes:
+        kept: bytes = await self._run(self._finish, [f"call:{call_id}"], [stored, keep_ms])
         return kept
 
-    async def release_call(self, request_id: str, worker: str) -> None:
-        await self._run(self._release, [f"call:{request_id}"], [worker])
+    async def release_call(self, call_id: str, holder: str) -> None:
+        await self._run(self._release, [f"call:{call_id}"], [holder])
 
     async def take_tokens(self, wants: Sequence[Want]) -> int:
         amounts = [number for want in wants for number in (want.per_minute, want.burst, want.amount)]

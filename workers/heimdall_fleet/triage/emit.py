@@ -1,31 +1,41 @@
 """What triage writes: orders, decision records, and the endings of requests that go no further."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.outbound import audit_record, reply_headers, reply_record
 from heimdall_fleet.triage.read import Incoming, Unreadable
-from heimdall_models.record import Decided
+from heimdall_models.record import Decided, audit_json
 from heimdall_schemas import headers as h
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
-from heimdall_schemas.order import Address, Plan, plan_header
+from heimdall_schemas.order import Address, plan_json
+from heimdall_schemas.request import NO_OPTIONS
 from heimdall_schemas.text import readable, rfc3339
 from heimdall_schemas.topics import Bucket, Topics
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Who writes, and where to. `audit_partitions`: the decision and the outcome of a request share a partition."""
+    """Who writes, and where to. `audit_partitions`: the decision and the outcome of a request share a partition.
+
+    `dispatch`: the topic of each bucket.
+    """
 
     topics: Topics
     worker: str
     undertaker: Undertaker
     audit_partitions: int
     dispatch_partitions: int
+    dispatch: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        topics = {bucket.value: self.topics.dispatch(bucket) for bucket in Bucket}
+        object.__setattr__(self, "dispatch", topics)
 
     def audit_partition(self, request_partition: int) -> int:
         return request_partition % self.audit_partitions
@@ -33,57 +43,64 @@ class Desk:
 
 def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outgoing:
     """The request's own bytes, with the decision in headers, on the partition number the request came from."""
-    options = incoming.request.heimdall
-    plan = Plan(
-        steps=decided.steps,
-        deadline_ms=incoming.deadline_ms,
-        received_ms=now_ms,
-        p_chosen=decided.p_chosen,
-        lane=options.lane.value,
-        pinned=decided.pinned,
-        max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
-        token_count=decided.token_count,
-        tenant=options.tenant,
-        user=options.user,
-        service=options.service,
-        session=options.session,
-        tier=options.tier.value,
-        idempotency_key=options.idempotency_key,
-        dedup=options.dedup,
-    )
-    bucket = Bucket(decided.bucket)
+    address = incoming.address
     headers: list[tuple[str, bytes]] = [
         (h.REQUEST_ID, incoming.request_id.encode()),
-        (h.BUCKET, bucket.encode()),
-        (h.DECISION, encode(decided.decision)),
-        (h.PLAN, plan_header(plan)),
-        *address_headers(incoming.address),
-        *incoming.trace,
+        (h.BUCKET, decided.bucket.encode()),
+        (h.DECISION, decided.decision_json),
+        (h.PLAN, plan_json(decided.chain.json, plan_fields(incoming, decided, now_ms))),
+        (h.CORRELATION_ID, address.correlation_id),
+        (h.REPLY_TO, address.topic.encode()),
     ]
+    if address.partition is not None:
+        headers.append((h.REPLY_PARTITION, str(address.partition).encode()))
+    headers.extend(incoming.trace)
     return Outgoing(
-        topic=desk.topics.dispatch(bucket),
+        topic=desk.dispatch[decided.bucket],
         partition=incoming.record.partition % desk.dispatch_partitions,
-        key=None,
         value=incoming.record.value or b"",
-        headers=tuple(headers),
-        timestamp_ms=None,
+        headers=headers,
     )
+
+
+def plan_fields(incoming: Incoming, decided: Decided, now_ms: int) -> dict[str, Any]:
+    """The fields of the order's Plan beside the steps. What the caller did not say is left out: it has its default."""
+    said: dict[str, Any] = {
+        "deadline_ms": incoming.deadline_ms,
+        "received_ms": now_ms,
+        "p_chosen": decided.p_chosen,
+        "token_count": decided.token_count,
+    }
+    if decided.pinned:
+        said["pinned"] = True
+    options = incoming.request.heimdall
+    if options is NO_OPTIONS:
+        return said
+    wishes = {
+        "lane": options.lane.value,
+        "max_cost_usd_micros": None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
+        "tenant": options.tenant,
+        "user": options.user,
+        "service": options.service,
+        "session": options.session,
+        "tier": options.tier.value,
+        "idempotency_key": options.idempotency_key,
+        "dedup": options.dedup,
+    }
+    return {**said, **{name: value for name, value in wishes.items() if value is not None}}
 
 
 def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk) -> Outgoing:
     """What was decided and all that is needed to decide it again. No prompt text."""
-    value: dict[str, Any] = {
-        "kind": "decision",
-        "request_id": incoming.request_id,
+    added: dict[str, Any] = {
         "correlation_id": readable(incoming.address.correlation_id),
         "time": time,
-        **decided.decision,
-        **decided.record,
         "worker": desk.worker,
     }
     if incoming.request.heimdall.tags:
-        value["tags"] = incoming.request.heimdall.tags
-    return _audited(incoming.request_id, incoming.record.partition, value, desk)
+        added["tags"] = incoming.request.heimdall.tags
+    partition = desk.audit_partition(incoming.record.partition)
+    return audit_record(incoming.request_id, audit_json(decided, added), partition, desk.topics)
 
 
 def ending(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk) -> list[Outgoing]:
@@ -153,11 +170,3 @@ def _outcome(
 
 def _audited(request_id: str, request_partition: int, value: dict[str, Any], desk: Desk) -> Outgoing:
     return audit_record(request_id, encode(value), desk.audit_partition(request_partition), desk.topics)
-
-
-def address_headers(address: Address) -> list[tuple[str, bytes]]:
-    """The address made explicit, so that dispatch needs no rules of its own to find it."""
-    found = [(h.CORRELATION_ID, address.correlation_id), (h.REPLY_TO, address.topic.encode())]
-    if address.partition is not None:
-        found.append((h.REPLY_PARTITION, str(address.partition).encode()))
-    return found

@@ -18,6 +18,7 @@ from heimdall_models.cache import Memory
 from heimdall_models.decide import decide
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Refusal
+from heimdall_models.times import StepTimes
 from heimdall_schemas.audit import State
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.text import rfc3339
@@ -29,6 +30,7 @@ class Written(NamedTuple):
     outgoing: list[Outgoing]
     decided: list[Decided]
     refused: list[Failure]
+    times: StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Bench:
 
 def triage(records: Sequence[Record], bench: Bench, partitions: PartitionCount, now_ms: int) -> Written:
     """Every record comes to an order with its decision record, or to an ending. None is dropped."""
-    written = Written([], [], [])
+    written = Written([], [], [], StepTimes())
     waiting: list[Incoming] = []
     for record in records:
         incoming = read(record, bench.rules, partitions)
@@ -56,7 +58,7 @@ def triage(records: Sequence[Record], bench: Bench, partitions: PartitionCount, 
         else:
             waiting.append(incoming)
     time = rfc3339(now_ms)
-    answers = decide([_ask(each, now_ms) for each in waiting], bench.judge, bench.memory, bench.clock)
+    answers = decide([_ask(each, now_ms) for each in waiting], bench.judge, bench.memory, bench.clock, written.times)
     for incoming, answer in zip(waiting, answers, strict=True):
         if isinstance(answer, Refusal):
             _end(incoming, answer.failure, State.FAILED, now_ms, bench.desk, written)
@@ -74,16 +76,11 @@ def bury(record: Record, error: Exception, bench: Bench, partitions: PartitionCo
     )
     incoming = read(record, bench.rules, partitions)
     unreadable = Unreadable(record, incoming.request_id, incoming.address, failure)
-    return Written(emit.burial(unreadable, now_ms, bench.desk), [], [failure])
+    return Written(emit.burial(unreadable, now_ms, bench.desk), [], [failure], StepTimes())
 
 
 def _ask(incoming: Incoming, now_ms: int) -> DecisionInput:
-    return DecisionInput(
-        request_id=incoming.request_id,
-        request=incoming.request,
-        body=incoming.body,
-        time_left_ms=incoming.deadline_ms - now_ms,
-    )
+    return DecisionInput(incoming.request_id, incoming.request, incoming.body, incoming.deadline_ms - now_ms)
 
 
 def _end(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk, written: Written) -> None:

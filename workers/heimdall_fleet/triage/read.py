@@ -1,7 +1,7 @@
 """From a record to a request that can be decided, or to the failure that says why not."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from heimdall_fleet.addresses import PartitionCount, ReplyRules, read_address
 from heimdall_fleet.kafka.records import Record
@@ -20,8 +20,7 @@ class ReadRules:
     default_ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A request that passed validation, with everything its headers said."""
 
     record: Record

@@ -4,36 +4,51 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.broker import Seen, broker_check, show_group, until_possible
+from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.batches import Batches
+from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.producer import SupervisedProducer
-from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import BatchTimes
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, Written
 from heimdall_fleet.triage.read import ReadRules
+from heimdall_fleet.triage.sources import SourceError, read_pointer
 from heimdall_fleet.triage.tuning import Tuning
 from heimdall_fleet.triage.worker import TriageWorker
 from heimdall_models.cache import Memory
+from heimdall_models.record import FEATURE_TIMEOUT, MODEL_PREDICT_FAILED, PREHOOK_TIMEOUT
 from heimdall_schemas.codec import Limits
+from heimdall_schemas.text import rfc3339
 from heimdall_schemas.topics import Bucket
 
 log = logging.getLogger(__name__)
 
 GAUGES_EVERY_S = 5.0
+BUNDLE_KEY = b"bundle"
+ARTIFACT_LOAD_FAILED = "ARTIFACT_LOAD_FAILED"
+
+FALLBACK_FAMILIES = {FEATURE_TIMEOUT: "timeout", PREHOOK_TIMEOUT: "timeout", MODEL_PREDICT_FAILED: "ml_model"}
+"""Reasons of a default decision → the family they are counted under."""
 
 
 @dataclass(slots=True)
 class TriageService:
+    """`control` opens a reader of the control topic."""
+
     source: Batches
     producer: SupervisedProducer
+    control: Callable[[], AbstractAsyncContextManager[TopicReader]]
     tuning: Tuning
     memory: Memory
     undertaker: Undertaker
@@ -44,6 +59,8 @@ class TriageService:
     grace_s: float
     metrics: Metrics
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _look_now: asyncio.Event = field(default_factory=asyncio.Event)
+    _failed_writes: int = 0
 
     def check_into(self, health: Health) -> None:
         """What `/readyz` and `/health` say of this worker."""
@@ -57,16 +74,21 @@ class TriageService:
         worker = TriageWorker(self.source, self.producer, bench, self, lambda: time.time_ns() // 1_000_000)
         self.source.start()
         running = asyncio.create_task(worker.run())
-        tending = asyncio.create_task(self._tend(worker))
+        side = [asyncio.create_task(each) for each in (self._tend(), self._watch(worker), self._follow_control())]
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
         await self.source.stop(self.grace_s)
         await asyncio.wait({running}, timeout=self.grace_s)
-        for task in (running, tending, stopped):
+        for task in (running, *side, stopped):
             task.cancel()
+        await asyncio.gather(*side, stopped, return_exceptions=True)
         await self.producer.stop()
         if running.done() and not running.cancelled():
             running.result()
+
+    def look_now(self) -> None:
+        """Something about the bundle or the rules has changed: take it up before the next batch."""
+        self._look_now.set()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -74,6 +96,8 @@ class TriageService:
     async def _connect(self) -> Bench | None:
         """Wait for the broker and for the topics; None when we are told to stop meanwhile."""
         await until_possible(self.producer.start, "connecting to the broker", self._stopping)
+        await self._read_control()
+        await self._look()
         return await until_possible(self._bench, "looking for the fleet's topics", self._stopping)
 
     async def _bench(self) -> Bench:
@@ -94,34 +118,95 @@ class TriageService:
         )
 
     def batch(self, written: Written, size: int, duration_s: float) -> None:
-        triage = self.metrics.triage
-        triage.batch(BatchTimes(size=size, total_s=duration_s, features_s=_features_s(written)))
-        kinds = Counter((each.record["decision_type"], each.decision["fallback_used"]) for each in written.decided)
-        for (kind, fallback_used), count in kinds.items():
-            triage.decided(kind, fallback_used=fallback_used, count=count)
+        triage, worker, times = self.metrics.triage, self.metrics.worker, written.times
+        triage.batch(BatchTimes(size, duration_s, times))
+        kinds = Counter((each.decision_type, each.fallback_reason) for each in written.decided)
+        flagged = 0
+        for (kind, reason), count in kinds.items():
+            triage.decided(kind, fallback_used=reason is not None, count=count)
+            if reason is not None:
+                worker.error(FALLBACK_FAMILIES[reason], reason, count)
+                flagged += count * (reason == PREHOOK_TIMEOUT)
+        if duration_s * 1000 > self.tuning.judge.rules.timeout_ms * size:
+            worker.error("timeout", PREHOOK_TIMEOUT, size - flagged)
         for each in written.decided:
-            for rule in each.record["guardrails"]:
+            for rule in each.guardrails:
                 triage.guardrails.labels(rule).inc()
         for failure in written.refused:
-            self.metrics.worker.error(failure.code.facts.family.value, failure.code.value)
+            worker.error(failure.code.facts.family.value, failure.code.value)
+        failed_writes = self.memory.counts.failed_writes
+        if failed_writes > self._failed_writes:
+            worker.error("internal", "CACHE_WRITE_FAILED", failed_writes - self._failed_writes)
+            self._failed_writes = failed_writes
 
     def unsendable(self, record: Outgoing, error: KafkaFailure) -> None:
         self.metrics.worker.error("internal", "unsendable")
         log.error("a record for %s can never be sent: %s", record.topic, error, extra={"action": "unsendable"})
 
-    async def _tend(self, worker: TriageWorker) -> None:
-        """Gauges, and a look whether another bundle is there."""
-        look_at, seen = time.monotonic() + self.reload_s, Seen()
+    async def _tend(self) -> None:
+        """Keep the gauges true."""
+        seen = Seen()
         while True:
-            await asyncio.sleep(GAUGES_EVERY_S)
             seen = show_group(self.metrics, self.source.facts().group, self.producer.facts(), seen)
             if self.memory.decisions is not None:
                 self.metrics.triage.cache_entries.set(len(self.memory.decisions))
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + self.reload_s
-                if self.tuning.poll() is False:
-                    self.metrics.worker.error("ml_model", "ARTIFACT_LOAD_FAILED")
+            self.metrics.triage.artifact_age.set(self._artifact_age_s())
+            await asyncio.sleep(GAUGES_EVERY_S)
+
+    async def _watch(self, worker: TriageWorker) -> None:
+        """Look for another bundle every `reload_s`, and at once when told; hand its judge on between two batches."""
+        while True:
+            self._look_now.clear()
             worker.judge_with(self.tuning.judge)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), self.reload_s)
+            await self._look()
+
+    async def _look(self) -> None:
+        if await self.tuning.poll() is False:
+            self.metrics.worker.error("ml_model", ARTIFACT_LOAD_FAILED)
+
+    async def _read_control(self) -> None:
+        """The control topic as it stands, so that the first batch is decided by what was promoted."""
+        try:
+            async with self.control() as reader:
+                async for record in reader.read([self.replies.topics.control]):
+                    self._heard(record)
+        except KafkaFailure as error:
+            log.warning("the control topic cannot be read yet: %s", error, extra={"action": "control_waits"})
+
+    async def _follow_control(self) -> None:
+        """The same as it grows; begin again when the broker went away."""
+        while True:
+            try:
+                async with self.control() as reader:
+                    async for record in reader.read([self.replies.topics.control], follow=True):
+                        if self._heard(record):
+                            self.look_now()
+            except KafkaFailure as error:
+                log.warning("the control topic cannot be read: %s", error, extra={"action": "control_waits"})
+                await asyncio.sleep(RETRY_S)
+
+    def _heard(self, record: Record) -> bool:
+        """Take up the pointer to a bundle, or its removal; whether there is something to look at."""
+        if record.key != BUNDLE_KEY:
+            return False
+        try:
+            self.tuning.point_at(read_pointer(record.value, "the control topic") if record.value else None)
+        except SourceError as error:
+            self.metrics.worker.error("ml_model", ARTIFACT_LOAD_FAILED)
+            log.error("%s; the bundle stays", error, extra={"action": "pointer_refused"})
+            return False
+        return True
+
+    def _artifact_age_s(self) -> float:
+        """Since the bundle was made, as its manifest says; since it was loaded when that says nothing."""
+        try:
+            made = datetime.fromisoformat(str(self.tuning.bundle.manifest.get("created")))
+        except ValueError:
+            made = self.tuning.serving.loaded_at
+        made = made if made.tzinfo else made.replace(tzinfo=UTC)
+        return max(0.0, (datetime.now(UTC) - made).total_seconds())
 
     def _bundle_check(self) -> Check:
         info, refused = self.tuning.bundle.info, self.tuning.refused
@@ -131,15 +216,10 @@ class TriageService:
             "version": info.version,
             "feature_count": info.feature_count,
             "tree_count": info.tree_count,
-            "loaded_at": self.tuning.loaded_at,
+            "loaded_at": rfc3339(int(self.tuning.serving.loaded_at.timestamp() * 1000)),
             "accuracy": info.accuracy,
+            "age_s": round(self._artifact_age_s()),
         }
         if refused is None:
             return Check("healthy", details)
         return Check("degraded", {**details, "refused": refused.why})
-
-
-def _features_s(written: Written) -> float:
-    """Feature extraction of the chunk: each record holds its even share, in milliseconds."""
-    fresh = [each.record["features"] for each in written.decided if not each.decision["cache_hit"]]
-    return sum(features.get("extraction_latency_ms") or 0.0 for features in fresh) / 1000

@@ -1,87 +1,156 @@
 """The judge that serves: made from bundle, catalogue and rules, and made again when one of them changes."""
 
-import hashlib
+import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
+from heimdall_fleet.triage.sources import Archives, NotFetched, Offer, Source, SourceError
+from heimdall_models.asked import DecisionInput
+from heimdall_models.bundle import Bundle, BundleError
+from heimdall_models.cache import Memory
+from heimdall_models.decide import decide
+from heimdall_models.embed import EmbedderError
 from heimdall_models.judge import Judge
 from heimdall_models.quality import QualityError
+from heimdall_models.record import MODEL_PREDICT_FAILED, Decided
+from heimdall_schemas.control import Pointer
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.request import Request
 
 log = logging.getLogger(__name__)
 
 MakeJudge = Callable[[Bundle], Judge]
 
+REFUSALS = (BundleError, QualityError, SourceError, EmbedderError)
+
+PROBES = ("hi", "Prove that there are infinitely many primes.", "def add(a, b):\n    return a - b  # fix this")
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The bundle that could not be used, by the hash of its manifest where it has one, and why."""
+    """What could not be used, and why. `marker` None: it is tried again at the next look."""
 
-    manifest: str | None
+    marker: str | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The bundle that decides, where it came from, and its judge."""
+
+    marker: str
+    bundle: Bundle
+    judge: Judge
+    loaded_at: datetime
 
 
 class Tuning:
     """Holds the bundle and the judge that serve. A bad bundle leaves them as they are and is told once.
 
-    `make` turns a bundle into a judge with the present catalogue and rules; `poll` looks whether the directory holds
-    another bundle than the one that serves.
+    `make` turns a bundle into a judge with the present catalogue and rules. `source` is what the configuration names; a
+    pointer on the control topic goes before it for as long as it stands there.
     """
 
-    def __init__(self, directory: Path, make: MakeJudge) -> None:
+    def __init__(self, source: Source, archives: Archives, make: MakeJudge) -> None:
         """Raises Failure `heimdall_bundle`: a worker does not start without a bundle it can use."""
-        self._directory = directory
+        self._source = source
+        self._archives = archives
+        self._pointer: Pointer | None = None
         self._make = make
         try:
-            self.bundle = load_bundle(directory)
-            self.judge = make(self.bundle)
-        except (BundleError, QualityError) as error:
+            self.serving = _load(source.offer(), make)
+        except REFUSALS as error:
             raise Failure(
                 FailureCode.HEIMDALL_BUNDLE, f"{error} (tuning.artifact_url)", detail_code="ARTIFACT_LOAD_FAILED"
             ) from error
-        self.loaded_at = datetime.now(UTC)
         self.refused: Refused | None = None
+        self._polling = asyncio.Lock()
         self._say_left_out()
 
-    def poll(self) -> bool | None:
-        """True: another bundle serves now. False: another one is there and was refused. None: nothing new."""
-        manifest = self._manifest_hash()
-        if manifest == self.bundle.hash:
-            self.refused = None
-            return None
-        if self.refused is not None and self.refused.manifest == manifest:
-            return None
+    @property
+    def bundle(self) -> Bundle:
+        return self.serving.bundle
+
+    @property
+    def judge(self) -> Judge:
+        return self.serving.judge
+
+    def point_at(self, pointer: Pointer | None) -> None:
+        """Follow the control topic's pointer from the next poll on; None: the configured source again."""
+        self._pointer = pointer
+
+    async def poll(self) -> bool | None:
+        """True: another bundle serves now. False: another one is there and was refused. None: nothing new.
+
+        Files, network and loading are a thread's work: the event loop goes on deciding.
+        """
+        async with self._polling:
+            return await self._poll()
+
+    async def _poll(self) -> bool | None:
+        offer: Offer | None = None
+        make = self._make
         try:
-            bundle = load_bundle(self._directory)
-            judge = self._make(bundle)
-        except (BundleError, QualityError) as error:
-            self.refused = Refused(manifest, str(error))
-            log.error(
-                "a new bundle was refused, %s still serves: %s", self.bundle.hash[:12], error,
-                extra={"action": "bundle_refused"},
-            )  # fmt: skip
-            return False
-        log.info("bundle %s replaces %s", bundle.hash[:12], self.bundle.hash[:12], extra={"action": "bundle_swapped"})
-        self.bundle, self.judge, self.refused = bundle, judge, None
-        self.loaded_at = datetime.now(UTC)
+            offer = await asyncio.to_thread(self._offer)
+            if offer.marker == self.serving.marker:
+                self.refused = None
+                return None
+            if self.refused is not None and self.refused.marker == offer.marker:
+                return None
+            serving = await asyncio.to_thread(_load, offer, make)
+            if make is not self._make:
+                serving = replace(serving, judge=self._make(serving.bundle))
+        except REFUSALS as error:
+            final = offer is not None and not isinstance(error, NotFetched)
+            return self._refuse(Refused(offer.marker if offer and final else None, str(error)))
+        before = self.bundle.hash
+        self.serving, self.refused = serving, None
+        log.info("bundle %s replaces %s", self.bundle.hash[:12], before[:12], extra={"action": "bundle_swapped"})
+        self._say_left_out()
         return True
 
-    def remake(self, make: MakeJudge) -> None:
-        """The catalogue or the rules have changed. Raises QualityError and keeps the judge when they do not fit."""
-        self.judge = make(self.bundle)
+    def remake(self, make: MakeJudge, source: Source) -> None:
+        """Catalogue, rules or address have changed. Raises one of `REFUSALS`, and keeps what served."""
+        self.serving = replace(self.serving, judge=make(self.bundle))
         self._make = make
+        self._source = source
         self._say_left_out()
 
-    def _manifest_hash(self) -> str | None:
-        try:
-            return hashlib.sha256((self._directory / MANIFEST).read_bytes()).hexdigest()
-        except OSError:
+    def _offer(self) -> Offer:
+        return self._source.offer() if self._pointer is None else self._archives.offer(self._pointer)
+
+    def _refuse(self, refused: Refused) -> bool | None:
+        """Told and counted once for each reason, however often it is looked at."""
+        if self.refused == refused:
             return None
+        self.refused = refused
+        log.error(
+            "a new bundle was refused, %s still serves: %s", self.bundle.hash[:12], refused.why,
+            extra={"action": "bundle_refused"},
+        )  # fmt: skip
+        return False
 
     def _say_left_out(self) -> None:
         for model, why in self.judge.left_out.items():
             log.warning("%s is no candidate: %s", model, why, extra={"action": "candidate_left_out"})
+
+
+def _load(offer: Offer, make: MakeJudge) -> Serving:
+    bundle = offer.load()
+    judge = make(bundle)
+    try_out(judge)
+    return Serving(offer.marker, bundle, judge, datetime.now(UTC))
+
+
+def try_out(judge: Judge) -> None:
+    """Decide a few requests before a judge serves, which warms it up. Raises SourceError when it cannot classify."""
+    bodies = [{"messages": [{"role": "user", "content": probe}]} for probe in PROBES]
+    batch = [DecisionInput(f"probe-{at}", Request.model_validate(body), body) for at, body in enumerate(bodies)]
+    answers = decide(batch, judge, Memory(decisions=None), lambda: 0.0)
+    if any(isinstance(answer, Decided) and answer.fallback_reason == MODEL_PREDICT_FAILED for answer in answers):
+        raise SourceError(
+            f"bundle {judge.bundle.hash[:12]} is refused: its classifier gives NaN or infinity for ordinary requests; "
+            "train it again"
+        )

@@ -12,13 +12,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Protocol
 
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Batch, Consumer, Outgoing, Producer, Record
 from heimdall_fleet.triage.pipeline import Bench, Written, bury, triage
 from heimdall_models.judge import Judge
+from heimdall_models.times import StepTimes
 from heimdall_schemas import headers as h
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,13 @@ class TriageWorker:
             log.exception("triage failed on a batch of %d", len(records), extra={"action": "triage_bug"})
             if len(records) == 1:
                 return bury(records[0], error, bench, self._counts, now_ms)
-        parts = [self._decide([record]) for record in records]
-        return Written(*(list(chain.from_iterable(field)) for field in zip(*parts, strict=True)))
+        whole = Written([], [], [], StepTimes())
+        for record in records:
+            part = self._decide([record])
+            whole.outgoing.extend(part.outgoing)
+            whole.decided.extend(part.decided)
+            whole.refused.extend(part.refused)
+        return whole
 
     def _topics_named(self, records: Sequence[Record]) -> set[str]:
         rules = self.bench.rules.replies

@@ -11,6 +11,7 @@ import pytest
 
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import SystemClock
+from heimdall_fleet.dispatch.leases import Leases
 from heimdall_fleet.dispatch.pool import Alarm, Pool
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import RouteBook
@@ -228,6 +229,7 @@ class Bench:
                 clients=dict.fromkeys(self.providers, HttpClient(self.upstream)),
                 dialects=DIALECTS,
                 state=self.state,
+                leases=Leases(self.settings.worker),
                 cancels=Cancellations(),
                 producer=self.producer,
                 telemetry=self.notes,

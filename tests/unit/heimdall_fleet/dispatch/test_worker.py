@@ -39,13 +39,13 @@ class Gate:
 class DownState(MemoryState):
     """A shared state that is gone."""
 
-    async def claim_call(self, request_id: str, worker: str, lease_ms: int) -> Claim:
+    async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
         raise StateUnavailable("gone")
 
-    async def finish_call(self, request_id: str, stored: bytes, keep_ms: int) -> bytes:
+    async def finish_call(self, call_id: str, stored: bytes, keep_ms: int) -> bytes:
         raise StateUnavailable("gone")
 
-    async def release_call(self, request_id: str, worker: str) -> None:
+    async def release_call(self, call_id: str, holder: str) -> None:
         raise StateUnavailable("gone")
 
     async def take_tokens(self, wants: Any) -> int:

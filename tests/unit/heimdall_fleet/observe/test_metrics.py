@@ -6,6 +6,7 @@ from heimdall_fleet.observe.exposition import json_map, text
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.names import FORMER_NAMES
 from heimdall_fleet.observe.records import Attempt, BatchTimes, Request
+from heimdall_models.times import StepTimes
 
 SOURCE_NAMES = {
     "heimdall_requests_total": {"bucket", "model", "status", "cache_hit"},
@@ -39,14 +40,12 @@ def metrics() -> Metrics:
 def used(metrics: Metrics) -> dict[str, set[str]]:
     """Every sample on the page after everything happened once: name → label names."""
     metrics.request_done(Request("mid", "openai/gpt-5", "answered", cache_hit=False, duration_s=0.5))
-    metrics.triage.batch(BatchTimes(2, 0.001, 0.0005, 0.0001, 0.0001, 0.0001))
+    metrics.triage.batch(BatchTimes(2, 0.001, StepTimes(2, 0.0005, 0.0001, 0.0001, 0.0001, 0.0003)))
     metrics.triage.decided("scored")
     metrics.triage.guardrails.labels("context_200k").inc()
     metrics.dispatch.attempt(Attempt("openai", "openai/gpt-5", "provider_error", 0.2, 10, 5, 1500))
     metrics.dispatch.fell_back("openai/gpt-5", "openai/gpt-5", "a/b", "provider_error")
     metrics.dispatch.breaker("openai", "", "open")
-    metrics.answers.looked_up("a/b", hit=True)
-    metrics.answers.looked_up("a/b", hit=False)
     metrics.worker.error("internal", "CACHE_WRITE_FAILED")
     return {sample.name: set(sample.labels) for metric in metrics.registry.collect() for sample in metric.samples}
 
@@ -79,7 +78,6 @@ def test_a_name_that_a_caller_made_up_becomes_other(metrics: Metrics) -> None:
         metrics.request_done(Request("mid", f"evil/{index}", "failed", cache_hit=False, duration_s=1))
         metrics.dispatch.attempt(Attempt(f"p{index}", f"evil/{index}", "ok", 1))
         metrics.dispatch.fell_back(f"evil/{index}", f"evil/{index}", "a/b", "provider_error")
-        metrics.answers.looked_up(f"evil/{index}", hit=False)
     page = text(metrics, {}).decode()
     assert "evil" not in page
     assert value(metrics, "heimdall_dispatch_attempts_total", provider="other", model="other", status="ok") == 50
@@ -113,12 +111,6 @@ def test_the_providers_own_breaker_says_whether_it_is_used(metrics: Metrics) -> 
     assert value(metrics, "heimdall_provider_health", provider="openai") == 1
 
 
-def test_the_answer_cache_shows_its_ratio(metrics: Metrics) -> None:
-    for index in range(1600):
-        metrics.answers.looked_up("a/b", hit=index < 1250)
-    assert value(metrics, "heimdall_answer_cache_hit_ratio", model="a/b") == pytest.approx(0.78, abs=0.005)
-
-
 def test_the_hit_ratio_is_that_of_the_last_five_seconds_and_stays_when_idle(metrics: Metrics) -> None:
     def ratio_at(now: float) -> float | None:
         metrics.refresh(now)
@@ -135,7 +127,7 @@ def test_the_hit_ratio_is_that_of_the_last_five_seconds_and_stays_when_idle(metr
 
 
 def test_a_batch_spreads_its_time_over_its_requests(metrics: Metrics) -> None:
-    metrics.triage.batch(BatchTimes(size=64, total_s=0.064, features_s=0.0064, classifier_s=0.0032, scores_s=0.0032))
+    metrics.triage.batch(BatchTimes(64, 0.064, StepTimes(64, 0.0064, 0.0, 0.0032, 0.0032, 0.0064)))
     assert value(metrics, "heimdall_prehook_duration_seconds_count") == 64
     assert value(metrics, "heimdall_prehook_duration_seconds_sum") == pytest.approx(0.064)
     assert value(metrics, "heimdall_embedding_duration_seconds_count") == 0

@@ -1,6 +1,7 @@
 """The canonical body in the words of Anthropic's Messages API."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -93,7 +94,7 @@ def test_system_stands_apart_and_roles_alternate(
     assert [block["text"] for block in body.get("system", [])] == system
     found = [(turn["role"], [block["text"] for block in turn["content"]]) for turn in body["messages"]]
     assert found[: len(turns)] == turns
-    assert all(first[0] != second[0] for first, second in zip(found, found[1:], strict=False))
+    assert all(first[0] != second[0] for first, second in pairwise(found))
 
 
 def test_all_results_of_tools_come_first_in_one_user_turn(call: CallBuilder) -> None:

@@ -104,7 +104,7 @@ def test_a_prediction_that_is_not_a_number_goes_to_mid_and_is_flagged(
 def test_what_is_not_read_in_time_gets_safe_defaults_and_is_flagged(
     judge_with: JudgeWith, make_input: MakeInput
 ) -> None:
-    judge = judge_with(feature_timeout_ms=10.0)
+    judge = judge_with(feature_timeout_ms=10.0, timeout_ms=60_000.0)
     times = iter([0.0, 0.0, 0.001, *[9.0] * 100])
     batch = [make_input(0.1), make_input(0.1, text="x" * 4000)]
     first, second = decide(batch, judge, Memory(decisions=None), lambda: next(times))

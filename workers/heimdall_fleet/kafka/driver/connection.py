@@ -42,6 +42,8 @@ async def bounded(work: Coroutine[Any, Any, T], timeout_s: float, what: str) -> 
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, also when it is us who are cancelled and nobody will ask for it
     if not task.done() or task.cancelled():
         raise BrokerUnavailable(f"{what}: no answer within {timeout_s:g} s")
     with translated(what):

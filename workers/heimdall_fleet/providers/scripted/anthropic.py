@@ -137,4 +137,4 @@ def _usage(answer: Scripted, output_tokens: int) -> dict[str, Any]:
 
 
 def _event(event: dict[str, Any]) -> bytes:
-    return b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"

@@ -1,0 +1,93 @@
+"""What the way of fitting is worth on prompts that the fitted model never saw: the numbers of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heimdall_models.training.evaluate import Outcomes, measured
+from heimdall_models.training.fit import Examples, Settings, fit, fit_platt, out_of_fold, own_settings
+from heimdall_models.training.labels import Labelled, label_of, training_rows
+from heimdall_models.training.metrics import apgr, calibration_error
+from heimdall_models.training.questions import fold_of
+
+FOLDS = 5
+FEW_LABELS = (100, 500, 2000)
+"""Sizes of the samples of own labels that are compared with the shipped bundle."""
+
+
+def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
+    """Each benchmark left out of training in turn, with every prompt elsewhere that asks one of its questions.
+
+    Measured for each table of the benchmark by itself; tables whose two pools are equally good are skipped.
+    """
+    found: dict[str, Any] = {}
+    for bench in sorted(set(rows.benches.tolist())):
+        held = rows.benches == bench
+        inside = np.flatnonzero(~held & ~np.isin(rows.examples.question, rows.examples.question[held]))
+        kept = rows.rows(inside)
+        examples = training_rows(kept, settings.transfer)
+        fitted = fit(examples, settings)
+        platt = fit_platt(fitted.log_odds(kept.examples), kept.examples.label)
+        for source in np.unique(rows.source[held]):
+            table = np.flatnonzero(held & (rows.source == source))
+            if rows.strong[table].mean() > rows.cheap[table].mean():
+                difficulty = 1.0 - platt(fitted.log_odds(rows.examples.rows(table)))
+                found[rows.tables[source]] = measured(_outcomes(rows, table), difficulty) | {"bench": bench}
+    return found
+
+
+def in_domain(rows: Labelled, table: str, seed: int = 0) -> dict[str, Any]:
+    """Five folds by question within one table, fitted to its own labels (the chance that the cheap side is preferred)."""
+    place = np.flatnonzero(rows.source == rows.tables.index(table))
+    examples = _own_examples(rows, place)
+    settings = own_settings(len(place) * (FOLDS - 1) // FOLDS, seed)
+    log_odds = out_of_fold(examples, settings, FOLDS)
+    preferred = fit_platt(log_odds, examples.label)(log_odds)
+    return measured(_outcomes(rows, place), 1.0 - preferred) | {
+        "ece": calibration_error(preferred, examples.label)
+    }
+
+
+def few_labels(rows: Labelled, table: str, sizes: Sequence[int] = FEW_LABELS) -> Mapping[str, float]:
+    """APGR on one table after fitting to so many of its own labels; each fold draws its own sample."""
+    place = np.flatnonzero(rows.source == rows.tables.index(table))
+    examples = _own_examples(rows, place)
+    found: dict[str, float] = {}
+    for size in sizes:
+        if size <= len(place) * (FOLDS - 1) // FOLDS:
+            found[str(size)] = apgr(
+                -_from_sample(examples, size), rows.cheap[place], rows.strong[place]
+            )
+    return found
+
+
+def _from_sample(examples: Examples, size: int) -> NDArray[np.float64]:
+    """(n,) log-odds of every row, by a model fitted to `size` rows of the other folds."""
+    fold = fold_of(examples.question, FOLDS, 0)
+    result = np.zeros(len(examples))
+    for number in range(FOLDS):
+        outside = np.flatnonzero(fold == number)
+        drawn = np.random.default_rng(number).permutation(np.flatnonzero(fold != number))[:size]
+        log_odds = fit(examples.rows(drawn), own_settings(size)).log_odds(examples.rows(outside))
+        # Each fold's model has its own scale; ranks within the fold are what can be compared.
+        result[outside] = np.argsort(np.argsort(log_odds)) / len(outside)
+    return result
+
+
+def _own_examples(rows: Labelled, place: NDArray[np.int64]) -> Examples:
+    examples = rows.examples.rows(place)
+    label = label_of(rows.cheap[place], rows.strong[place], "gain")
+    return Examples(examples.numeric, examples.grams, label, np.zeros(len(place)), examples.question)
+
+
+def _outcomes(rows: Labelled, place: NDArray[np.int64]) -> Outcomes:
+    return Outcomes(
+        tuple(rows.conversations[i] for i in place),
+        tuple(rows.domains[place].tolist()),
+        rows.cheap[place],
+        rows.strong[place],
+    )

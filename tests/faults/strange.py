@@ -1,0 +1,121 @@
+"""Providers that answer as no provider should: raw bytes on a socket, by the first part of the path."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.faults.history import Call
+
+Writer = asyncio.StreamWriter
+_HEAD = "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Connection: close\r\n\r\n"
+MIB = 1024 * 1024
+
+
+def _head(kind: str = "application/json", more: str = "", status: str = "200 OK") -> bytes:
+    return _HEAD.format(kind=kind, more=more, status=status).encode()
+
+
+async def html(out: Writer, _: str) -> None:
+    out.write(_head("text/html") + b"<html><body>Welcome to the gateway</body></html>")
+
+
+async def other_json(out: Writer, _: str) -> None:
+    out.write(_head() + b'{"result": "fine", "choices": "none"}')
+
+
+async def drip(out: Writer, _: str) -> None:
+    """One byte a second, for ever."""
+    out.write(_head(more="Content-Length: 100000\r\n"))
+    for _second in range(120):
+        out.write(b" ")
+        await out.drain()
+        await asyncio.sleep(1)
+
+
+async def bomb(out: Writer, _: str) -> None:
+    """64 MiB in 64 KiB."""
+    out.write(_head(more="Content-Encoding: gzip\r\n") + gzip.compress(b" " * (64 * MIB), 9))
+
+
+async def huge(out: Writer, _: str) -> None:
+    """100 MiB, announced."""
+    out.write(_head(more=f"Content-Length: {100 * MIB}\r\n"))
+    for _part in range(100):
+        out.write(b" " * MIB)
+        await out.drain()
+
+
+async def endless(out: Writer, _: str) -> None:
+    """Never says how long it is, and never ends of itself."""
+    out.write(_head(more="Transfer-Encoding: chunked\r\n"))
+    for _part in range(10_000):
+        out.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+        await out.drain()
+
+
+async def telltale(out: Writer, credential: str) -> None:
+    """An error that repeats the key it was asked with, as some providers do."""
+    body = f'{{"error": {{"message": "Incorrect API key provided: {credential}", "type": "invalid_request_error"}}}}'
+    out.write(_head(status="500 Internal Server Error") + body.encode())
+
+
+KINDS: Mapping[str, Callable[[Writer, str], Awaitable[None]]] = {
+    "html": html,
+    "otherjson": other_json,
+    "drip": drip,
+    "bomb": bomb,
+    "huge": huge,
+    "endless": endless,
+    "telltale": telltale,
+}
+
+
+@dataclass(slots=True)
+class Strange:
+    """`url`: each kind has a path of its own under it. `calls`: those that were read, by `worker`."""
+
+    url: str
+    worker: str
+    calls: list[Call] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def strange_providers(worker: str) -> AsyncIterator[Strange]:
+    """Running, for the one `worker` that will call them."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, out: Writer) -> None:
+        task = asyncio.create_task(_serve(reader, out, strange))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    strange = Strange(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", worker)
+    try:
+        yield strange
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _serve(reader: asyncio.StreamReader, out: Writer, strange: Strange) -> None:
+    at = time.time()
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+        await reader.readexactly(int(fields.get("content-length", "0")))
+        kind = head.split("/")[1]
+        credential = next((line for line in head.split("\r\n") if line.lower().startswith("authorization:")), "")
+        call = Call(at, None, fields.get("x-request-id", ""), kind, "one", strange.worker, None, "strange", 0, 0)
+        strange.calls.append(call)
+        await KINDS[kind](out, credential.rpartition(" ")[2])
+        await out.drain()
+    except (OSError, asyncio.IncompleteReadError):
+        return  # the caller had enough of it
+    finally:
+        out.close()

@@ -1,0 +1,32 @@
+"""The benchmarks run, and print the fields that the interface names. What they measure here means nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+BENCH = Path(__file__).resolve().parents[3] / "bench"
+
+TRIAGE = [
+    f"{name}_{size}"
+    for size in ("600", "4k", "20k")
+    for name in ("us", "us_naive", "us_cached", "ratio_naive", "ratio_cached")
+]
+RESIDENCE = [f"{name}_{share}_ms" for name in ("residence", "claimed_residence") for share in ("p50", "p99")]
+DISPATCH = ["us_request", "us_bare_aiohttp", "ratio_bare_aiohttp", "ratio_200_to_10"]
+MEMORY = ["rss_mib", "rss_mib_at_rest"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("triage", [*TRIAGE, *RESIDENCE, *MEMORY, "per_s_core_600"]), ("dispatch", [*DISPATCH, *MEMORY])],
+)
+def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: str, fields: list[str]) -> None:
+    command = [sys.executable, str(BENCH / f"{name}.py"), "--quick", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=55, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    figures = orjson.loads(done.stdout)
+    assert {field: figures.get(field) for field in fields if not figures.get(field, 0) > 0} == {}
