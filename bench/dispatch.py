@@ -4,8 +4,8 @@
 
 The worker is the fleet's own, as `heimdall dispatch` runs it: orders from Kafka, a call for each, a reply and an
 outcome record to Kafka, commits. The upstream is the scripted providers in a process of their own, 60 ms an
-answer. The bare loop posts the same requests and reads the bytes of the answers, nothing else. Each of them is a process that measures
-itself; rounds are interleaved, figures are medians of the rounds.
+answer. The bare loop posts the same requests and reads the bytes of the answers, nothing else. Each of them is a
+process that measures itself; rounds are interleaved, figures are medians of the rounds.
 """
 
 import argparse

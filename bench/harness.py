@@ -29,6 +29,7 @@ from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import ProducerSettings
 from heimdall_fleet.observe.process import resident_bytes
+from heimdall_fleet.threads import pin_threads
 from heimdall_schemas.topics import Topics
 
 MIB = 1024 * 1024
@@ -67,6 +68,7 @@ class Child:
 @asynccontextmanager
 async def child(*arguments: str) -> AsyncIterator[Child]:
     """Start `python ARGUMENTS…`, wait for its first line, and close its input when the block ends."""
+    pin_threads()  # the children inherit it, as the workers have it from the command line's entry
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, limit=MIB)
     started = Child(process)
     try:

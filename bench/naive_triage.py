@@ -1,9 +1,9 @@
 """Triage written the obvious way, for `bench/triage.py` to compare with: one message at a time, nothing batched.
 
 `async for` over the consumer, pydantic models in and out, a regular expression or a word set for every number,
-`Counter` for the entropy, the same ONNX model with one row, the α-score in loops, `send_and_wait` twice and a commit for
-each message. It reaches the same kind of decision from the same bundle and catalogue and writes the same two records. Where
-there is no obvious way (hashed n-gram score, embedding) it calls the fleet's own functions on one text.
+`Counter` for the entropy, the same ONNX model with one row, the α-score in loops, `send_and_wait` twice and a commit
+for each message. It reaches the same kind of decision from the same bundle and catalogue and writes the same two
+records. Where there is no obvious way (hashed n-gram score, embedding) it calls the fleet's own functions on one text.
 """
 
 import asyncio

@@ -87,6 +87,8 @@ class DecisionRecord(Decision):
     experiment: str | None = None
     tenant: str | None = None
     session: str | None = None
+    question: str | None = Field(None, description="keyed hash of the last question, to know it when it is asked again")
+    text: str | None = Field(None, description="the last question itself, only where the tenant's text may be kept")
     bundle: str = Field(description="sha-256 of the bundle's manifest")
     catalogue: str
     config: str
@@ -132,6 +134,9 @@ class OutcomeRecord(_Open):
     timings_ms: dict[str, float]
     worker: str
     tenant: str | None = None
+    finish_reason: str | None = Field(None, description="of the answer: stop, length, tool_calls, content_filter")
+    refused: bool | None = Field(None, description="the model declined, by its own word or by how the answer begins")
+    schema_valid: bool | None = Field(None, description="structured output has the shape asked for; null: none asked for")
 
 
 AuditRecord = Annotated[DecisionRecord | OutcomeRecord, Field(discriminator="kind")]

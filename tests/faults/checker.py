@@ -125,7 +125,8 @@ def money_is_what_the_providers_took(history: History) -> Iterator[str]:
     for request_id, calls in _by_request(history.call).items():
         records = outcomes.get(request_id, [])
         whole = all(call.outcome in ("ok", "error") for call in calls)
-        if not whole or request_id in rested or sum(each.reached for each in records) != len(calls):
+        guessed = any(each.estimated for each in records)
+        if not whole or guessed or request_id in rested or sum(each.reached for each in records) != len(calls):
             continue
         paid = [call for call in calls if call.outcome == "ok"]
         tokens = sum(call.prompt_tokens + call.completion_tokens for call in paid)

@@ -115,6 +115,8 @@ class Outcome:
     completion_tokens: int
     cost_usd_micros: int
     body: str
+    estimated: bool = False
+    """A cost in it is the fleet's own guess, and flagged as such: the provider's figure never came."""
 
 
 @dataclass(frozen=True, slots=True)

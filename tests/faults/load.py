@@ -42,8 +42,10 @@ class Load:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=fleet.cluster.bootstrap,
             acks="all",
-            enable_idempotence=True, linger_ms=2,
-            max_request_size=MOST_BYTES, max_batch_size=MOST_BYTES,
+            enable_idempotence=True,
+            linger_ms=2,
+            max_request_size=MOST_BYTES,
+            max_batch_size=MOST_BYTES,
         )
         self.sent: list[Sent] = []
 

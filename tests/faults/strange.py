@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from tests.faults.history import Call
 
@@ -36,8 +37,13 @@ async def drip(out: Writer, _: str) -> None:
 
 
 async def bomb(out: Writer, _: str) -> None:
-    """64 MiB in 64 KiB."""
-    out.write(_head(more="Content-Encoding: gzip\r\n") + gzip.compress(b" " * (64 * MIB), 9))
+    """128 MiB in 128 KiB."""
+    out.write(_head(more="Content-Encoding: gzip\r\n") + packed())
+
+
+@cache
+def packed() -> bytes:
+    return gzip.compress(b" " * (128 * MIB), 9)
 
 
 async def huge(out: Writer, _: str) -> None:

@@ -7,8 +7,26 @@ from pathlib import Path
 import pytest
 from tests.faults.checker import check
 from tests.faults.history import (
-    Call, Commit, Complaint, Decision, Event, Exit, Fault, History, Leak, Letter, LogEnd, Order, Outcome, Reply, Rested,
-    Run, Sample, Sent, read, write,
+    Call,
+    Commit,
+    Complaint,
+    Decision,
+    Event,
+    Exit,
+    Fault,
+    History,
+    Leak,
+    Letter,
+    LogEnd,
+    Order,
+    Outcome,
+    Reply,
+    Rested,
+    Run,
+    Sample,
+    Sent,
+    read,
+    write,
 )  # fmt: skip
 
 REQUESTS, DISPATCH, REPLIES = "f.requests.v1", "f.dispatch.cheap.v1", "f.replies.v1"
@@ -68,8 +86,12 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
     "two replies that disagree": ("I2", [*GOOD, replace(REPLY, offset=1, state="expired", at=41.0)]),
     "one correlation id for two requests": (
         "I2",
-        [*GOOD, replace(SENT, request_id="s", offset=-1, acknowledged=False), replace(REPLY, request_id="s"),
-         replace(OUTCOME, request_id="s", body="body-s")],
+        [
+            *GOOD,
+            replace(SENT, request_id="s", offset=-1, acknowledged=False),
+            replace(REPLY, request_id="s"),
+            replace(OUTCOME, request_id="s", body="body-s"),
+        ],
     ),  # fmt: skip
     "an outcome record that disagrees with the reply": ("I2", swapped(OUTCOME, replace(OUTCOME, state="failed"))),
     "a commit before the reply": ("I11", swapped(DISPATCHED, replace(DISPATCHED, at=11.55))),
@@ -86,8 +108,13 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
     "a position that goes back": ("I4", [*GOOD, replace(DISPATCHED, at=13.0, position=0), replace(DISPATCHED, at=14)]),
     "one call too many": (
         "I5",
-        [*swapped(OUTCOME, replace(OUTCOME, reached=3, prompt_tokens=300, completion_tokens=60, cost_usd_micros=420)),
-         CALL, CALL],
+        [
+            *swapped(
+                OUTCOME, replace(OUTCOME, reached=3, prompt_tokens=300, completion_tokens=60, cost_usd_micros=420)
+            ),
+            CALL,
+            CALL,
+        ],
     ),  # fmt: skip
     "a second worker's call without a fault": ("I5", [*GOOD, SECOND, SECOND_OUTCOME]),
     "a second worker's call before any fault": (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 GOOD = "openai/gpt-6-luna"
 TIMEOUT_S = 2
+SECRET = "CANARY-KEY-elsewhere"
 SCRIPTED: dict[str, tuple[dict[str, Any], str]] = {
     "limited": ({"errors": {"429": 1.0}, "retry_after_s": 5}, "provider_rate_limited"),
     "limitedsilently": ({"errors": {"429": 1.0}}, "provider_rate_limited"),
@@ -41,7 +43,7 @@ STRANGE = {
     "endless": "provider_too_large",
     "telltale": "provider_error",
 }
-UNREACHED = ("refused", "notls")
+UNREACHED = ("refused",)
 SICK = (*SCRIPTED, *STRANGE, *UNREACHED)
 
 
@@ -89,11 +91,12 @@ async def test_each_sick_provider_is_left_for_a_good_one_with_its_failure_classi
 
 def with_elsewhere(setup: Setup, url: str) -> Setup:
     places = {name: f"{url}/{name}/v1" for name in STRANGE}
-    places |= {"refused": f"http://127.0.0.1:{free_port()}/v1", "notls": url.replace("http:", "https:") + "/html/v1"}
-    for name, place in places.items():
-        key = {"name": f"{name}-1", "value": f"{setup.directory.name}-SECRET-{name}"}
-        setup.elsewhere[name] = {"type": "custom", "base_url": place, "keys": [key]}  # type: ignore[index]  # a dict
-    return setup
+    places["refused"] = f"http://127.0.0.1:{free_port()}/v1"
+    elsewhere = {
+        name: {"type": "custom", "base_url": place, "keys": [{"name": f"{name}-1", "value": f"{SECRET}-{name}"}]}
+        for name, place in places.items()
+    }
+    return replace(setup, elsewhere=elsewhere)
 
 
 async def test_a_stream_that_is_cut_is_never_passed_on_as_complete(

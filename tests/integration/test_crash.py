@@ -62,4 +62,3 @@ def died_with_their_worker(history: History, worker: str) -> list[Call]:
     """Calls of a killed worker that no outcome record of its own tells of."""
     told = {outcome.request_id for outcome in history.outcome if outcome.worker == worker}
     return [call for call in history.call if call.worker == worker and call.request_id not in told]
-

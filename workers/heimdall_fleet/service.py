@@ -1,6 +1,7 @@
 """The life of a worker process: start, answer health checks, stop gracefully, and when to leave at once."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 ABORTED = 1
 WATCH_EVERY_S = 5.0
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class Service(Protocol):
@@ -47,6 +49,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
     loop.add_signal_handler(signal.SIGHUP, watcher.reload)
+    _settle_memory()
     port = await server.start()
     log.info("serving health and metrics on port %d", port, extra={"action": "started"})
     watching = asyncio.create_task(watcher.run(WATCH_EVERY_S))
@@ -57,3 +60,10 @@ async def serve(
         await asyncio.wait({watching})
         await server.close()
         log.info("stopped", extra={"action": "stopped"})
+
+
+def _settle_memory() -> None:
+    """What was made at the start stays for good: the collector need not look at it again, and may come less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

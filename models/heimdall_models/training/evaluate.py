@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.bundle import Bundle
+from heimdall_models.classify import BUCKETS, Thresholds, bucket_of
 from heimdall_models.conversation import Conversation
 from heimdall_models.features import MAX_BATCH, extract
 from heimdall_models.training.baselines import BASELINES
 from heimdall_models.training.metrics import (
+    BOOTSTRAP_ROUNDS,
     apgr,
-    apgr_resampled,
     auc,
     calibration_bins,
     calibration_error,
@@ -23,22 +24,31 @@ from heimdall_models.training.metrics import (
     frontier,
     interval,
 )
+from heimdall_models.training.questions import question_ids
 from heimdall_models.training.tables import OutcomeTable, Pools, TableError, default_pools
 
 Floats = NDArray[np.float64]
 
 FRONTIER_POINTS = 101
-_FEWEST_DOMAIN_ROWS = 30
+_FEWEST_GROUP_ROWS = 30
+"""A group of fewer prompts gets no row of its own: its area would be noise."""
+
+EVEN_SPLIT = 0.5
+"""Difficulty percentile above which the routed pair of the win rates sends a prompt to the strong side."""
+
+_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """`n` prompts with the scores of the cheap and the strong side, all (n,)."""
+    """`n` prompts with the scores of the cheap and the strong side (n,); `benches` and `tables` may be left out."""
 
     conversations: tuple[Conversation, ...]
     domains: tuple[str, ...]
     cheap: Floats
     strong: Floats
+    benches: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def evaluate_bundle(
@@ -46,71 +56,197 @@ def evaluate_bundle(
 ) -> dict[str, Any]:
     """Metrics of the bundle's difficulty on these tables, JSON-ready.
 
-    `cheap`, `strong`: the two models to route between; without them the weaker and the better half of each table's models.
-    Raises TableError when no table has both models. The bundle's own training prompts are not left out here: what a
-    bundle is worth on prompts it never saw is in its manifest.
+    `cheap`, `strong`: the two models to route between; without them the sides are those of `pair_of`. Raises TableError
+    when no table has both models. The bundle's own training prompts are not left out here (`seen_in_training` names
+    their tables): what the bundle is worth on prompts it never saw is in its manifest, repeated as `recorded`.
     """
+    pairs = {table.name: pair for table in tables if (pair := pair_of(table, cheap, strong))}
     outcomes = outcomes_of(tables, cheap, strong)
     starts = range(0, len(outcomes.conversations), MAX_BATCH)
-    chunks = [
-        extract(outcomes.conversations[at : at + MAX_BATCH], bundle.text_model).numeric for at in starts
-    ]
+    chunks = [extract(outcomes.conversations[at : at + MAX_BATCH], bundle.text_model).numeric for at in starts]
     verdicts = bundle.classifier.predict(np.concatenate(chunks))
-    return measured(outcomes, verdicts.difficulty) | {
+    difficulty = np.where(verdicts.ok, verdicts.difficulty, _UNKNOWN)
+    percentile = np.where(verdicts.ok, verdicts.percentile, _UNKNOWN)
+    return measured(outcomes, difficulty) | {
         "bundle": bundle.hash,
-        "buckets": _bucket_shares(verdicts.percentile),
+        "classifier_failed": int((~verdicts.ok).sum()),
+        "pairs": {name: asdict(pair) for name, pair in pairs.items()},
+        "seen_in_training": sorted(set(pairs) & _trained_on(bundle)),
+        "recorded": dict(bundle.manifest.get("metrics", {})),
+        "buckets": _bucket_shares(percentile),
+        "benches": by_group(outcomes.benches, outcomes, difficulty),
+        "tables": by_group(outcomes.tables, outcomes, difficulty),
+        "win_rates": win_rates(outcomes, percentile),
+        "baseline_frontiers": {
+            name: frontier_points(score(outcomes.conversations), outcomes.cheap, outcomes.strong)
+            for name, score in BASELINES.items()
+        },
     }
 
 
 def outcomes_of(tables: Sequence[OutcomeTable], cheap: str | None, strong: str | None) -> Outcomes:
     """The rows of all tables in which both sides have a score. Raises TableError when there are none."""
-    usable = [t for t in tables if all(m is None or m in t.models for m in (cheap, strong))]
-    if not usable:
+    pairs = [(table, pair) for table in tables if (pair := pair_of(table, cheap, strong))]
+    if not pairs:
         have = "; ".join(f"{t.name}: {', '.join(t.models)}" for t in tables)
-        raise TableError(f"no table has scores of both {cheap} and {strong}; they have: {have}")
-    parts = [_sides(table, cheap, strong) for table in usable]
-    low = np.concatenate([a for a, _ in parts])
-    high = np.concatenate([b for _, b in parts])
+        raise TableError(f"no table has scores of two models {cheap or 'any'} and {strong or 'any'}; they have: {have}")
+    low = np.concatenate([table.score_of(pair.cheap) for table, pair in pairs])
+    high = np.concatenate([table.score_of(pair.strong) for table, pair in pairs])
     keep = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
-    conversations = [c for table in usable for c in table.conversations]
-    domains = [d for table in usable for d in table.domains]
+    if not len(keep):
+        raise TableError("no prompt has scores of both sides; compare models that answered the same prompts")
+    conversations = [c for table, _ in pairs for c in table.conversations]
     return Outcomes(
-        tuple(conversations[i] for i in keep), tuple(domains[i] for i in keep), low[keep], high[keep]
+        conversations=tuple(conversations[i] for i in keep),
+        domains=_kept((d for table, _ in pairs for d in table.domains), keep),
+        cheap=low[keep],
+        strong=high[keep],
+        benches=_kept((b for table, _ in pairs for b in table.benches), keep),
+        tables=_kept((table.name for table, _ in pairs for _ in table.pids), keep),
     )
+
+
+def pair_of(table: OutcomeTable, cheap: str | None, strong: str | None) -> Pools | None:
+    """The sides to compare: the models named; else the cheapest and the best model where costs say which is cheapest;
+    else the weaker and the better half. With one name given, the other side is the cheapest or the best of the others.
+
+    None when the table lacks a model that was named, or has no other.
+    """
+    if any(name is not None and name not in table.models for name in (cheap, strong)):
+        return None
+    ranked = _best_first(table)
+    lowest = _cheapest(table)
+    if cheap is None and strong is None and lowest in (None, ranked[0]):
+        return default_pools(table)
+    strong = strong or next((model for model in ranked if model != cheap), None)
+    cheap = cheap or (lowest if lowest not in (None, strong) else ranked[-1])
+    return None if strong is None or cheap is None or cheap == strong else Pools((cheap,), (strong,))
 
 
 def measured(outcomes: Outcomes, difficulty: Floats) -> dict[str, Any]:
     """APGR with its interval, CPT, AUC, calibration, frontier, domains and baselines of one difficulty (n,)."""
     cheap, strong = outcomes.cheap, outcomes.strong
     others = {name: score(outcomes.conversations) for name, score in BASELINES.items()}
-    samples = apgr_resampled([difficulty, *others.values()], cheap, strong)
+    samples = resampled([difficulty, *others.values()], outcomes)
     return {
         "n": len(cheap),
         "cheap_mean": float(cheap.mean()),
         "strong_mean": float(strong.mean()),
         **_routing(difficulty, cheap, strong),
-        "apgr_ci95": interval(samples[:, 0]),
-        "auc": auc(1.0 - difficulty, cheap),
+        "apgr_ci95": _limits(samples[:, 0]),
+        "auc": _or_none(auc(1.0 - difficulty, cheap)),
         "ece": calibration_error(1.0 - difficulty, cheap),
         "baselines": {
             name: _routing(score, cheap, strong)
             | {
-                "apgr_ci95": interval(samples[:, column]),
-                "behind_ci95": interval(samples[:, 0] - samples[:, column]),
+                "auc": _or_none(auc(-score, cheap)),
+                "apgr_ci95": _limits(samples[:, column]),
+                "behind_ci95": _limits(samples[:, 0] - samples[:, column]),
             }
             for column, (name, score) in enumerate(others.items(), start=1)
         },
-        "frontier": _frontier_points(difficulty, cheap, strong),
+        "frontier": frontier_points(difficulty, cheap, strong),
         "calibration": calibration_bins(1.0 - difficulty, cheap),
-        "domains": _by_domain(outcomes, difficulty),
+        "domains": by_group(outcomes.domains, outcomes, difficulty),
     }
 
 
-def _sides(table: OutcomeTable, cheap: str | None, strong: str | None) -> tuple[Floats, Floats]:
-    pools: Pools = default_pools(table)
-    low = pools.cheap if cheap is None else (cheap,)
-    high = pools.strong if strong is None else (strong,)
-    return table.score_of(low), table.score_of(high)
+def win_rates(outcomes: Outcomes, percentile: Floats) -> dict[str, Any]:
+    """The pair routed at the median difficulty, prompt by prompt against each side alone; a tie is half a win."""
+    to_strong = percentile > EVEN_SPLIT
+    routed = np.where(to_strong, outcomes.strong, outcomes.cheap)
+    alone = {"always_cheap": outcomes.cheap, "always_strong": outcomes.strong}
+    return {
+        "strong_share": float(to_strong.mean()),
+        "mean_score": float(routed.mean()),
+        "against": {name: _wins(routed, score) for name, score in alone.items()},
+    }
+
+
+def resampled(difficulties: Sequence[Floats], outcomes: Outcomes, rounds: int = BOOTSTRAP_ROUNDS) -> Floats:
+    """(rounds, scores) APGR of several scores on the same resampled *questions*, so that differences can be taken.
+
+    Prompts that ask one question in several wrappings are drawn together. Prompts of equal score are one straight
+    piece of the frontier, as in `metrics.apgr`.
+    """
+    rng = np.random.default_rng(rounds)
+    question = question_ids([c.text for c in outcomes.conversations])
+    count = int(question.max(initial=-1)) + 1
+    gain = outcomes.strong - outcomes.cheap
+    pieces = [np.unique(-difficulty, return_inverse=True)[1] for difficulty in difficulties]
+    areas = np.empty((rounds, len(pieces)))
+    for number in range(rounds):
+        weight = np.bincount(rng.integers(count, size=count), minlength=count)[question].astype(np.float64)
+        areas[number] = [_area(piece, gain, weight) for piece in pieces]
+    return areas
+
+
+def by_group(
+    groups: Sequence[str], outcomes: Outcomes, difficulty: Floats
+) -> dict[str, Mapping[str, float | int | None]]:
+    """Rows, mean scores, mean difficulty and APGR of each group (n names) that has enough prompts."""
+    found: dict[str, Mapping[str, float | int | None]] = {}
+    names = np.array(groups)
+    for name in sorted(set(groups)):
+        rows = np.flatnonzero(names == name)
+        if len(rows) >= _FEWEST_GROUP_ROWS:
+            cheap, strong = outcomes.cheap[rows], outcomes.strong[rows]
+            found[name] = {
+                "n": len(rows),
+                "cheap": float(cheap.mean()),
+                "strong": float(strong.mean()),
+                "difficulty": float(difficulty[rows].mean()),
+                "apgr": _or_none(apgr(difficulty[rows], cheap, strong)),
+            }
+    return found
+
+
+def frontier_points(difficulty: Floats, cheap: Floats, strong: Floats) -> list[tuple[float, float]]:
+    """(share of strong calls, mean score) at evenly spaced shares."""
+    curve = frontier(difficulty, cheap, strong)
+    shares = np.linspace(0.0, 1.0, FRONTIER_POINTS)
+    gap = strong.mean() - cheap.mean()
+    reached = np.interp(shares, curve.share, curve.pgr) if gap else np.zeros(FRONTIER_POINTS)
+    return [(float(s), float(cheap.mean() + r * gap)) for s, r in zip(shares, reached, strict=True)]
+
+
+def _best_first(table: OutcomeTable) -> list[str]:
+    asked = np.isfinite(table.scores)
+    mean = np.where(asked, table.scores, 0.0).sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
+    return [table.models[i] for i in np.argsort(-mean, kind="stable")]
+
+
+def _cheapest(table: OutcomeTable) -> str | None:
+    """The model with the lowest mean cost, if at least two models have costs."""
+    known = np.isfinite(table.costs_usd)
+    priced = known.any(axis=0)
+    if priced.sum() < 2:
+        return None
+    mean = np.where(known, table.costs_usd, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return table.models[int(np.argmin(np.where(priced, mean, np.inf)))]
+
+
+def _trained_on(bundle: Bundle) -> set[str]:
+    return {str(table["name"]) for table in bundle.manifest.get("training_data", {}).get("tables", ())}
+
+
+def _kept(names: Iterator[str], keep: NDArray[np.int64]) -> tuple[str, ...]:
+    listed = list(names)
+    return tuple(listed[i] for i in keep)
+
+
+def _wins(routed: Floats, alone: Floats) -> dict[str, float]:
+    wins, losses = float((routed > alone).mean()), float((routed < alone).mean())
+    return {"win_rate": (1.0 + wins - losses) / 2, "wins": wins, "losses": losses}
+
+
+def _area(piece: NDArray[np.int64], gain: Floats, weight: Floats) -> float:
+    width = np.bincount(piece, weights=weight)
+    rise = np.bincount(piece, weights=weight * gain)
+    total = rise.sum()
+    if total == 0:
+        return float("nan")
+    return float(((np.cumsum(rise) - rise / 2) * width).sum() / (total * width.sum()))
 
 
 def _routing(difficulty: Floats, cheap: Floats, strong: Floats) -> dict[str, float | None]:
@@ -126,33 +262,13 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _frontier_points(difficulty: Floats, cheap: Floats, strong: Floats) -> list[tuple[float, float]]:
-    """(share of strong calls, mean score) at evenly spaced shares."""
-    curve = frontier(difficulty, cheap, strong)
-    shares = np.linspace(0.0, 1.0, FRONTIER_POINTS)
-    quality = cheap.mean() + np.interp(shares, curve.share, curve.pgr) * (strong.mean() - cheap.mean())
-    return [(float(s), float(q)) for s, q in zip(shares, quality, strict=True)]
-
-
-def _by_domain(outcomes: Outcomes, difficulty: Floats) -> dict[str, Mapping[str, float | int | None]]:
-    found: dict[str, Mapping[str, float | int | None]] = {}
-    names = np.array(outcomes.domains)
-    for name in sorted(set(outcomes.domains)):
-        rows = np.flatnonzero(names == name)
-        if len(rows) >= _FEWEST_DOMAIN_ROWS:
-            cheap, strong = outcomes.cheap[rows], outcomes.strong[rows]
-            found[name] = {
-                "n": len(rows),
-                "cheap": float(cheap.mean()),
-                "strong": float(strong.mean()),
-                "difficulty": float(difficulty[rows].mean()),
-                "apgr": _or_none(apgr(difficulty[rows], cheap, strong)),
-            }
-    return found
-
-
 def _bucket_shares(percentile: Floats) -> dict[str, float]:
     """Shares of the buckets at the default thresholds."""
-    cheap = float((percentile < 0.3).mean())
-    hard = float((percentile > 0.7).mean())
-    return {"cheap": cheap, "mid": 1.0 - cheap - hard, "hard": hard}
+    found = [bucket_of(value, Thresholds()) for value in percentile.tolist()]
+    return {bucket: found.count(bucket) / len(found) for bucket in BUCKETS}
+
+
+def _limits(samples: Floats) -> tuple[float | None, float | None]:
+    """The middle 95 % of the samples that are numbers."""
+    finite = samples[np.isfinite(samples)]
+    return interval(finite) if len(finite) else (None, None)

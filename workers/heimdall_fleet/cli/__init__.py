@@ -2,9 +2,12 @@
 
 import sys
 
+from heimdall_fleet.threads import pin_threads
+
 
 def main() -> None:
     """Entry point. The bare install is the client only; without the extra it says how to get the commands."""
+    pin_threads()
     try:
         from heimdall_fleet.cli.main import run
     except ModuleNotFoundError as missing:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from heimdall_fleet.dispatch.answer_facts import answer_facts
 from heimdall_fleet.dispatch.outcome import outcome_value
 from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.reply import answer_value, copy_value, error_value, facts_of
@@ -32,7 +33,8 @@ def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> En
             "ask for fewer max_tokens, or raise kafka.max_message_bytes",
             context={"bytes": len(reply), "max": room.settings.max_reply_bytes},
         )
-    outcome = outcome_value(run, facts, None, room.settings.worker, now_ms)
+    shown = {**facts, **answer_facts(answer, run.body)}
+    outcome = outcome_value(run, shown, None, room.settings.worker, now_ms)
     return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)
 
 

@@ -1,7 +1,7 @@
 """What an answer was worth, 0 to 1: named signals, each a pure function, and their weighted mean.
 
 Explicit signals (`score`, `accepted`, `label`) are a person's or a program's own word and stand alone where there
-is one; implicit ones (`finish`, `refusal`, `retry`, `schema`, `followup`) are read off the traffic and are weaker evidence.
+is one; implicit ones (`finish`, `refusal`, `retry`, `schema`, `followup`) are read off the traffic: weaker evidence.
 None always means: this signal says nothing about this answer.
 """
 

@@ -143,8 +143,8 @@ def _outcomes(engine: Engine) -> None:
     wanted = ", ".join(("request_id", "time", "tenant", "bucket", *_OUTCOME))
     engine.run(
         f"""CREATE TEMP VIEW every_outcome AS
-            SELECT {wanted}, -1 AS seq FROM rows_touched WHERE state IS NOT NULL
-            UNION ALL SELECT {wanted}, seq FROM new_outcome"""
+            SELECT {wanted}, -1 AS seq, {DAY} AS own_day FROM rows_touched WHERE state IS NOT NULL
+            UNION ALL SELECT {wanted}, seq, {DAY} FROM new_outcome"""
     )
     engine.run(
         """CREATE TABLE outcome_copies AS
@@ -153,7 +153,7 @@ def _outcomes(engine: Engine) -> None:
     )
     engine.run(
         """CREATE TABLE outcomes AS
-            SELECT o.* EXCLUDE (seq), coalesce(i.day, strftime(make_timestamp(epoch_us(o.time)), '%Y-%m-%d')) AS day, i.day IS NOT NULL AS decided
+            SELECT o.* EXCLUDE (seq, own_day), coalesce(i.day, o.own_day) AS day, i.day IS NOT NULL AS decided
             FROM every_outcome o LEFT JOIN ids i USING (request_id)
             LEFT JOIN outcome_copies c ON c.request_id = o.request_id
             WHERE c.seq IS NULL OR c.seq = o.seq"""
@@ -179,14 +179,15 @@ def _followed(engine: Engine, terms: Terms) -> None:
     engine.run(
         f"""CREATE TABLE followed AS
             WITH asked AS (
-                SELECT request_id, min(epoch_us(time)) AS time_us, any_value(tenant) AS tenant, any_value(session) AS session,
-                       any_value(question) AS question, any_value(left(text, {FOLLOWUP_CHARS})) AS text
+                SELECT request_id, min(epoch_us(time)) AS time_us, any_value(tenant) AS tenant,
+                       any_value(session) AS session, any_value(question) AS question, any_value(left(text, {FOLLOWUP_CHARS})) AS text
                 FROM (SELECT request_id, time, tenant, session, question, text FROM rows_around
                       UNION ALL SELECT request_id, time, tenant, session, question, text FROM new_decision)
                 WHERE session IS NOT NULL AND (question IS NOT NULL OR text IS NOT NULL)
                 GROUP BY request_id),
             next AS (
-                SELECT *, lead(time_us) OVER same - time_us AS until_same, lead(time_us) OVER any_next - time_us AS until_next,
+                SELECT *, lead(time_us) OVER same - time_us AS until_same,
+                       lead(time_us) OVER any_next - time_us AS until_next,
                        lead(text) OVER any_next AS next_text, max(time_us) OVER () AS horizon
                 FROM asked
                 WINDOW same AS (PARTITION BY tenant, session, question ORDER BY time_us, request_id),

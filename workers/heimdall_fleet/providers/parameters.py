@@ -106,7 +106,8 @@ class Parameters:
         wanted = object_of(self.take("response_format"))
         if wanted.get("type") == "json_schema":
             inner = object_of(wanted.get("json_schema"))
-            return Schema(text_of(inner.get("name")) or "answer", object_of(inner.get("schema")))
+            strict = inner.get("strict") is True
+            return Schema(text_of(inner.get("name")) or "answer", object_of(inner.get("schema")), strict)
         return Schema("answer", None) if wanted.get("type") == "json_object" else None
 
 
@@ -140,6 +141,7 @@ class Thinking:
 class Schema:
     name: str
     schema: dict[str, Any] | None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

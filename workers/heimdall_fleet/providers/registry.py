@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from heimdall_fleet.providers import anthropic, bedrock, gemini
+from heimdall_fleet.providers import anthropic, bedrock, cohere, gemini, responses, vertex
 from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.providers.dialect import Dialect
 from heimdall_fleet.providers.openai_chat import OpenAIChat
@@ -14,12 +14,17 @@ DIALECTS: Mapping[str, Dialect] = {
     anthropic.FAMILY: anthropic.Anthropic(),
     gemini.FAMILY: gemini.Gemini(),
     bedrock.FAMILY: bedrock.Bedrock(),
+    responses.FAMILY: responses.Responses(),
+    cohere.FAMILY: cohere.Cohere(),
+    vertex.FAMILY: vertex.Vertex(),
 }
 
 BASE_URLS: Mapping[str, str] = {
     **{family: profile.base_url for family, profile in PROFILES.items() if profile.base_url},
     anthropic.FAMILY: anthropic.BASE_URL,
     gemini.FAMILY: gemini.BASE_URL,
+    responses.FAMILY: responses.BASE_URL,
+    cohere.FAMILY: cohere.BASE_URL,
 }
 
 

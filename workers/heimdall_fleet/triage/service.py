@@ -222,4 +222,4 @@ class TriageService:
         }
         if refused is None:
             return Check("healthy", details)
-        return Check("degraded", {**details, "refused": refused.why})
+        return Check("degraded", {**details, "refused": refused})

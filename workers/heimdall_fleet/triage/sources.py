@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 from pydantic import ValidationError
 
 from heimdall_fleet.triage.download import Download, DownloadError
-from heimdall_models.bundle import MANIFEST, MAX_BUNDLE_BYTES, MAX_FILE_BYTES, Bundle, load_bundle
+from heimdall_models.bundle import MANIFEST, MAX_BUNDLE_BYTES, MAX_FILE_BYTES, Bundle, BundleError, load_bundle
 from heimdall_schemas.control import Pointer
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,6 @@ KEPT_ARCHIVES = 4
 
 class SourceError(ValueError):
     """A bundle cannot be had from its source: says which source, why, and what to do."""
-
-
-class NotFetched(SourceError):
-    """It could not be fetched this time; the next look tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +80,7 @@ class PointerFile:
         try:
             raw = self.archives.download(self.url, MAX_POINTER_BYTES)
         except DownloadError as error:
-            raise NotFetched(str(error)) from error
+            raise SourceError(str(error)) from error
         pointer = read_pointer(raw, self.url)
         return self.archives.offer(pointer.model_copy(update={"url": urljoin(self.url, pointer.url)}))
 
@@ -111,9 +107,12 @@ class Archives:
         return Offer(pointer.sha256, lambda: self.load(pointer))
 
     def load(self, pointer: Pointer) -> Bundle:
-        """The bundle in the pointer's archive. Raises SourceError or BundleError."""
+        """The bundle in the pointer's archive. Raises SourceError."""
         with unpacked(self._archive(pointer), pointer.url) as path:
-            return load_bundle(path)
+            try:
+                return load_bundle(path)
+            except BundleError as error:
+                raise SourceError(f"{pointer.url} is refused: {error.path.name}: {error.what}") from error
 
     def _archive(self, pointer: Pointer) -> bytes:
         kept = self.folder / f"{pointer.sha256}.archive" if self.folder else None
@@ -124,10 +123,10 @@ class Archives:
         try:
             data = self.download(pointer.url, MAX_ARCHIVE_BYTES)
         except DownloadError as error:
-            raise NotFetched(str(error)) from error
+            raise SourceError(str(error)) from error
         found = hashlib.sha256(data).hexdigest()
         if found != pointer.sha256:
-            raise NotFetched(
+            raise SourceError(
                 f"{pointer.url} has the sha-256 {found}, its pointer says {pointer.sha256}; publish the pointer last, "
                 "and never another archive at an old address"
             )

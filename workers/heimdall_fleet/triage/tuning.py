@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from heimdall_fleet.triage.sources import Archives, NotFetched, Offer, Source, SourceError
+from heimdall_fleet.triage.sources import Archives, Offer, Source, SourceError
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import Bundle, BundleError
 from heimdall_models.cache import Memory
@@ -29,14 +29,6 @@ PROBES = ("hi", "Prove that there are infinitely many primes.", "def add(a, b):\
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """What could not be used, and why. `marker` None: it is tried again at the next look."""
-
-    marker: str | None
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Serving:
     """The bundle that decides, where it came from, and its judge."""
 
@@ -50,7 +42,7 @@ class Tuning:
     """Holds the bundle and the judge that serve. A bad bundle leaves them as they are and is told once.
 
     `make` turns a bundle into a judge with the present catalogue and rules. `source` is what the configuration names; a
-    pointer on the control topic goes before it for as long as it stands there.
+    pointer on the control topic goes before it for as long as it stands there. `refused`: why not the newest one.
     """
 
     def __init__(self, source: Source, archives: Archives, make: MakeJudge) -> None:
@@ -65,7 +57,7 @@ class Tuning:
             raise Failure(
                 FailureCode.HEIMDALL_BUNDLE, f"{error} (tuning.artifact_url)", detail_code="ARTIFACT_LOAD_FAILED"
             ) from error
-        self.refused: Refused | None = None
+        self.refused: str | None = None
         self._polling = asyncio.Lock()
         self._say_left_out()
 
@@ -90,21 +82,17 @@ class Tuning:
             return await self._poll()
 
     async def _poll(self) -> bool | None:
-        offer: Offer | None = None
         make = self._make
         try:
             offer = await asyncio.to_thread(self._offer)
             if offer.marker == self.serving.marker:
                 self.refused = None
                 return None
-            if self.refused is not None and self.refused.marker == offer.marker:
-                return None
             serving = await asyncio.to_thread(_load, offer, make)
             if make is not self._make:
                 serving = replace(serving, judge=self._make(serving.bundle))
         except REFUSALS as error:
-            final = offer is not None and not isinstance(error, NotFetched)
-            return self._refuse(Refused(offer.marker if offer and final else None, str(error)))
+            return self._refuse(str(error))
         before = self.bundle.hash
         self.serving, self.refused = serving, None
         log.info("bundle %s replaces %s", self.bundle.hash[:12], before[:12], extra={"action": "bundle_swapped"})
@@ -121,15 +109,14 @@ class Tuning:
     def _offer(self) -> Offer:
         return self._source.offer() if self._pointer is None else self._archives.offer(self._pointer)
 
-    def _refuse(self, refused: Refused) -> bool | None:
-        """Told and counted once for each reason, however often it is looked at."""
-        if self.refused == refused:
+    def _refuse(self, why: str) -> bool | None:
+        """Each look tries again, since a copy may not have been whole yet; the same reason is told once."""
+        if self.refused == why:
             return None
-        self.refused = refused
+        self.refused = why
         log.error(
-            "a new bundle was refused, %s still serves: %s", self.bundle.hash[:12], refused.why,
-            extra={"action": "bundle_refused"},
-        )  # fmt: skip
+            "a new bundle was refused, %s still serves: %s", self.bundle.hash[:12], why, extra={"action": "bundle_refused"}
+        )
         return False
 
     def _say_left_out(self) -> None:

@@ -130,8 +130,15 @@ def test_a_batch_spreads_its_time_over_its_requests(metrics: Metrics) -> None:
     metrics.triage.batch(BatchTimes(64, 0.064, StepTimes(64, 0.0064, 0.0, 0.0032, 0.0032, 0.0064)))
     assert value(metrics, "heimdall_prehook_duration_seconds_count") == 64
     assert value(metrics, "heimdall_prehook_duration_seconds_sum") == pytest.approx(0.064)
-    assert value(metrics, "heimdall_embedding_duration_seconds_count") == 0
+    assert value(metrics, "heimdall_embedding_duration_seconds_count") == 64
     assert json_map(metrics)["avg_decision_latency_ms"] == pytest.approx(0.1)
+
+
+def test_decisions_from_the_cache_take_no_step(metrics: Metrics) -> None:
+    metrics.triage.batch(BatchTimes(64, 0.064, StepTimes(rows=16, features_s=0.0016)))
+    assert value(metrics, "heimdall_prehook_duration_seconds_count") == 64
+    assert value(metrics, "heimdall_feature_extraction_duration_seconds_count") == 16
+    assert value(metrics, "heimdall_feature_extraction_duration_seconds_sum") == pytest.approx(0.0016)
 
 
 def test_the_json_map_has_its_six_numbers_before_anything_happened() -> None:

@@ -14,10 +14,13 @@ from heimdall_fleet.providers.scripted.answers import Asked, Scripted, answer_to
 from heimdall_fleet.providers.scripted.anthropic import AnthropicWire
 from heimdall_fleet.providers.scripted.bedrock import BedrockWire
 from heimdall_fleet.providers.scripted.calls import CallLog, CallRecord, Outcome, fingerprint
+from heimdall_fleet.providers.scripted.cohere import CohereWire
 from heimdall_fleet.providers.scripted.fate import ERROR_WORDS, Fate, Odds, RateWindows, draw_for
 from heimdall_fleet.providers.scripted.gemini import GeminiWire
 from heimdall_fleet.providers.scripted.openai import OpenAIWire
 from heimdall_fleet.providers.scripted.plan import Plan, read_plan
+from heimdall_fleet.providers.scripted.responses import ResponsesWire
+from heimdall_fleet.providers.scripted.vertex import VertexClaudeWire
 from heimdall_fleet.providers.scripted.wire import Wire
 from heimdall_schemas.failure import Failure
 
@@ -25,7 +28,15 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-WIRES: tuple[Wire, ...] = (OpenAIWire(), AnthropicWire(), GeminiWire(), BedrockWire())
+WIRES: tuple[Wire, ...] = (
+    OpenAIWire(),
+    AnthropicWire(),
+    GeminiWire(),
+    BedrockWire(),
+    ResponsesWire(),
+    CohereWire(),
+    VertexClaudeWire(),
+)
 _JSON = (b"content-type", b"application/json")
 _FOREVER_S = 86_400.0
 

@@ -1,0 +1,256 @@
+"""Public result files → outcome tables.
+
+    python -m heimdall_models.training.convert routellm --out routellm_mmlu.jsonl --bench mmlu mmlu_*.csv
+    python -m heimdall_models.training.convert mmlu-pro --out mmlu_pro.jsonl --bench mmlu_pro gpt-4o=results/biology.json …
+    python -m heimdall_models.training.convert rows --score small=a.ok --score large=b.ok --out mine.jsonl mine.csv
+
+Files are CSV, JSON lines or one JSON array of objects. There are two kinds of layout: a row that holds the score of every
+model (`routellm`, `gsm8k`, `rows`), and a file for each model whose rows hold the given and the right answer (`mmlu-pro`,
+`zeroeval`, `answers`; name the model as NAME=FILE, or NAME is the file's name). A field is a path of names and numbers
+with dots between; a string that holds JSON is looked into. Answers of models are compared and forgotten, never copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from heimdall_models.training.tables import SCORE, TableError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a row says what; empty = not there.
+
+    `scores`: model → path, for rows with every model's score; with none of them and no `given`, every column that holds
+    only true and false is a model. `given`, `right`: paths of the two answers. `options`: list of answer options that
+    belongs to the prompt. `scale`: what a full score is in the file.
+    """
+
+    prompt: str = "prompt"
+    key: str = ""
+    domain: str = ""
+    options: str = ""
+    given: str = ""
+    right: str = ""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    scale: float = 1.0
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "routellm": Layout(),
+    "gsm8k": Layout(
+        prompt="question",
+        scores={
+            name: f"{name}.is_correct"
+            for name in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+        },
+    ),
+    "mmlu-pro": Layout(
+        prompt="question", key="question_id", domain="category", options="options", given="pred", right="answer"
+    ),
+    "zeroeval": Layout(prompt="question", key="id", given="output.0.answer", right="answer"),
+    "rows": Layout(),
+    "answers": Layout(given="given", right="answer"),
+}
+"""Layouts of lm-sys/RouteLLM (one CSV for each MMLU subject, one for GSM8K), openai/grade-school-math
+(example_model_solutions.jsonl), TIGER-AI-Lab/MMLU-Pro (eval_results) and yuchenlin/ZeroEval (result_dirs), and two to be
+described with options."""
+
+_TRUE, _FALSE = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0"})
+_SUBJECT = re.compile(r"^mmlu_(?P<subject>.+)$")
+_FENCE = re.compile(r"^\s*```(?:json)?\s*|\s*```\s*$")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+
+Row = dict[str, Any]
+
+
+def convert(layout: Layout, inputs: Sequence[tuple[str, Path]], bench: str) -> list[Row]:
+    """Rows of an outcome table from (model name, file) pairs, one for each prompt, in order of first appearance.
+
+    Raises TableError that names the file and the field that is missing.
+    """
+    rows: dict[str, Row] = {}
+    for model, path in inputs:
+        records = read_records(path)
+        scores = layout.scores or ({} if layout.given else _model_columns(records, layout))
+        if not layout.given and not scores:
+            raise TableError(f"{path}: no column holds only true and false; name the scores with --score MODEL=FIELD")
+        for record in records:
+            row = _row(layout, record, path, bench)
+            known = rows.setdefault(row["pid"], row)
+            known |= _scores(layout, scores, record, model)
+    return list(rows.values())
+
+
+def read_records(path: Path) -> list[Row]:
+    """The objects of a CSV, JSON-lines or JSON file. Raises TableError."""
+    try:
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                return [dict(record) for record in csv.DictReader(file)]
+        data = path.read_bytes()
+        records = [orjson.loads(line) for line in data.splitlines() if line.strip()] if _is_lines(path) else None
+        found = orjson.loads(data) if records is None else records
+    except (OSError, UnicodeDecodeError, csv.Error, orjson.JSONDecodeError) as error:
+        raise TableError(f"{path}: cannot be read as CSV, JSON lines or JSON ({error})") from error
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise TableError(f"{path}: it must hold a list of objects")
+    return found
+
+
+def at(value: Any, path: str) -> Any:
+    """What stands at a dotted path; None where it does not exist. Strings that hold JSON are looked into."""
+    for step in path.split("."):
+        if isinstance(value, str):
+            value = _json_in(value)
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def same_answer(given: Any, right: Any) -> bool:
+    """Equal as numbers, as Python literals, or as text without case and outer blanks; no answer is a wrong answer.
+
+    A right answer with "#### 42" at its end means 42, as GSM8K writes it.
+    """
+    if given is None or right is None:
+        return False
+    left, expected = str(given).strip(), str(right).rpartition("####")[2].strip()
+    if left.casefold() == expected.casefold():
+        return True
+    if (number := _number(expected)) is not None:
+        return _number(left) == number
+    return (literal := _literal(expected)) is not None and _literal(left) == literal
+
+
+def write_jsonl(rows: Iterable[Row], out: Path) -> int:
+    """One row a line; returns how many."""
+    lines = [orjson.dumps(row) for row in rows]
+    out.write_bytes(b"".join(line + b"\n" for line in lines))
+    return len(lines)
+
+
+def _row(layout: Layout, record: Row, path: Path, bench: str) -> Row:
+    prompt = at(record, layout.prompt)
+    if not isinstance(prompt, str):
+        raise TableError(f"{path}: a row has no text at {layout.prompt!r}; its fields are {', '.join(record)}")
+    options = at(record, layout.options) if layout.options else None
+    if isinstance(options, list):
+        prompt += "".join(f"\n{chr(ord('A') + number)}. {text}" for number, text in enumerate(options))
+    key = at(record, layout.key) if layout.key else None
+    subject = _SUBJECT.match(path.stem)
+    domain = at(record, layout.domain) if layout.domain else subject and subject["subject"]
+    return {
+        "pid": f"{bench}:{prompt if key is None else key}",
+        "bench": bench,
+        "domain": domain or "",
+        "prompt": prompt,
+    }
+
+
+def _scores(layout: Layout, scores: Mapping[str, str], record: Row, model: str) -> dict[str, float]:
+    if layout.given:
+        return {SCORE + model: float(same_answer(at(record, layout.given), at(record, layout.right)))}
+    found = {name: _score(at(record, path)) for name, path in scores.items()}
+    return {SCORE + name: value / layout.scale for name, value in found.items() if value is not None}
+
+
+def _score(value: Any) -> float | None:
+    text = str(value).strip().casefold()
+    if text in _TRUE or text in _FALSE:
+        return float(text in _TRUE)
+    return _number(text)
+
+
+def _model_columns(records: Sequence[Row], layout: Layout) -> dict[str, str]:
+    described = {layout.prompt, layout.key, layout.domain}
+    columns = [name for name in dict.fromkeys(name for row in records for name in row) if name not in described]
+    flags = {"true", "false"}
+    return {c: c for c in columns if {str(row.get(c)).strip().casefold() for row in records} <= flags}
+
+
+def _is_lines(path: Path) -> bool:
+    return path.suffix in (".jsonl", ".ndjson")
+
+
+def _json_in(text: str) -> Any:
+    try:
+        return json.loads(_FENCE.sub("", text))
+    except json.JSONDecodeError:
+        return None
+
+
+def _number(text: str) -> float | None:
+    plain = text.strip().removeprefix("$").removesuffix("%").removesuffix(".").strip()
+    return float(plain.replace(",", "")) if _NUMBER.fullmatch(plain) else None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _contaminated(path: Path | None) -> frozenset[str]:
+    """Prompts to leave out: `eval_prompt` of each line, as RouteLLM's contaminated_prompts.jsonl has them."""
+    return frozenset(str(record.get("eval_prompt")) for record in read_records(path)) if path else frozenset()
+
+
+def _inputs(files: Sequence[str]) -> list[tuple[str, Path]]:
+    pairs = [file.partition("=") if "=" in file and not Path(file).exists() else ("", "", file) for file in files]
+    return [(name or Path(file).stem, Path(file)) for name, _, file in pairs]
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", choices=sorted(LAYOUTS))
+    parser.add_argument("files", nargs="+", metavar="[MODEL=]FILE")
+    parser.add_argument("--out", type=Path, required=True, help="outcome table to write, .jsonl")
+    parser.add_argument("--bench", help="name of the benchmark (default: the name of --out)")
+    parser.add_argument(
+        "--contaminated", type=Path, help="JSON lines whose `eval_prompt` rows are marked to be left out"
+    )
+    for name in ("prompt", "key", "domain", "options", "given", "right"):
+        parser.add_argument(f"--{name}", help=f"field that holds the {name}")
+    parser.add_argument("--score", action="append", default=[], metavar="MODEL=FIELD", help="score of a model")
+    parser.add_argument("--scale", type=float, help="what a full score is in the files (default 1)")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m heimdall_models.training.convert", description="Public result files to outcome tables."
+    )
+    _options(parser)
+    options = parser.parse_args(arguments)
+    given = {name: value for name in Layout.__slots__ if (value := getattr(options, name, None)) is not None}
+    if options.score:
+        given["scores"] = dict(entry.split("=", 1) for entry in options.score if "=" in entry)
+    try:
+        rows = convert(
+            replace(LAYOUTS[options.layout], **given), _inputs(options.files), options.bench or options.out.stem
+        )
+        marked = _contaminated(options.contaminated)
+    except TableError as error:
+        parser.error(str(error))
+    print(
+        f"{options.out}: {write_jsonl([row | {'contaminated': row['prompt'] in marked} for row in rows], options.out)} rows"
+    )
+
+
+if __name__ == "__main__":
+    main()
