@@ -2,10 +2,10 @@
 
     python bench/replay.py -o json
 
-Audit files (a decision and an outcome for each request, feedback for one in twenty, three days) are made
-of decisions that the fleet takes on the demo's prompts, each with its own id, time and numbers. Every size is replayed in a
-process of its own, which reports its CPU time and its peak memory. `records_per_cpu_s` is records by CPU seconds of all
-threads, so it is a figure for one core; `flat` is the peak at the largest size over that at the smallest.
+Audit files (a decision and an outcome for each request, feedback for one in twenty, over three days) are made from
+the decisions that the fleet takes on the prompts of the demo, each with its own id, time and numbers. Every size
+is replayed in a process of its own, which reports CPU time and peak memory. `records_per_cpu_s` is records by CPU
+seconds of all threads: a figure for one core. `flat` is the peak at the largest size over that at the smallest.
 """
 
 import argparse

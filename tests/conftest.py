@@ -1,3 +1,8 @@
-"""Fixtures for every test: the brokers."""
+"""For every test: the brokers, and a hypothesis profile that no slow machine can fail."""
+
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.brokers.fixtures"]
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("house")

@@ -7,7 +7,6 @@ size, shape and operator is looked at before memory is given to it.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import orjson
-from numpy.lib import format as npy_format
 from numpy.typing import DTypeLike, NDArray
 
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.embed import DIMENSIONS, QUANTA
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.npy import NpyRefused, from_npy
 from heimdall_models.onnx_check import OnnxRefused, check_onnx
 from heimdall_models.text_model import GROUP_BITS, TextModel
 
@@ -188,23 +187,10 @@ def _checked_onnx(path: Path, data: bytes) -> int:
 
 
 def _array(path: Path, data: bytes, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """The .npy array in `data`, if it has exactly this type and shape (None = any); its header is read first."""
-    stream = io.BytesIO(data)
     try:
-        if npy_format.read_magic(stream) != (1, 0):
-            raise BundleError(path, "it is not a .npy file of version 1.0")
-        found_shape, fortran, found_dtype = npy_format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise BundleError(path, f"it is not a .npy file ({error})") from error
-    fits = len(found_shape) == len(shape) and all(
-        w in (None, f) for f, w in zip(found_shape, shape, strict=True)
-    )
-    if not fits or fortran or found_dtype != np.dtype(dtype).newbyteorder("<"):
-        raise BundleError(path, f"it holds {found_dtype} {found_shape}, expected {np.dtype(dtype)} {shape}")
-    body = data[stream.tell() :]
-    if len(body) != int(np.prod(found_shape)) * found_dtype.itemsize:
-        raise BundleError(path, "its length does not fit its header")
-    return np.frombuffer(body, found_dtype).reshape(found_shape)
+        return from_npy(data, dtype, shape)
+    except NpyRefused as error:
+        raise BundleError(path, str(error)) from error
 
 
 def _text_model(path: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> TextModel:

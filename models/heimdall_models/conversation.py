@@ -28,7 +28,8 @@ class Conversation:
     """The shape of one chat body and the text that says how hard it is.
 
     `text` is what the user asks last (with the user turn before it when that is very short; without any user turn
-    the last text there is), clipped to head and tail; all `_chars` are lengths before clipping. `truncated` says that something was not read.
+    the last text there is), clipped to head and tail; all `_chars` are lengths before clipping. `truncated` says that
+    something was not read.
     """
 
     text: str
@@ -52,13 +53,7 @@ class Conversation:
     @property
     def total_chars(self) -> int:
         """Characters of all messages and tool definitions."""
-        return (
-            self.user_chars
-            + self.system_chars
-            + self.assistant_chars
-            + self.tool_chars
-            + self.tool_definition_chars
-        )
+        return self.user_chars + self.system_chars + self.assistant_chars + self.tool_chars + self.tool_definition_chars
 
 
 @dataclass(slots=True)
@@ -100,9 +95,7 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
     return _conversation(body, len(messages), tally, asks)
 
 
-def _conversation(
-    body: Mapping[str, Any], message_count: int, tally: _Tally, asks: Sequence[str]
-) -> Conversation:
+def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally, asks: Sequence[str]) -> Conversation:
     text, ask_chars = _scanned(asks or [tally.other_text])
     tools = _list(body.get("tools")) or _list(body.get("functions"))
     chars, turns = tally.chars, tally.turns

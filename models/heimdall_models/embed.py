@@ -94,7 +94,7 @@ class CheckedEmbedder:
         if not np.isfinite(vectors).all():
             raise EmbedderError(f"embedder {self.name!r} returned NaN or infinity")
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(length > 0, length, np.float32(1))
+        return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
 class EmbeddingCache:
@@ -165,4 +165,4 @@ def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int
     # |Σ| is a whole number, so its own sum (the squared length after the root) is exact in any order.
     squared_length = np.abs(sums).sum(axis=1, keepdims=True)
     rooted = np.sign(sums) * np.sqrt(np.abs(sums))
-    return (rooted / np.sqrt(np.maximum(squared_length, 1.0))).astype(np.float32)
+    return np.asarray(rooted / np.sqrt(np.maximum(squared_length, 1.0)), np.float32)

@@ -209,9 +209,7 @@ def _pair_histogram(scanned: Scan) -> NDArray[np.float64]:
     """(n, buckets) byte pairs of each text, case and digits folded, hashed."""
     pairs = windows(scanned.folded, 2)
     keys = (pairs * np.uint16(0x9E37)) >> np.uint16(16 - _PAIR_BUCKETS.bit_length() + 1)
-    counts = np.bincount(
-        scanned.row[: len(keys)] * _PAIR_BUCKETS + keys, minlength=scanned.rows * _PAIR_BUCKETS
-    )
+    counts = np.bincount(scanned.row[: len(keys)] * _PAIR_BUCKETS + keys, minlength=scanned.rows * _PAIR_BUCKETS)
     return counts[: scanned.rows * _PAIR_BUCKETS].reshape(scanned.rows, _PAIR_BUCKETS)
 
 
@@ -251,9 +249,7 @@ def _distinct(scanned: Scan) -> NDArray[np.float64]:
     return seen.sum(axis=1).astype(np.float64)
 
 
-def _flags(
-    classes: NDArray[np.float64], pairs: NDArray[np.float64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _flags(classes: NDArray[np.float64], pairs: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """`has_code`: a fence or several marks of a program; `has_math`: notation of mathematics."""
 
     def pair(name: str) -> NDArray[np.float64]:

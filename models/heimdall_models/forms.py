@@ -47,9 +47,7 @@ class Form:
     candidates: bytes
     chains: dict[tuple[Any, ...], Chain] = field(default_factory=dict)
 
-    def chain(
-        self, steps: Sequence[Step | None], slots: Sequence[int], above: tuple[Steps, Sequence[int], int]
-    ) -> Chain:
+    def chain(self, steps: Sequence[Step], slots: Sequence[int], above: tuple[Steps, Sequence[int], int]) -> Chain:
         """The steps at `slots`, then at most so many of those above. Most requests have a chain that was had before."""
         table, ranked, most = above
         key = (id(steps), id(table), *slots, -1, *ranked)

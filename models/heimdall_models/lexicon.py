@@ -89,7 +89,12 @@ PAIR_CLASSES: dict[str, list[tuple[bytes, bytes]]] = {
     "camel_case": [(bytes(range(ord("a"), ord("z") + 1)), _UPPER)],
     "snake_case": [(_LETTERS, b"_")],
     "dollar_math": [(b"$", _LETTERS + b"\\"), (b"$", b"$")],
-    "math_symbols": [(b"\xe2", b"\x88\x89\x8a\x8b"), (b"\xc2", b"\xb1\xb2\xb3\xb7"), (b"\xc3", b"\x97\xb7"), (b"\xcf", b"\x80")],
+    "math_symbols": [
+        (b"\xe2", b"\x88\x89\x8a\x8b"),
+        (b"\xc2", b"\xb1\xb2\xb3\xb7"),
+        (b"\xc3", b"\x97\xb7"),
+        (b"\xcf", b"\x80"),
+    ],
     "spaced_operators": [(b" ", b"+*=<>^")],
     "money": [(b"$", _DIGITS)],
     "blanks_to_fill": [(b"_", b"_")],

@@ -104,9 +104,7 @@ def hash_word(word: str) -> int:
     return int(scan([word]).word_hash[0])
 
 
-def _first_options(
-    raw: NDArray[np.uint8], row: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _first_options(raw: NDArray[np.uint8], row: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) where the answer options of each text begin ("A. …", "A) …" or "(A) …" on a line of its own), else its end."""
     places = np.flatnonzero(raw == ord("A"))
     before, after = raw[places - 1], raw[places + 1]
@@ -124,9 +122,7 @@ def _encode(text: str) -> bytes:
     return encoded.replace(b"\0", b"\1") if b"\0" in encoded else encoded
 
 
-def _hash_words(
-    folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
-) -> NDArray[np.uint64]:
+def _hash_words(folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Mix of the first eight bytes, the last eight and the length: exact up to sixteen bytes, cheap beyond."""
     eight = windows(folded, 8)
     length = end - start

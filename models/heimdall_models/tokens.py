@@ -74,9 +74,7 @@ def estimate_tokens(
     """
     per_mille = byte_counts @ _BYTE_COST + _word_tokens(scanned)
     characters = np.array([len(c.text) for c in conversations], np.float64)
-    rate = np.where(
-        characters > 0, per_mille / np.maximum(characters, 1) / _PER_MILLE, 1 / _CHARS_PER_TOKEN
-    )
+    rate = np.where(characters > 0, per_mille / np.maximum(characters, 1) / _PER_MILLE, 1 / _CHARS_PER_TOKEN)
     prose = np.array([c.total_chars - c.tool_definition_chars for c in conversations], np.float64)
     extra = np.array(
         [

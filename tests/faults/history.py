@@ -1,7 +1,7 @@
 """What happened in a run, as one JSONL file: everything a verdict needs, and nothing else is asked for a verdict.
 
-Moments are Unix seconds. Those of orders, replies, audit records, letters and commits are the broker's own (the topics of
-a run stamp records when they are appended), so that "before" between them means what it says.
+Moments are Unix seconds. Those of orders, replies, audit records, letters and commits are the broker's own (the topics
+of a run stamp records when they are appended), so that "before" between them means what it says.
 """
 
 from collections.abc import Iterable, Mapping

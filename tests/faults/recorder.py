@@ -47,8 +47,7 @@ async def record(fleet: Fleet) -> list[Event]:
         f"{topics.prefix}.dispatch": [topics.dispatch(bucket) for bucket in Bucket],
         f"{topics.prefix}.retry": [topics.retry(delay) for delay in Delay],
     }
-    async for event in _wire(fleet, groups):
-        events.append(event)
+    events += [event async for event in _wire(fleet, groups)]
     for worker in fleet.workers:
         events += _log_of(worker.name, worker.child.log)
         metrics = fleet.setup.directory / f"{worker.name}.metrics"
@@ -153,7 +152,7 @@ def _letter(record_: Record) -> Iterator[Event]:
 
 
 def _commit(record_: Record) -> Iterator[Commit]:
-    """The broker's own format: key (version 0 or 1: group, topic, partition), value (3 or 4: offset, epoch, metadata …)."""
+    """The broker's own format. Key 0 or 1: group, topic, partition; value 3 or 4: offset, epoch, metadata …"""
     key, value = record_.key or b"", record_.value
     if value is None or struct.unpack_from(">h", key)[0] > 1:
         return  # a deletion, or about members

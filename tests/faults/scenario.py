@@ -30,15 +30,15 @@ class Scenario:
     told: dict[str, list[str]] = field(default_factory=dict)
 
     async def settled(self, timeout_s: float = 60.0) -> None:
-        """Wait until every acknowledged request that can be answered has a reply and the groups have committed to the ends.
+        """Wait until every request that can be answered has a reply, and the groups have committed to the ends.
 
         Gives up after the time: what is missing is for the checker to say.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                while self.unanswered():
+                while self.unanswered():  # noqa: ASYNC110  # the wire has no event for it
                     await asyncio.sleep(0.05)
-                while not await self._committed():
+                while not await self._committed():  # noqa: ASYNC110  # nor for this
                     await asyncio.sleep(0.3)
         except TimeoutError:
             return

@@ -98,6 +98,7 @@ async def strange_providers(worker: str) -> AsyncIterator[Strange]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    await asyncio.to_thread(packed)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     strange = Strange(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", worker)
     try:

@@ -92,7 +92,7 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
             replace(REPLY, request_id="s"),
             replace(OUTCOME, request_id="s", body="body-s"),
         ],
-    ),  # fmt: skip
+    ),
     "an outcome record that disagrees with the reply": ("I2", swapped(OUTCOME, replace(OUTCOME, state="failed"))),
     "a commit before the reply": ("I11", swapped(DISPATCHED, replace(DISPATCHED, at=11.55))),
     "a commit before the outcome record": ("I11", swapped(DISPATCHED, replace(DISPATCHED, at=11.65))),
@@ -115,7 +115,7 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
             CALL,
             CALL,
         ],
-    ),  # fmt: skip
+    ),
     "a second worker's call without a fault": ("I5", [*GOOD, SECOND, SECOND_OUTCOME]),
     "a second worker's call before any fault": (
         "I5",
@@ -179,7 +179,8 @@ ALLOWED: dict[str, list[Event]] = {
         Commit(11.2, "f.dispatch", DISPATCH, 1, 1), replace(SENT, request_id="s", acknowledged=False, offset=-1),
     ],
     "an asker whose reply topic is refused": [
-        *GOOD, replace(SENT, request_id="s", offset=1, deaf=True), replace(LETTER, request_id="s", reason="caller_reply_topic"),
+        *GOOD, replace(SENT, request_id="s", offset=1, deaf=True),
+        replace(LETTER, request_id="s", reason="caller_reply_topic"),
         replace(OUTCOME, request_id="s", state="dead_lettered", body="body-s"),
     ],
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Faults 10, 11, 12 and 16: providers that refuse, fail, hang, babble, answer too late, or are all gone."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import pytest
 from tests.brokers.clusters import ApacheCluster
 from tests.faults.figures import Tell
 from tests.faults.fleet import PLAIN, Setup
-from tests.faults.history import Fault
+from tests.faults.history import Fault, Sent
 from tests.faults.peek import get
-from tests.faults.scenario import Scenario, scenario
+from tests.faults.scenario import Scenario, Verdict, scenario
 from tests.faults.strange import strange_providers
 
 from heimdall_fleet.stack.processes import free_port
@@ -38,13 +38,12 @@ STRANGE = {
     "html": "provider_malformed",
     "otherjson": "provider_malformed",
     "drip": "provider_timeout",
-    "bomb": "provider_too_large",
     "huge": "provider_too_large",
     "endless": "provider_too_large",
     "telltale": "provider_error",
 }
 UNREACHED = ("refused",)
-SICK = (*SCRIPTED, *STRANGE, *UNREACHED)
+SICK = (*SCRIPTED, *STRANGE, "bomb", *UNREACHED)
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ async def test_each_sick_provider_is_left_for_a_good_one_with_its_failure_classi
         setup = with_elsewhere(failing, strange.url)
         async with scenario(apache_broker, setup) as run:
             asked = {}
-            for name in SICK:
+            for name in (*SCRIPTED, *STRANGE, *UNREACHED):
                 for sent in await run.load.many(4, model=f"{name}/one"):
                     asked[sent.request_id] = name
             await run.settled()
@@ -80,23 +79,50 @@ async def test_each_sick_provider_is_left_for_a_good_one_with_its_failure_classi
             verdict = await run.verdict()
             tell(verdict.figures())
             assert verdict.states == {"answered": len(asked)}
-            failures: dict[str, set[str]] = {name: set() for name in SICK}
+            failures: dict[str, set[str]] = defaultdict(set)
             for request_id, name in asked.items():
                 facts = found[request_id]["heimdall"]
                 assert facts["selected_model"] == GOOD
                 failures[name] |= {each["failure"] for each in facts["attempts"] if each["provider"] == name}
             expected = {name: {code} for name, (_, code) in SCRIPTED.items()} | {k: {v} for k, v in STRANGE.items()}
-            assert failures == expected | dict.fromkeys(UNREACHED, {"provider_unreachable"})
+            assert failures == expected | {name: {"provider_unreachable"} for name in UNREACHED}
 
 
 def with_elsewhere(setup: Setup, url: str) -> Setup:
-    places = {name: f"{url}/{name}/v1" for name in STRANGE}
+    places = {name: f"{url}/{name}/v1" for name in (*STRANGE, "bomb")}
     places["refused"] = f"http://127.0.0.1:{free_port()}/v1"
     elsewhere = {
         name: {"type": "custom", "base_url": place, "keys": [{"name": f"{name}-1", "value": f"{SECRET}-{name}"}]}
         for name, place in places.items()
     }
     return replace(setup, elsewhere=elsewhere)
+
+
+async def test_compressed_bombs_are_refused_and_hold_nobody_else_up(
+    apache_broker: ApacheCluster, failing: Setup, tell: Tell
+) -> None:
+    async with (
+        strange_providers("dispatch-1") as strange,
+        scenario(apache_broker, with_elsewhere(failing, strange.url)) as run,
+    ):
+        quiet = await run.load.many(60, 60)
+        await run.answers(60)
+        bombs, among = await asyncio.gather(run.load.many(8, 20, model="bomb/one"), run.load.many(60, 60))
+        await run.settled()
+        found = await run.replies()
+        run.fleet.events += strange.calls
+        verdict = await run.verdict()
+        slowest = {name: slowest_s(verdict, sent) for name, sent in (("quiet", quiet), ("among", among))}
+        tell(verdict.figures() | {"slowest_s": slowest})
+        refused = [found[sent.request_id]["heimdall"]["attempts"][0]["failure"] for sent in bombs]
+        assert set(refused) == {"provider_too_large"}
+        assert slowest["among"] < slowest["quiet"] + 1.0
+
+
+def slowest_s(verdict: Verdict, sent: list[Sent]) -> float:
+    """The longest time from an acknowledgement to its reply."""
+    at = {reply.request_id: reply.at for reply in verdict.history.reply}
+    return round(max(at[each.request_id] - each.at for each in sent), 2)
 
 
 async def test_a_stream_that_is_cut_is_never_passed_on_as_complete(
@@ -118,7 +144,7 @@ async def test_a_stream_that_is_cut_is_never_passed_on_as_complete(
 async def test_a_circuit_opens_and_lets_a_few_probes_through(
     apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
 ) -> None:
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "models": {"sick/one": {"price": {"input": 1, "output": 1}, "context_window": 100_000}},
         "dispatch": {"fallbacks": {"sick/one": [GOOD]}},
         "provider_defaults": {"network": {"max_retries": 0}, "circuit": {"open_for": "3s", "min_calls": 5}},

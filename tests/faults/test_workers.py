@@ -163,11 +163,11 @@ async def test_a_storm_of_workers_that_come_and_go_costs_few_calls(
 async def _calls(run: Scenario, at_least: int, timeout_s: float = 30.0) -> None:
     """Wait until the providers have seen so many calls."""
     async with asyncio.timeout(timeout_s):
-        while len(await run.fleet.calls()) < at_least:
+        while len(await run.fleet.calls()) < at_least:  # noqa: ASYNC110  # asked over HTTP
             await asyncio.sleep(0.05)
 
 
 async def _calls_ended(run: Scenario, timeout_s: float = 30.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while any(call["end"] is None for call in await run.fleet.calls()):
+        while any(call["end"] is None for call in await run.fleet.calls()):  # noqa: ASYNC110  # asked over HTTP
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What users do first, on Apache Kafka: create the topics, start `heimdall dev`, ask from the README and from Python."""
+"""What users do first, on Apache Kafka: create topics, start `heimdall dev`, ask from the README and from Python."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ async def test_the_readme_program_and_the_client_get_their_replies_from_heimdall
 def readme_program() -> str:
     """The program that the README shows, as it stands there."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     return next(block for block in blocks if "AIOKafkaProducer" in block)
 
 

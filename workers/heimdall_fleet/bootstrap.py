@@ -17,6 +17,7 @@ from heimdall_fleet.dispatch.account import ConfiguredAccount
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
+from heimdall_fleet.dispatch.objects import ObjectStore, ObjectStoreError, open_store
 from heimdall_fleet.dispatch.pool import Pool
 from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
@@ -187,6 +188,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         cancels=Cancellations(),
         producer=producer,
         telemetry=FleetTelemetry(metrics),
+        objects=_objects(config),
     )
     worker = DispatchWorker(room, _undertaker(config, name, f"{prefix}.dispatch"), limits_of(config))
     wires = Wires(
@@ -275,6 +277,17 @@ def _state(config: Config, clock: SystemClock) -> SharedState:
     if url.startswith("memory:"):
         return MemoryState(clock.mono_ms)
     return RedisState.connect(url, prefix=f"{config.kafka.topic_prefix}:")
+
+
+def _objects(config: Config) -> ObjectStore | None:
+    """Where large replies go. Raises Failure `heimdall_config` when its library is missing."""
+    url = config.dispatch.object_store
+    if config.dispatch.large_replies == "error" or url is None:
+        return None
+    try:
+        return open_store(url)
+    except ObjectStoreError as error:
+        raise Failure(FailureCode.HEIMDALL_CONFIG, f"dispatch.object_store: {error}") from error
 
 
 def _network(provider: str, config: Config) -> Network:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from heimdall_fleet.config import Config, routing
-from heimdall_fleet.config.providers import Key
+from heimdall_fleet.config.providers import AzureProvider, Key, Provider
 from heimdall_fleet.config.routing import Model
 from heimdall_fleet.dispatch.settings import (
     BreakerSettings,
@@ -178,6 +178,7 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
             context_window_fallbacks=dispatch.context_window_fallbacks,
             content_policy_fallbacks=dispatch.content_policy_fallbacks,
         ),
+        hedge_after_ms=None if dispatch.hedge_after is None else _ms(dispatch.hedge_after),
         max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
     )
 
@@ -192,7 +193,7 @@ def provider_settings(name: str, config: Config) -> ProviderSettings:
     return ProviderSettings(
         name=name,
         type=provider.type,
-        base_url=provider.base_url or "",
+        base_url=provider.base_url or _own_address(provider),
         keys=tuple(_key(key) for key in provider.keys) or (KeySettings(name="none", secret=""),),
         models=tuple(provider.models),
         strategy=KeyStrategy(provider.key_strategy),
@@ -216,7 +217,14 @@ def provider_settings(name: str, config: Config) -> ProviderSettings:
         extra_headers=headers,
         meta=_meta(name, config),
         max_output=provider.max_tokens,
+        probe_every_ms=_ms(health.interval) if health.enabled else None,
+        probe_timeout_ms=_ms(health.timeout),
     )
+
+
+def _own_address(provider: Provider) -> str:
+    """Azure's address is its resource's; Bedrock and Vertex make theirs from region and location."""
+    return f"{provider.meta.endpoint}/openai" if isinstance(provider, AzureProvider) else ""
 
 
 def _key(key: Key) -> KeySettings:
@@ -234,14 +242,21 @@ def _key(key: Key) -> KeySettings:
 def _meta(name: str, config: Config) -> Mapping[str, Any]:
     provider = config.providers[name]
     if provider.type == "openrouter":
-        preferences = config.router.openrouter.provider
-        return {
-            "sort": preferences.sort,
-            "max_price": preferences.max_price_usd_micros / 1_000_000,
-            "allow_fallbacks": preferences.allow_fallbacks,
-        }
+        return {"provider": _openrouter_preferences(config)}
     meta = getattr(provider, "meta", None)
-    return {} if meta is None else meta.model_dump()
+    fields = {} if meta is None else meta.model_dump()
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _openrouter_preferences(config: Config) -> dict[str, Any]:
+    """`sort: quality` is the fleet's own ranking and no value of OpenRouter's, so nothing is sent for it."""
+    preferences = config.router.openrouter.provider
+    dearest = preferences.max_price_usd_micros / 1_000_000
+    sent: dict[str, Any] = {
+        "max_price": {"prompt": dearest, "completion": dearest},
+        "allow_fallbacks": preferences.allow_fallbacks,
+    }
+    return sent if preferences.sort == "quality" else {**sent, "sort": preferences.sort}
 
 
 def model_settings(catalogue: Catalogue) -> dict[str, ModelSettings]:
@@ -251,11 +266,12 @@ def model_settings(catalogue: Catalogue) -> dict[str, ModelSettings]:
 
 def _model(facts: ModelFacts) -> ModelSettings:
     rate = facts.price.standard if facts.price else None
+    abilities = {"reasoning": facts.abilities.reasoning, "structured_output": facts.abilities.structured_output}
     return ModelSettings(
         price=None if rate is None else Price(rate.input, rate.output, rate.cache_read),
         context_window=facts.context_window,
         max_output=facts.max_output,
-        facts={} if facts.abilities.reasoning is None else {"reasoning": facts.abilities.reasoning},
+        facts={name: known for name, known in abilities.items() if known is not None},
     )
 
 

@@ -66,7 +66,7 @@ def nearest_phrase(conversations: Sequence[Conversation]) -> Floats:
     vectors = np.concatenate(
         [embed_texts([c.text for c in conversations[at : at + 256]]) for at in range(0, len(conversations), 256)]
     )
-    return ((vectors @ hard.T).max(axis=1) - (vectors @ easy.T).max(axis=1)).astype(np.float64)
+    return np.asarray((vectors @ hard.T).max(axis=1) - (vectors @ easy.T).max(axis=1), np.float64)
 
 
 def constant(conversations: Sequence[Conversation]) -> Floats:

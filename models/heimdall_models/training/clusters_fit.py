@@ -56,9 +56,7 @@ def domain_numbers(domains: Sequence[str]) -> NDArray[np.int64]:
     return np.array([known[name] for name in domains], np.int64)
 
 
-def fit_clusters(
-    vectors: NDArray[np.float32], domains: NDArray[np.int64], count: int, seed: int
-) -> Clusters:
+def fit_clusters(vectors: NDArray[np.float32], domains: NDArray[np.int64], count: int, seed: int) -> Clusters:
     """Spherical k-means of unit rows (n, 384); each cluster's domains are those of its rows, smoothed by the overall mix."""
     rng = np.random.default_rng(seed)
     lengths = np.linalg.norm(vectors, axis=1)

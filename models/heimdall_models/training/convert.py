@@ -1,13 +1,13 @@
 """Public result files → outcome tables.
 
     python -m heimdall_models.training.convert routellm --out routellm_mmlu.jsonl --bench mmlu mmlu_*.csv
-    python -m heimdall_models.training.convert mmlu-pro --out mmlu_pro.jsonl --bench mmlu_pro gpt-4o=results/biology.json …
+    python -m heimdall_models.training.convert mmlu-pro --out mmlu_pro.jsonl gpt-4o=biology.json …
     python -m heimdall_models.training.convert rows --score small=a.ok --score large=b.ok --out mine.jsonl mine.csv
 
-Files are CSV, JSON lines or one JSON array of objects. There are two kinds of layout: a row that holds the score of every
-model (`routellm`, `gsm8k`, `rows`), and a file for each model whose rows hold the given and the right answer (`mmlu-pro`,
-`zeroeval`, `answers`; name the model as NAME=FILE, or NAME is the file's name). A field is a path of names and numbers
-with dots between; a string that holds JSON is looked into. Answers of models are compared and forgotten, never copied.
+Files are CSV, JSON lines or one JSON array of objects. There are two kinds of layout: a row that holds the score of
+every model (`routellm`, `gsm8k`, `rows`), and a file for each model whose rows hold the given and the right answer
+(`mmlu-pro`, `zeroeval`, `answers`; name the model as NAME=FILE, or NAME is the file's name). A field is a path of names
+and numbers with dots between; a string that holds JSON is looked into. Answers are compared, never copied.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ LAYOUTS: Mapping[str, Layout] = {
     "answers": Layout(given="given", right="answer"),
 }
 """Layouts of lm-sys/RouteLLM (one CSV for each MMLU subject, one for GSM8K), openai/grade-school-math
-(example_model_solutions.jsonl), TIGER-AI-Lab/MMLU-Pro (eval_results) and yuchenlin/ZeroEval (result_dirs), and two to be
-described with options."""
+(example_model_solutions.jsonl), TIGER-AI-Lab/MMLU-Pro (eval_results) and yuchenlin/ZeroEval (result_dirs), and two
+to be described with options."""
 
 _TRUE, _FALSE = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0"})
 _SUBJECT = re.compile(r"^mmlu_(?P<subject>.+)$")
@@ -247,9 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         marked = _contaminated(options.contaminated)
     except TableError as error:
         parser.error(str(error))
-    print(
-        f"{options.out}: {write_jsonl([row | {'contaminated': row['prompt'] in marked} for row in rows], options.out)} rows"
-    )
+    count = write_jsonl((row | {"contaminated": row["prompt"] in marked} for row in rows), options.out)
+    print(f"{options.out}: {count} rows")
 
 
 if __name__ == "__main__":

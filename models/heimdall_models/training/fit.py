@@ -83,9 +83,7 @@ class Examples:
 
     def rows(self, keep: NDArray[np.integer[Any]]) -> Examples:
         """These rows only."""
-        return Examples(
-            self.numeric[keep], self.grams[keep], self.label[keep], self.offset[keep], self.question[keep]
-        )
+        return Examples(self.numeric[keep], self.grams[keep], self.label[keep], self.offset[keep], self.question[keep])
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,8 @@ def with_text_score(numeric: NDArray[np.float32], score: Floats) -> NDArray[np.f
 
 def native_log_odds(trees: Any, numeric: NDArray[np.float32]) -> Floats:
     """(n,) text score plus what LightGBM itself predicts."""
-    return numeric[:, -1] + np.asarray(trees.predict(numeric, raw_score=True, num_threads=1), np.float64)
+    correction = trees.predict(numeric, raw_score=True, num_threads=1)
+    return numeric[:, -1].astype(np.float64) + np.asarray(correction, np.float64)
 
 
 def dumped_trees(trees: Any) -> list[dict[str, Any]]:
@@ -197,6 +196,6 @@ def _fit_trees(numeric: NDArray[np.float32], examples: Examples, settings: Setti
         # A constant column is never split on.
         seen[:, [name not in TRANSFER for name in FEATURE_NAMES]] = 0.0
         parameters["monotone_constraints"] = [-int(name in HARDER_ONLY) for name in FEATURE_NAMES]
-    start = examples.offset + numeric[:, -1]
+    start = examples.offset + numeric[:, -1].astype(np.float64)
     data = lightgbm.Dataset(seen, examples.label, init_score=start, feature_name=list(FEATURE_NAMES))
     return lightgbm.train(parameters, data, settings.trees)

@@ -91,7 +91,10 @@ def calibration_bins(probability: Floats, label: Floats, bins: int = ECE_BINS) -
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     sums = zip(
-        np.bincount(place, probability, bins).tolist(), np.bincount(place, label, bins).tolist(), count.tolist(), strict=True
+        np.bincount(place, probability, bins).tolist(),
+        np.bincount(place, label, bins).tolist(),
+        count.tolist(),
+        strict=True,
     )
     return [(p / n, y / n, n) for p, y, n in sums if n]
 

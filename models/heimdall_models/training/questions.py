@@ -37,20 +37,20 @@ def question_ids(prompts: Sequence[str]) -> NDArray[np.int64]:
     pairs = np.concatenate(links)
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(prompts),) * 2)
     _, labels = connected_components(graph, directed=False)
-    return labels.astype(np.int64)
+    return np.asarray(labels, np.int64)
 
 
 def fold_of(questions: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
     """(n,) fold of each row, equal for rows of one question; folds are of about equal size."""
     shuffled = np.random.default_rng(seed).permutation(int(questions.max(initial=-1)) + 1)
-    return shuffled[questions] % folds
+    return np.asarray(shuffled[questions] % folds, np.int64)
 
 
 def _equal_links(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """(links, 2) each prompt with the first that has the same key; key 0 links nothing."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     links = np.stack((first[inverse], np.arange(len(keys))), axis=1)
-    return links[keys != 0]
+    return np.asarray(links[keys != 0], np.int64)
 
 
 def _window_links(letters: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ def _window_links(letters: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
     shared = (stands @ stands.T).tocoo()
     total = np.bincount(owners, minlength=len(letters))
     enough = shared.data >= SHARED_WINDOWS * np.minimum(total[shared.row], total[shared.col])
-    return np.stack((shared.row[enough], shared.col[enough]), axis=1).astype(np.int64)
+    return np.stack((shared.row[enough], shared.col[enough]), axis=1, dtype=np.int64)
 
 
 def _letters(text: str) -> NDArray[np.uint8]:

@@ -47,9 +47,7 @@ def in_domain(rows: Labelled, table: str, seed: int = 0) -> dict[str, Any]:
     settings = own_settings(len(place) * (FOLDS - 1) // FOLDS, seed)
     log_odds = out_of_fold(examples, settings, FOLDS)
     preferred = fit_platt(log_odds, examples.label)(log_odds)
-    return measured(_outcomes(rows, place), 1.0 - preferred) | {
-        "ece": calibration_error(preferred, examples.label)
-    }
+    return measured(_outcomes(rows, place), 1.0 - preferred) | {"ece": calibration_error(preferred, examples.label)}
 
 
 def few_labels(rows: Labelled, table: str, sizes: Sequence[int] = FEW_LABELS) -> Mapping[str, float]:
@@ -59,9 +57,7 @@ def few_labels(rows: Labelled, table: str, sizes: Sequence[int] = FEW_LABELS) ->
     found: dict[str, float] = {}
     for size in sizes:
         if size <= len(place) * (FOLDS - 1) // FOLDS:
-            found[str(size)] = apgr(
-                -_from_sample(examples, size), rows.cheap[place], rows.strong[place]
-            )
+            found[str(size)] = apgr(-_from_sample(examples, size), rows.cheap[place], rows.strong[place])
     return found
 
 

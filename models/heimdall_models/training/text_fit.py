@@ -47,9 +47,7 @@ def gram_matrix(texts: Sequence[str]) -> csr_matrix:
     return hstack([_stacked(block) for block in blocks], format="csr", dtype=np.float32)
 
 
-def fit_text(
-    grams: csr_matrix, label: NDArray[np.float64], offset: NDArray[np.float64], penalty: float
-) -> TextFit:
+def fit_text(grams: csr_matrix, label: NDArray[np.float64], offset: NDArray[np.float64], penalty: float) -> TextFit:
     """Minimise the mean cross-entropy to soft labels (n,), given log-odds `offset` (n,), plus penalty · |w|² / 2."""
     known = np.flatnonzero(np.bincount(grams.indices, minlength=grams.shape[1]) >= FEWEST_TEXTS)
     used = grams.tocsc()[:, known].tocsr()

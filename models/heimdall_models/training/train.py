@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -29,6 +28,7 @@ from heimdall_models.bundle import (
 )
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.embed import embed_texts
+from heimdall_models.npy import to_npy
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
 from heimdall_models.training.everyday import read_everyday
@@ -100,10 +100,10 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
     clusters = _clusters(rows, recipe)
     files = {
         ONNX: onnx_bytes,
-        **{name: _npy(table) for name, table in zip(TEXT_TABLES, text_model.weights, strict=True)},
-        CENTRES: _npy(clusters.centres),
-        CLUSTER_DOMAINS: _npy(clusters.domains),
-        PERCENTILES: _npy(reference),
+        **{name: to_npy(table) for name, table in zip(TEXT_TABLES, text_model.weights, strict=True)},
+        CENTRES: to_npy(clusters.centres),
+        CLUSTER_DOMAINS: to_npy(clusters.domains),
+        PERCENTILES: to_npy(reference),
     }
     if recipe.quality is not None:
         files[QUALITY] = recipe.quality
@@ -124,7 +124,7 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
 
 def percentile_table(difficulty: Floats) -> Floats:
     """(1001,) ascending difficulties at evenly spaced shares of the reference traffic."""
-    return np.quantile(difficulty, np.linspace(0.0, 1.0, PERCENTILE_STEPS))
+    return np.asarray(np.quantile(difficulty, np.linspace(0.0, 1.0, PERCENTILE_STEPS)), np.float64)
 
 
 def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
@@ -191,9 +191,3 @@ def _manifest(recipe: Recipe, rows: Labelled, files: Mapping[str, bytes]) -> dic
         "bytes": sum(map(len, files.values())),
         **recipe.measured,
     }
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return stream.getvalue()

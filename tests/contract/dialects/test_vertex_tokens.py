@@ -83,7 +83,7 @@ async def test_a_service_account_signs_for_a_token(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     decode: Any = jwt.decode
-    claims = decode(grant["assertion"], certs=public, audience=endpoint.url)
+    claims = decode(grant["assertion"], certs=public, audience="https://oauth2.googleapis.com/token")
     assert claims["iss"] == "robot@my-project.iam.gserviceaccount.com"
     assert claims["scope"] == "https://www.googleapis.com/auth/cloud-platform"
 

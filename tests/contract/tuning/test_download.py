@@ -68,7 +68,9 @@ def test_a_redirect_leads_nowhere_that_is_not_safe(address: str) -> None:
         download(f"{address}/elsewhere", 1000)
 
 
-@pytest.mark.parametrize("url", ["http://example.com/x", "ftp://example.com/x", "//example.com/x", "http://127.0.0.1.x/"])
+@pytest.mark.parametrize(
+    "url", ["http://example.com/x", "ftp://example.com/x", "//example.com/x", "http://127.0.0.1.x/"]
+)
 def test_what_anyone_on_the_way_could_change_is_never_asked(url: str) -> None:
     with pytest.raises(DownloadError, match="is not safe"):
         refuse_unsafe(url)

@@ -103,7 +103,8 @@ def _shown(answer: Decided | Refusal, full: bool) -> dict[str, Any]:
     if isinstance(answer, Refusal):
         return {"id": answer.request_id, "error": answer.failure.as_error()}
     if full:
-        return {"id": answer.request_id, **orjson.loads(audit_json(answer, {}))}
+        record: dict[str, Any] = orjson.loads(audit_json(answer, {}))
+        return record
     decision, record = answer.decision, answer.record
     return {
         "id": answer.request_id,

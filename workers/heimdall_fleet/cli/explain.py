@@ -36,7 +36,7 @@ def explain(options: Globals, request_id: str, source: Path | None, recompute: b
         raise CommandError(Exit.NOT_FOUND, f"no audit record of {request_id} in {where}; is the id right?")
     told = explanation(records, alpha=alpha, scored=_scored(records, everything))
     if recompute:
-        told["recomputed"] = _prove(told["scored"], options)
+        told["recomputed"] = _prove(told["scored"], told["decision"], options)
     if options.output == "json":
         data(told)
     else:
@@ -69,12 +69,12 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
     )
 
 
-def _prove(decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
+def _prove(scored: Mapping[str, Any] | None, decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
     from heimdall_fleet.bootstrap import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
     from heimdall_fleet.triage.tuning import REFUSALS
 
-    if decision is None:
+    if scored is None:
         raise CommandError(Exit.NOT_FOUND, "the decision with the terms is not here: the audit begins after it")
     config = configuration(options).config
     try:
@@ -82,4 +82,4 @@ def _prove(decision: Mapping[str, Any] | None, options: Globals) -> dict[str, An
         judge = judge_maker(config, everything_served=not config.providers)(bundle)
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error
-    return prove(decision, judge)
+    return prove(scored, judge, None if decision is scored or decision == scored else decision)

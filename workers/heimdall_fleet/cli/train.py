@@ -1,9 +1,10 @@
 """`heimdall train` and `heimdall evaluate`: outcome tables to a bundle, and how good a bundle is on them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 import click
 
@@ -12,15 +13,22 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
 from heimdall_fleet.settings import bundle_directory
-from heimdall_models.bundle import BundleError, load_bundle
+from heimdall_models.bundle import QUALITY, BundleError, load_bundle
+from heimdall_models.quality import QualityError
+
+if TYPE_CHECKING:
+    from heimdall_models.training.build import Plan
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SHIPPED_RECIPE = "default"
 
 DATA = click.option(
     "--data", "paths", type=click.Path(exists=True, path_type=Path), multiple=True, required=True,
     help="Outcome tables (Parquet or JSON lines) or folders of them; may be given several times.",
 )  # fmt: skip
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
@@ -40,10 +48,19 @@ def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
 @click.command()
 @DATA
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of the bundle.")
-@click.option("--seed", type=int, default=7, show_default=True)
-@click.option("--created", type=click.DateTime(), help="Written into the manifest; give it for a reproducible bundle.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--created", type=click.DateTime(), help="UTC, for the manifest; give it for a reproducible bundle.")
+@click.option(
+    "--traffic", type=click.Choice(["own", "unseen"]), default="own", show_default=True,
+    help="own: what will be served is like the tables; unseen: the tables only stand in for it.",
+)  # fmt: skip
+@click.option(
+    "--recipe", metavar="FILE", help="Traffic, seed, pools and sources as JSON; `default` made the shipped one."
+)
+@click.option("--quality", type=FILE, help="Quality table to ship. Default: that of the bundle in use.")
+@click.option("--quick", is_flag=True, help="Skip the measurements; the model card says so.")
 @click.pass_obj
-def train(options: Globals, paths: tuple[Path, ...], out: Path, seed: int, created: datetime | None) -> None:
+def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Fit, calibrate and export a classifier, and write it as a bundle with its model card.
 
     The same tables, seed and --created give the same bytes.
@@ -52,27 +69,46 @@ def train(options: Globals, paths: tuple[Path, ...], out: Path, seed: int, creat
     Example:
       heimdall train --data outcomes/ --out bundles/mine
     """
-    moment = (created or datetime.now(UTC)).replace(tzinfo=UTC)
     parent = bundle_directory(configuration(options).config)
-    manifest = _train(paths, out, seed, moment, parent)
-    rows = manifest["training"]["rows"]
+    manifest = _train(paths, out, parent, given)
+    rows = manifest["training_data"]["rows"]
+    metrics = manifest.get("metrics", {})
     if options.output == "json":
-        data({"bundle": str(out), "rows": rows, "metrics": manifest["metrics"]})
+        data({"bundle": str(out), "rows": rows, "metrics": metrics})
     else:
-        pretty(manifest["metrics"])
+        pretty(metrics)
     note(f"{out}: trained on {rows:,} rows; {out / 'MODEL_CARD.md'} says how good it is and where it knows nothing")
 
 
 @needs_training_extra
-def _train(paths: tuple[Path, ...], out: Path, seed: int, created: datetime, parent: Path) -> dict[str, Any]:
+def _train(paths: tuple[Path, ...], out: Path, parent: Path, given: dict[str, Any]) -> dict[str, Any]:
     from heimdall_models.training.build import TrainingError, build
-
     from heimdall_models.training.tables import TableError
 
     try:
-        return build(paths, out, seed=seed, created=created, parent=parent, say=note)
-    except (TableError, TrainingError, BundleError) as error:
+        return build(paths, out, _plan(parent, given), say=note)
+    except (TableError, TrainingError, BundleError, QualityError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
+
+
+def _plan(parent: Path, given: dict[str, Any]) -> "Plan":
+    from heimdall_models.training.build import Plan, read_plan
+
+    traffic: Literal["own", "unseen"] = "unseen" if given["traffic"] == "unseen" else "own"
+    created: datetime = given["created"] or datetime.now(UTC)
+    in_use = parent / QUALITY
+    plan = Plan(
+        created=created.replace(tzinfo=UTC),
+        seed=given["seed"],
+        traffic=traffic,
+        quick=given["quick"],
+        parent=parent,
+        quality=given["quality"] or (in_use if in_use.exists() else None),
+    )
+    if given["recipe"] is None:
+        return plan
+    # A recipe makes the same bundle wherever it is followed, so the bundle in use is not its parent.
+    return read_plan(None if given["recipe"] == SHIPPED_RECIPE else Path(given["recipe"]), replace(plan, parent=None))
 
 
 @click.command()
@@ -85,7 +121,8 @@ def _train(paths: tuple[Path, ...], out: Path, seed: int, created: datetime, par
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots.")
 @click.pass_obj
 def evaluate(
-    options: Globals, paths: tuple[Path, ...], bundle: Path | None, cheap: str | None, strong: str | None, html: Path | None
+    options: Globals, paths: tuple[Path, ...], bundle: Path | None, cheap: str | None, strong: str | None,
+    html: Path | None,
 ) -> None:  # fmt: skip
     """APGR with its 95 % interval, CPT(50 %), CPT(80 %), AUC, calibration, and baselines on the same rows.
 
@@ -95,6 +132,9 @@ def evaluate(
     """
     path = bundle or bundle_directory(configuration(options).config)
     found = _evaluate(paths, path, (cheap, strong), html)
+    if found["seen_in_training"]:
+        seen = ", ".join(found["seen_in_training"])
+        note(f"the bundle was trained on {seen}: these figures flatter it; those under `recorded` do not")
     if options.output == "json":
         data(found)
     else:
@@ -105,9 +145,8 @@ def evaluate(
 def _evaluate(
     paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None
 ) -> dict[str, Any]:
-    from heimdall_models.training.report import report_html
-
     from heimdall_models.training.evaluate import evaluate_bundle
+    from heimdall_models.training.report import report_html
     from heimdall_models.training.tables import TableError, read_tables
 
     try:
@@ -115,6 +154,6 @@ def _evaluate(
     except (TableError, BundleError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     if html:
-        html.write_text(report_html(found))
+        html.write_text(report_html(found), encoding="utf-8")
         note(f"report: {html}")
     return found

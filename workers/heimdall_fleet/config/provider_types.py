@@ -21,6 +21,7 @@ ProviderType = Literal[
     "fireworks",
     "ollama",
     "vllm",
+    "openai_responses",
     "custom",
 ]
 
@@ -64,7 +65,8 @@ FACTS: Mapping[ProviderType, TypeFacts] = {
     "fireworks": TypeFacts(
         "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), ("fireworks-ai", "fireworksai")
     ),
-    "ollama": TypeFacts("http://localhost:11434", needs_key=False),
+    "ollama": TypeFacts("http://localhost:11434/v1", needs_key=False),
+    "openai_responses": TypeFacts("https://api.openai.com/v1", aliases=("openai-responses", "responses")),
     "vllm": TypeFacts(needs_key=False),
     "custom": TypeFacts(aliases=("openai-compatible", "openai_compatible", "llama-cpp", "llamacpp"), needs_key=False),
 }

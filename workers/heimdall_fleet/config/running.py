@@ -17,6 +17,15 @@ _STATE_SCHEMES = ("memory", "redis", "rediss", "unix")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
+def _object_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong in the address; the usual AWS variables name them")
+    if not ((parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc)):
+        raise ValueError(f"{value[:100]!r} is no place for objects; use file:///directory or s3://bucket/prefix")
+    return value
+
+
 class Dispatch(Section):
     """How orders are answered."""
 
@@ -36,6 +45,21 @@ class Dispatch(Section):
     """The same, when the conversation is too long for the model."""
     content_policy_fallbacks: Chains = Field(default_factory=dict)
     """The same, when the model's content policy refuses the request."""
+    hedge_after: Millis | None = Field(None, ge=timedelta(milliseconds=10), le=timedelta(hours=1))
+    """Ask the next model as well when the first has not answered after this; the first answer wins, both are paid.
+    Not for streams. Unset: never."""
+    large_replies: Literal["error", "claim_check"] = "error"
+    """What becomes of a reply over `kafka.max_message_bytes`: an error, or a claim check for the whole reply in
+    `object_store`."""
+    object_store: Annotated[str, AfterValidator(_object_url)] | None = None
+    """Where large replies go: `file:///directory` that all workers and readers share, or `s3://bucket/prefix` (extra
+    `s3`; region, endpoint and credentials by the usual AWS variables)."""
+
+    @model_validator(mode="after")
+    def _claims_have_a_place(self) -> Self:
+        if self.large_replies == "claim_check" and self.object_store is None:
+            raise ValueError("large_replies is claim_check, which needs object_store: file:///directory or s3://bucket")
+        return self
 
 
 class LimitsSection(Section):

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from heimdall_fleet.dispatch.chains import bounded_body
 from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import chain_of
@@ -42,7 +43,7 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     """
     target = ticket.route.target
     dialect = room.dialects[target.type]
-    asked = Call(run.body, target, ticket.key.settings.secret, ticket.route.settings, run.stream)
+    asked = Call(bounded_body(run, ticket.route, room), target, ticket.key.settings.secret, ticket.route.settings, run.stream)
     client = room.clients[target.provider]
     limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
     try:

@@ -1,13 +1,15 @@
 """The chain of an order: its routes, and the rules that hold from its first attempt to its last."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from heimdall_fleet.dispatch.cost import Tokens, cost_usd_micros
+from heimdall_fleet.dispatch.cost import output_within
 from heimdall_fleet.dispatch.failover import Chain, Rules
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import Route, chain_routes, routes_of
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settings import Chains, NetworkSettings
+from heimdall_fleet.dispatch.settings import Chains, NetworkSettings, Price
 
 
 def chain_for(run: Run, room: Room) -> Chain:
@@ -38,12 +40,30 @@ def _network(room: Room, provider: str) -> NetworkSettings:
 
 
 def _affordable(run: Run, room: Room, route: Route, spent_usd_micros: int) -> bool:
-    """Whether the likely cost of asking `route` fits under the order's ceiling."""
-    ceiling = run.order.plan.max_cost_usd_micros or 0
-    tokens = Tokens(
-        prompt=run.order.plan.token_count, completion=run.output_tokens(room.settings.expected_output_tokens)
-    )
-    return spent_usd_micros + cost_usd_micros(tokens, route.offer.price or room.settings.unknown_price) <= ceiling
+    """Whether the money left pays for the caller's own limit on the output at `route`, else for what is expected."""
+    fits = output_within(left_usd_micros(run, spent_usd_micros), run.order.plan.token_count, _price(route, room))
+    return fits is None or fits >= run.output_tokens(room.settings.expected_output_tokens)
+
+
+def bounded_body(run: Run, route: Route, room: Room) -> Mapping[str, Any]:
+    """The body that `route` is asked with: one with a ceiling on its cost, and no limit of its own on the output, gets
+    the limit that the money left pays for."""
+    plan = run.order.plan
+    if plan.max_cost_usd_micros is None or run.output_limit is not None:
+        return run.body
+    fits = output_within(left_usd_micros(run, run.cost_usd_micros), plan.token_count, _price(route, room))
+    longest = route.target.max_output
+    if fits is None or (longest is not None and fits >= longest):
+        return run.body
+    return {**run.body, "max_completion_tokens": fits}
+
+
+def left_usd_micros(run: Run, spent_usd_micros: int) -> int:
+    return (run.order.plan.max_cost_usd_micros or 0) - spent_usd_micros
+
+
+def _price(route: Route, room: Room) -> Price:
+    return route.offer.price or room.settings.unknown_price
 
 
 def _special(run: Run, room: Room, chains: Chains, route: Route) -> tuple[Route, ...]:

@@ -63,6 +63,18 @@ def cost_usd_micros(tokens: Tokens, price: Price, cache_written: int = 0) -> int
     return -(-total // _MILLION)
 
 
+def output_within(usd_micros: int, prompt_tokens: int, price: Price) -> int | None:
+    """Tokens of output that `usd_micros` still pays for after the prompt; 0 when not even that. None: output is free.
+
+    The count of the prompt is the fleet's estimate, so a tenth more of it is set aside.
+    """
+    dearest = max(price.input_usd_micros, price.cache_write_usd_micros or 0)
+    prompt_cost = -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
+    if price.output_usd_micros == 0:
+        return None if prompt_cost <= usd_micros else 0
+    return max(0, usd_micros - prompt_cost) * _MILLION // price.output_usd_micros
+
+
 def read_tokens(usage: Mapping[str, Any]) -> Tokens:
     """The canonical usage object as numbers; what is missing or no count is 0."""
     return Tokens(

@@ -21,18 +21,11 @@ _STATES: Mapping[FailureCode, State] = {
 
 
 def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> Ending:
-    """The end of an answered order. Raises Failure `heimdall_reply_too_large` for a reply over the record limit."""
+    """The end of an answered order, however large its reply is."""
     target = ticket.route.target
     served, now_ms = (target.provider, target.model_id), room.clock.mono_ms()
     facts = facts_of(run, State.ANSWERED, served, now_ms)
     reply = answer_value(run, answer, facts)
-    if len(reply) > room.settings.max_reply_bytes:
-        raise Failure(
-            FailureCode.HEIMDALL_REPLY_TOO_LARGE,
-            f"the reply has {len(reply):,} bytes, a record may have {room.settings.max_reply_bytes:,}; "
-            "ask for fewer max_tokens, or raise kafka.max_message_bytes",
-            context={"bytes": len(reply), "max": room.settings.max_reply_bytes},
-        )
     shown = {**facts, **answer_facts(answer, run.body)}
     outcome = outcome_value(run, shown, None, room.settings.worker, now_ms)
     return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)

@@ -140,6 +140,15 @@ def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> 
     return _fall_back(chain, tried, capacity, now_ms)
 
 
+def hedge_move(chain: Chain, capacity: Capacity, now_ms: float) -> Route | None:
+    """The route to ask beside the current one that is slow; None where none is free, or both could not be paid."""
+    assert chain.current is not None
+    if not chain.rules.enabled or chain.rules.affordable is not None or chain.attempts + 2 > chain.rules.max_attempts:
+        return None
+    _, move = _choose(chain._replace(out=chain.out | {chain.current.place}, busy_since_ms=None), capacity, now_ms)
+    return move.target if isinstance(move, Move) else None
+
+
 def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Another key or another route, where the fleet may look for one at all."""
     if not chain.rules.enabled:

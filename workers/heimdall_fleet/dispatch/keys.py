@@ -33,6 +33,7 @@ class KeyState:
         "breaker",
         "credit",
         "disabled",
+        "disabled_until",
         "error_share",
         "group",
         "latency_ms",
@@ -46,6 +47,7 @@ class KeyState:
         self.breaker = Breaker(provider.circuit)
         self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
         self.disabled: str | None = None
+        self.disabled_until = math.inf
         self.latency_ms = _UNMEASURED
         self.error_share = 0.0
         self.credit = 0.0
@@ -54,6 +56,16 @@ class KeyState:
     @property
     def name(self) -> str:
         return self.settings.name
+
+    def ready_at(self, now_ms: float) -> float:
+        """When a call may start with this key; never for one that waits for an operator."""
+        disabled_until = -math.inf if self.disabled is None else self.disabled_until
+        opens = self.breaker.ready_at(now_ms)
+        return max(self.group.closed_until, self.aimd.closed_until(), opens, disabled_until)
+
+    def disable(self, reason: str, until_ms: float) -> None:
+        """Out of use: until the provider's own quota opens again, or for good."""
+        self.disabled, self.disabled_until = reason, until_ms
 
     def serves(self, model_there: str, model_id: str) -> bool:
         return serves(self.settings.models, model_there, model_id)

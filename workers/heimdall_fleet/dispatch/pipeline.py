@@ -1,18 +1,17 @@
 """The path of an order through dispatch: admit → reserve → pick key → call → (fail over) → settle → publish."""
 
-from functools import partial
-
 from heimdall_fleet.dispatch.admit import admit
-from heimdall_fleet.dispatch.call import call
 from heimdall_fleet.dispatch.chains import chain_for
+from heimdall_fleet.dispatch.claim_check import fitted
 from heimdall_fleet.dispatch.endings import answered, failed
 from heimdall_fleet.dispatch.failover import Stop, first_move, next_move
+from heimdall_fleet.dispatch.hedge import ask
 from heimdall_fleet.dispatch.pick_key import pick_key
-from heimdall_fleet.dispatch.publish import publish, publish_chunk
+from heimdall_fleet.dispatch.publish import publish
 from heimdall_fleet.dispatch.reserve import Park, release, reserve, store
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
-from heimdall_fleet.dispatch.settle import holding, settle
+from heimdall_fleet.dispatch.settle import settle
 from heimdall_schemas.failure import Failure
 
 
@@ -45,11 +44,9 @@ async def _ask(run: Run, room: Room) -> Ending:
         if ticket is None:
             chain, move = first_move(chain, room.pool, room.clock.mono_ms())
             continue
-        emit = partial(publish_chunk, run, room, ticket.route.target.model_id)
-        with holding(ticket, run, room):
-            result = await call(ticket, run, room, emit)
+        chain, ticket, result = await ask(ticket, chain, run, room)
         tried = settle(ticket, result, run, room)
         if result.failure is None and result.answer is not None:
-            return answered(run, result.answer, ticket, room)
+            return await fitted(answered(run, result.answer, ticket, room), room)
         chain, move = next_move(chain, tried, room.pool, room.clock.mono_ms())
     raise move.failure

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from heimdall_fleet.dispatch.breaker import Breaker
 from heimdall_fleet.dispatch.keys import NO_KEY, Group, KeyState
+from heimdall_fleet.dispatch.model_health import ModelHealth
+from heimdall_fleet.dispatch.probe import Verdict
 from heimdall_fleet.dispatch.routes import Route
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 from heimdall_fleet.dispatch.strategies import pick
@@ -22,6 +24,7 @@ _TOO_MUCH = frozenset({FailureCode.PROVIDER_RATE_LIMITED, FailureCode.PROVIDER_O
 _FIRST_COOLDOWN_MS = 1_000.0
 _LAST_COOLDOWN_MS = 60_000.0
 _MISSING_MODEL_MS = 60_000.0
+_PROBED_LOOK_MS = 1_000.0
 
 
 class Readiness(StrEnum):
@@ -55,20 +58,29 @@ class Ticket(NamedTuple):
     started_ms: float
     key_probe: bool
     provider_probe: bool
+    model_probe: bool
 
 
 class ProviderState:
     """One provider at work."""
 
-    __slots__ = ("breaker", "closed_until", "in_flight", "keys", "settings", "turn")
+    __slots__ = ("breaker", "closed_until", "in_flight", "keys", "models", "probed", "settings", "turn")
 
     def __init__(self, settings: ProviderSettings, keys: tuple[KeyState, ...]) -> None:
         self.settings = settings
         self.keys = keys
         self.breaker = Breaker(settings.circuit)
+        self.models = ModelHealth(settings.circuit)
+        self.probed = Verdict(settings.circuit.failures_in_a_row, settings.circuit.successes_to_close)
         self.closed_until = -math.inf
         self.in_flight = 0
         self.turn = 0
+
+    def ready_at(self, model: str, now_ms: float) -> float:
+        """When a call to `model` may start here."""
+        if self.probed.down:
+            return now_ms + _PROBED_LOOK_MS
+        return max(self.closed_until, self.breaker.ready_at(now_ms), self.models.ready_at(model, now_ms))
 
     def has_room(self, promised: int) -> bool:
         limit = self.settings.concurrency
@@ -106,15 +118,15 @@ class Pool:
     def status(self, route: Route, without: frozenset[str], now_ms: float) -> Status:
         """Whether `route` can be asked now by any key but those named in `without`."""
         provider = self._providers[route.provider]
-        opens = max(provider.closed_until, provider.breaker.ready_at(now_ms))
+        opens = provider.ready_at(route.target.model, now_ms)
         if self._missing:
             opens = max(opens, self._missing.get(route.place, -math.inf))
         earliest, busy = math.inf, False
         target, promised = route.target, self._promised(route.provider)
         for key in provider.keys:
-            if key.disabled or key.name in without or not key.serves(target.model, target.model_id):
+            if key.name in without or not key.serves(target.model, target.model_id):
                 continue
-            at_ms = max(opens, _key_ready_at(key, now_ms))
+            at_ms = max(opens, key.ready_at(now_ms))
             if at_ms > now_ms:
                 earliest = min(earliest, at_ms)
             elif key.aimd.has_room(promised) and provider.has_room(promised):
@@ -130,18 +142,17 @@ class Pool:
         """A place with the key that the provider's strategy picks (or with `key_name`); None when there is none now."""
         provider = self._providers[route.provider]
         promised = self._promised(route.provider)
-        if not provider.has_room(promised) or max(provider.closed_until, provider.breaker.ready_at(now_ms)) > now_ms:
-            return None
         target = route.target
+        if not provider.has_room(promised) or provider.ready_at(target.model, now_ms) > now_ms:
+            return None
         open_keys = [
             key
             for key in provider.keys
-            if not key.disabled
-            and key.name not in without
+            if key.name not in without
             and (key_name is None or key.name == key_name)
             and key.serves(target.model, target.model_id)
             and key.aimd.has_room(promised)
-            and _key_ready_at(key, now_ms) <= now_ms
+            and key.ready_at(now_ms) <= now_ms
         ]
         if not open_keys:
             return None
@@ -149,11 +160,12 @@ class Pool:
         key = pick(open_keys, provider.settings.strategy, provider.turn, provider.settings.floor_share)
         key.aimd.start()
         provider.in_flight += 1
-        return Ticket(route, key, provider, now_ms, key.breaker.start(now_ms), provider.breaker.start(now_ms))
+        probes = (key.breaker.start(now_ms), provider.breaker.start(now_ms), provider.models.start(target.model, now_ms))
+        return Ticket(route, key, provider, now_ms, *probes)
 
     def put_back(self, ticket: Ticket, now_ms: float) -> None:
         """Give a place back that taught nothing: cancelled, or not used after all."""
-        self._end(ticket, None, now_ms)
+        self._end(ticket, None, None, now_ms)
 
     def learn(self, ticket: Ticket, failure: AttemptFailure | None, now_ms: float) -> Alarm | None:
         """Give a place back with how its call went; an Alarm when the key just went out of service."""
@@ -161,11 +173,13 @@ class Pool:
         if failure is None:
             key.aimd.succeeded()
             key.group.cooldown_ms = 0.0
+            key.disabled = None
         elif failure.code is FailureCode.PROVIDER_NOT_FOUND:
             self._missing[ticket.route.place] = now_ms + _MISSING_MODEL_MS
         healthy = failure is None or not failure.counts_for_breaker
         key.learn(now_ms - ticket.started_ms, healthy)
-        self._end(ticket, healthy if failure is None or failure.counts_for_breaker else None, now_ms)
+        counted = healthy if failure is None or failure.counts_for_breaker else None
+        self._end(ticket, counted, failure, now_ms)
         return None if failure is None else _note(ticket, failure, now_ms)
 
     def close_group(self, ticket: Ticket, until_ms: float) -> None:
@@ -181,7 +195,8 @@ class Pool:
         for key in fresh:
             old = before.get(key.name)
             if old is not None and old.settings.secret == key.settings.secret:
-                key.breaker, key.aimd, key.disabled = old.breaker, old.aimd, old.disabled
+                key.breaker, key.aimd = old.breaker, old.aimd
+                key.disabled, key.disabled_until = old.disabled, old.disabled_until
                 key.latency_ms, key.error_share = old.latency_ms, old.error_share
                 key.group.closed_until = max(key.group.closed_until, old.group.closed_until)
         state.keys = fresh
@@ -197,15 +212,26 @@ class Pool:
         return {
             name: {
                 "breaker": state.breaker.state(now_ms).value,
+                "probed_down": state.probed.down,
+                "models_out": state.models.open(now_ms),
                 "in_flight": state.in_flight,
                 "keys": {key.name: _key_health(key, now_ms) for key in state.keys},
             }
             for name, state in self._providers.items()
         }
 
-    def _end(self, ticket: Ticket, healthy: bool | None, now_ms: float) -> None:
+    def probe(self, provider: str, good: bool) -> bool:
+        """What the free probe of a provider found; true when it takes the provider out, or brings it back."""
+        return self._providers[provider].probed.told(good)
+
+    def _end(self, ticket: Ticket, healthy: bool | None, failure: AttemptFailure | None, now_ms: float) -> None:
         ticket.key.aimd.finish()
         ticket.provider.in_flight -= 1
+        if failure is None or failure.code is not FailureCode.PROVIDER_UNREACHABLE:
+            models, model = ticket.provider.models, ticket.route.target.model
+            healthy = models.end(model, ticket.model_probe, healthy, now_ms)
+        elif ticket.model_probe:
+            ticket.provider.models.end(ticket.route.target.model, True, None, now_ms)
         ticket.key.breaker.end(ticket.key_probe, healthy, now_ms)
         ticket.provider.breaker.end(ticket.provider_probe, healthy, now_ms)
 
@@ -221,20 +247,17 @@ def _note(ticket: Ticket, failure: AttemptFailure, now_ms: float) -> Alarm | Non
         key.group.closed_until = max(key.group.closed_until, now_ms + wait_ms)
     if failure.code is FailureCode.PROVIDER_OVERLOADED and failure.retry_after_ms:
         ticket.provider.closed_until = max(ticket.provider.closed_until, now_ms + failure.retry_after_ms)
-    if failure.disable_key and key.disabled is None:
-        key.disabled = failure.code.value
+    if failure.disable_key and (key.disabled is None or now_ms >= key.disabled_until):
+        opens = math.inf if failure.retry_after_ms is None else now_ms + failure.retry_after_ms
+        key.disable(failure.code.value, opens)
         return Alarm(ticket.route.provider, key.name, failure.message)
     return None
-
-
-def _key_ready_at(key: KeyState, now_ms: float) -> float:
-    return max(key.group.closed_until, key.aimd.closed_until(), key.breaker.ready_at(now_ms))
 
 
 def _key_health(key: KeyState, now_ms: float) -> dict[str, Any]:
     return {
         "breaker": key.breaker.state(now_ms).value,
-        "disabled": key.disabled,
+        "disabled": key.disabled if now_ms < key.disabled_until else None,
         "closed_for_ms": int(min(max(0.0, key.group.closed_until - now_ms), 1e12)),
         "in_flight": key.aimd.in_flight,
         "limit": key.aimd.limit,

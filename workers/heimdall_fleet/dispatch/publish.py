@@ -39,8 +39,9 @@ async def publish_reply(run: Run, ending: Ending, room: Room) -> None:
 
     Chunks that the broker did not confirm are no loss: the last record of a stream is the whole reply.
     """
-    await asyncio.gather(*run.unconfirmed, return_exceptions=True)
-    run.unconfirmed.clear()
+    if run.unconfirmed:
+        await asyncio.gather(*run.unconfirmed, return_exceptions=True)
+        run.unconfirmed.clear()
     try:
         await room.producer.send(_record(run, ending, await _address(run.order, room), room))
     except (UnknownTopic, UnknownPartition):

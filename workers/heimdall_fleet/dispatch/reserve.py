@@ -1,7 +1,7 @@
 """The reservation of the paid call: of all workers that hold a copy of an order, one calls the provider.
 
-An idempotency key is a second reservation, shared by all requests of a tenant that carry it. The request's own one comes
-first: a copy of the same request is told apart from another request with the same key.
+An idempotency key is a second reservation, shared by all requests of a tenant that carry it. The request's own one
+comes first: a copy of the same request is told apart from another request with the same key.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ from typing import Protocol
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import Clock
 from heimdall_fleet.dispatch.leases import Leases
+from heimdall_fleet.dispatch.objects import ObjectStore
 from heimdall_fleet.dispatch.pool import Alarm, Pool
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
@@ -54,7 +55,10 @@ class Telemetry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an order is answered with. `clients`: one HTTP client a provider; `dialects`: by family."""
+    """What an order is answered with. `clients`: one HTTP client a provider; `dialects`: by family.
+
+    `objects`: where replies go that no record can hold; None: they become an error.
+    """
 
     settings: DispatchSettings
     topics: Topics
@@ -70,3 +74,4 @@ class Room:
     cancels: Cancellations
     producer: Producer
     telemetry: Telemetry
+    objects: ObjectStore | None = None

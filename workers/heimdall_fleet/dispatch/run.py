@@ -11,7 +11,8 @@ from heimdall_schemas.order import Order
 
 
 class Attempt(NamedTuple):
-    """One provider call. `key` is the key's name. `estimated`: the cost is the fleet's guess."""
+    """One provider call. `key` is the key's name. `estimated`: the cost is the fleet's guess. `hedged`: another call
+    for the same order was faster."""
 
     provider: str
     model: str
@@ -22,6 +23,7 @@ class Attempt(NamedTuple):
     cost_usd_micros: int
     tokens: Tokens
     estimated: bool = False
+    hedged: bool = False
 
     def as_record(self) -> dict[str, Any]:
         """The attempt as replies and audit records have it."""
@@ -36,6 +38,8 @@ class Attempt(NamedTuple):
         }
         if self.estimated:
             record["cost_estimated"] = True
+        if self.hedged:
+            record["hedged"] = True
         return record
 
 
@@ -92,15 +96,22 @@ class Run:
     def cost_usd_micros(self) -> int:
         return self.spent_before_usd_micros + sum(attempt.cost_usd_micros for attempt in self.attempts)
 
+    @property
+    def output_limit(self) -> int | None:
+        """The caller's own limit on the output tokens."""
+        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
+        return limit if isinstance(limit, int) else None
+
     def output_tokens(self, expected: int) -> int:
         """The caller's own limit on the output, else what is expected."""
-        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens")
-        return limit if isinstance(limit, int) else expected
+        limit = self.output_limit
+        return expected if limit is None else limit
 
     @property
     def fallback_reason(self) -> FailureCode | None:
         """Why the first attempt was not the last one; None when it was."""
-        return self.attempts[0].failure if len(self.attempts) > 1 else None
+        meant = [attempt for attempt in self.attempts if not attempt.hedged]
+        return meant[0].failure if len(meant) > 1 else None
 
     def attempt_records(self) -> list[dict[str, Any]]:
         return [*self.earlier, *(attempt.as_record() for attempt in self.attempts)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
 from heimdall_fleet.dispatch.account import Account, reread
+from heimdall_fleet.dispatch.probe import ask, is_up, models_request
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
@@ -79,7 +80,10 @@ class DispatchService:
         self._reread_now.set()
 
     def _side_tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        return self._tend(), self._renew_reservations(), self._follow_cancels(), self._reread_keys()
+        pool = self.worker.room.pool
+        probed = [name for name in self.worker.room.clients if pool.provider(name).settings.probe_every_ms]
+        always = (self._tend(), self._renew_reservations(), self._follow_cancels(), self._reread_keys())
+        return *always, *map(self._probe, probed)
 
     async def _count_audit_partitions(self) -> None:
         room = self.worker.room
@@ -107,7 +111,7 @@ class DispatchService:
                     self.metrics.dispatch.breaker(provider, key, key_state["breaker"])
 
     async def _renew_reservations(self) -> None:
-        """Keep what is in work here from being taken over. Where the state is down, a second call is the lesser evil."""
+        """What is in work here is not taken over. With the state down, a second call is the lesser evil."""
         lease_ms = self.worker.room.settings.lease_ms
         while True:
             await asyncio.sleep(lease_ms / 1_000 / RENEWALS_PER_LEASE)
@@ -116,6 +120,19 @@ class DispatchService:
                 await room.state.renew_calls(room.leases.all(), lease_ms)
             except StateUnavailable as error:
                 log.warning("reservations are not renewed: %s", error, extra={"action": "reservations_not_renewed"})
+
+    async def _probe(self, name: str) -> None:
+        """Ask a provider for its list of models again and again, and tell the pool what came of it."""
+        room = self.worker.room
+        settings = room.pool.provider(name).settings
+        key = room.pool.provider(name).keys[0].settings
+        request = models_request(settings, key, room.dialects[settings.type])
+        while request is not None:
+            await asyncio.sleep((settings.probe_every_ms or 0) / 1_000)
+            answer = await ask(room.clients[name], request, settings.probe_timeout_ms)
+            if room.pool.probe(name, is_up(answer)):
+                state = "back" if is_up(answer) else "out"
+                log.warning("%s is %s: its probe says %s", name, state, answer, extra={"action": "provider_probed"})
 
     async def _follow_cancels(self) -> None:
         """Read the cancel topic whole, and then as it grows; begin again when the broker went away."""

@@ -60,7 +60,8 @@ class ProviderSettings:
     """One configured provider.
 
     `concurrency` None: what the provider bears, found by AIMD, up to `max_concurrency`. `buffer`: orders of one worker
-    in line for a place here, from which on a runner-up that is free is asked at once.
+    in line for a place here, from which on a runner-up that is free is asked at once. `probe_every_ms` None: health is
+    judged by real calls alone.
     """
 
     name: str
@@ -79,6 +80,8 @@ class ProviderSettings:
     extra_headers: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     max_output: int | None = None
+    probe_every_ms: int | None = None
+    probe_timeout_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class FailoverSettings:
 class DispatchSettings:
     """Everything else. `wait_in_process_ms`: longest wait for capacity before an order rests on a retry topic.
     `lease_ms`: how long the reservation of a call outlives its worker; it is renewed while the work goes on.
+    `hedge_after_ms`: how long the first model has alone, before the next one is asked as well; None: for ever.
     """
 
     worker: str
@@ -137,4 +141,5 @@ class DispatchSettings:
     keep_key_ms: int = 86_400_000
     max_reply_bytes: int = 1_500_000
     grace_ms: int = 5_000
+    hedge_after_ms: int | None = None
     audit_partitions: int = 12

@@ -31,6 +31,9 @@ class FleetTelemetry:
             )
         )
 
+        if attempt.failure is not None and attempt.estimated:
+            self._metrics.dispatch.wasted_calls.inc()
+
     def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:
         self._metrics.dispatch.fell_back(asked, origin, target, reason.value)
         log.info(

@@ -116,14 +116,14 @@ def read_row(value: bytes | None) -> Row:
         record = record["value"]
     if not isinstance(record, dict):
         raise Unreadable("no JSON object")
-    read = _READERS.get(record.get("kind", "feedback"))
+    read = _READERS.get(str(record.get("kind", "feedback")))
     if read is None:
         raise Unreadable(f"the kind {str(record['kind'])[:40]!r} is unknown: a newer fleet wrote it")
     try:
         return read(record)
     except KeyError as error:
         raise Unreadable(f"the field {error} is missing") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise Unreadable(f"a field is not what it should be: {error}") from error
 
 

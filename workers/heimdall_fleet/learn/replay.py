@@ -108,6 +108,7 @@ async def _read(job: Job, source: Source, staging: Staging, position: Position) 
             staging.take(value, chunk.place, number)
         if staging.full:
             _keep(staging, source, position, layout)
+            gc.collect(0)
         records = staging.counts["records"]
         job.show(Progress(records, chunk.done, records / max(job.stopwatch() - started, 1e-6)))
     _keep(staging, source, position, layout)
@@ -119,14 +120,13 @@ def _keep(staging: Staging, source: Source, position: Position, layout: Layout) 
     position.sources.update(source.position())
     position.next_seq = staging.next_seq
     write_position(layout, position)
-    gc.collect()
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     """Rows in memory have no cycles, but the collector walks over all of them again and again: a quarter of the time.
 
-    It runs after each flush, when there are none.
+    After each flush, when there are none, it looks at what is young.
     """
     gc.disable()
     try:

@@ -180,7 +180,8 @@ def _followed(engine: Engine, terms: Terms) -> None:
         f"""CREATE TABLE followed AS
             WITH asked AS (
                 SELECT request_id, min(epoch_us(time)) AS time_us, any_value(tenant) AS tenant,
-                       any_value(session) AS session, any_value(question) AS question, any_value(left(text, {FOLLOWUP_CHARS})) AS text
+                       any_value(session) AS session, any_value(question) AS question,
+                       any_value(left(text, {FOLLOWUP_CHARS})) AS text
                 FROM (SELECT request_id, time, tenant, session, question, text FROM rows_around
                       UNION ALL SELECT request_id, time, tenant, session, question, text FROM new_decision)
                 WHERE session IS NOT NULL AND (question IS NOT NULL OR text IS NOT NULL)
@@ -276,45 +277,47 @@ def _counts(engine: Engine) -> dict[str, int]:
     return {name: int(engine.run(query)[0][0]) for name, query in queries.items()}
 
 
+_STANDING = {
+    "rows": "count(*)",
+    "without_outcome": "count(*) FILTER (state IS NULL)",
+    "without_decision": "count(*) FILTER (decision_type IS NULL)",
+    "without_features": "count(*) FILTER (decision_type IS NOT NULL AND features IS NULL)",
+    "explored": "count(*) FILTER (explored)",
+    "explicit": "count(*) FILTER (reward_source = 'explicit')",
+    "implicit": "count(*) FILTER (reward_source = 'implicit')",
+}
+
+
 def survey(layout: Layout, signals: tuple[str, ...]) -> dict[str, Any]:
     """The data set as it stands: rows, days, what is missing, coverage and mean of each signal."""
     with Engine(layout.work) as engine:
         _sources(engine, layout, [])
-        _merge_feedback(engine, layout)
-        total = int(engine.run("SELECT count(*) FROM rows_everywhere")[0][0])
-        spoken = ", ".join(f"count({name}), avg({name})" for name in ("reward", *(f"r_{name}" for name in signals)))
-        found = engine.run(f"SELECT {spoken} FROM rows_everywhere")[0]
-        named = zip(("reward", *signals), found[::2], found[1::2], strict=True)
-        return {
-            "rows": total,
-            "days": dict(engine.run(f"SELECT {DAY} AS day, count(*) FROM rows_everywhere GROUP BY day ORDER BY day")),
-            "without_outcome": _count(engine, "state IS NULL"),
-            "without_decision": _count(engine, "decision_type IS NULL"),
-            "without_features": _count(engine, "decision_type IS NOT NULL AND features IS NULL"),
-            "explored": _count(engine, "explored"),
-            "feedback_for_unknown_ids": int(
-                engine.run(
-                    """SELECT count(DISTINCT request_id) FROM feedback
-                       WHERE request_id NOT IN (SELECT request_id FROM rows_everywhere)"""
-                )[0][0]
-            ),
-            "sources": dict(
-                engine.run("SELECT coalesce(reward_source, 'none'), count(*) FROM rows_everywhere GROUP BY 1")
-            ),
-            "feature_versions": dict(
-                engine.run(
-                    "SELECT coalesce(feature_version, 'none'), count(*) FROM rows_everywhere GROUP BY 1 ORDER BY 1"
-                )
-            ),
-            "coverage": {
-                name: {"rows": count, "share": round(count / total, 6) if total else 0.0, "mean": _rounded(mean)}
-                for name, count, mean in named
-            },
+        spoken = ["reward", *(f"r_{name}" for name in signals)]
+        asked = [*_STANDING.values(), *(f"count({name}), avg({name})" for name in spoken)]
+        found = engine.run(f"SELECT {', '.join(asked)} FROM rows_everywhere")[0]
+        standing = dict(zip(_STANDING, found, strict=False))
+        rows, pairs = standing["rows"], found[len(_STANDING) :]
+        coverage = {
+            name: {"rows": count, "share": round(count / rows, 6) if rows else 0.0, "mean": _rounded(mean)}
+            for name, count, mean in zip(("reward", *signals), pairs[::2], pairs[1::2], strict=True)
         }
-
-
-def _count(engine: Engine, condition: str) -> int:
-    return int(engine.run(f"SELECT count(*) FROM rows_everywhere WHERE {condition}")[0][0])
+        days = engine.run(f"SELECT {DAY} AS day, count(*) FROM rows_everywhere GROUP BY day ORDER BY day")
+        versions = engine.run(
+            "SELECT coalesce(feature_version, 'none') AS v, count(*) FROM rows_everywhere GROUP BY v ORDER BY v"
+        )
+        orphans = (
+            f"""SELECT count(DISTINCT request_id) FROM {files([layout.feedback])}
+                WHERE request_id NOT IN (SELECT request_id FROM rows_everywhere)"""
+            if layout.feedback.exists()
+            else "SELECT 0"
+        )
+        return {
+            **standing,
+            "days": dict(days),
+            "feature_versions": dict(versions),
+            "feedback_for_unknown_ids": int(engine.run(orphans)[0][0]),
+            "coverage": coverage,
+        }
 
 
 def _rounded(value: float | None) -> float | None:

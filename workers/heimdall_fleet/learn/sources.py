@@ -76,7 +76,7 @@ class FileSource:
             at = start
             while lines := stream.readlines(CHUNK_BYTES):
                 if not lines[-1].endswith(b"\n") and not _is_json(lines[-1]):
-                    told["unfinished_line"] = line + len(lines)
+                    told["unfinished_line"] = line + len(lines) - 1
                     lines = lines[:-1]
                 at += sum(map(len, lines))
                 first, line = line, line + len(lines)

@@ -6,25 +6,23 @@ from typing import Any, Self
 
 import duckdb
 
-MEMORY_LIMIT = "384MiB"
+MEMORY_LIMIT = "192MiB"
 """What does not fit goes to a file in the work folder."""
 
 BATCH_ROWS = 4096
 
 
 class Engine:
-    """One database file in `folder`, for the length of a `with` block. Reads Parquet files by their paths."""
+    """A database for the length of a `with` block that reads Parquet files by their paths; `folder` is for spilling."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "join.duckdb"
-        self._file.unlink(missing_ok=True)
         self._connection: Any = duckdb.connect(
-            str(self._file),
+            ":memory:",
             config={
                 "memory_limit": MEMORY_LIMIT,
                 "temp_directory": str(folder / "spilled"),
                 "preserve_insertion_order": False,
-                "threads": 2,
+                "threads": 1,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
             },
@@ -35,7 +33,6 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
-        self._file.unlink(missing_ok=True)
 
     def run(self, statement: str, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Every row of the result."""

@@ -35,7 +35,7 @@ class Window:
         ):
             return "outside_the_time_asked_for"
         tenant = row.tenant
-        if tenant is not None and time_us <= self.erased_until_us.get(tenant, -1):
+        if isinstance(tenant, str) and time_us <= self.erased_until_us.get(tenant, -1):
             return "of_an_erased_tenant"
         return None
 

@@ -60,7 +60,8 @@ def converse_body(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     given = Parameters(call)
     traits = _traits(call)
     conversation = read_conversation(call, thoughts_of(call))
-    tools, schema, names = take_tools(given), given.schema(), tool_names(call)
+    tools, schema = take_tools(given, conversation.called), given.schema()
+    names = tool_names(call)
     body: dict[str, Any] = {}
     answer_tool = _structure(body, schema, traits, tools, conversation)
     config: dict[str, Any] = {}
@@ -75,8 +76,7 @@ def converse_body(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
         body["inferenceConfig"] = config
     if extra:
         body["additionalModelRequestFields"] = extra
-    uses_tools = any(isinstance(part, ToolCall | ToolResult) for turn in conversation.turns for part in turn.parts)
-    _tools(body, tools, names, given, uses_tools)
+    _tools(body, tools, names, given, uses_tools=bool(conversation.called))
     if answer_tool and schema is not None:
         body["toolConfig"] = _answer_tool(schema)
     _scalars(body, given)
@@ -176,7 +176,7 @@ def _scalars(body: dict[str, Any], given: Parameters) -> None:
         given.note("service_tier")
 
 
-def _tools(body: dict[str, Any], tools: Tools, names: ToolNames, given: Parameters, uses_tools: bool) -> None:
+def _tools(body: dict[str, Any], tools: Tools, names: ToolNames, given: Parameters, *, uses_tools: bool) -> None:
     """The tools. With the choice `none` they are left out, unless the conversation already has calls of them."""
     if not tools.functions or (tools.mode == "none" and not uses_tools):
         return

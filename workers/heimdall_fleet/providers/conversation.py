@@ -90,6 +90,11 @@ class Conversation:
     system: list[Text] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
 
+    @property
+    def called(self) -> list[str]:
+        """The functions that it has calls of."""
+        return [part.name for turn in self.turns for part in turn.parts if isinstance(part, ToolCall)]
+
 
 def read_conversation(call: Call, thoughts: str) -> Conversation:
     """The conversation of a call. `thoughts` is the format of the reasoning that this target can be given back.

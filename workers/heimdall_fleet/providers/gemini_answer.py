@@ -74,9 +74,8 @@ class GeminiEvents:
         blocked = object_of(event.get("promptFeedback")).get("blockReason")
         if blocked and not self.answer.finished:
             self.answer.finish("content_filter", str(blocked))
-        usage = usage_of(object_of(event.get("usageMetadata"))) if event.get("usageMetadata") else None
-        if usage is not None and self.answer.finished:
-            self.answer.usage(usage)
+        if self.answer.finished and object_of(event.get("usageMetadata")):
+            self.answer.usage(usage_of(event["usageMetadata"]))
 
     def whole(self, response: dict[str, Any]) -> None:
         if not response.get("candidates") and not response.get("promptFeedback"):

@@ -166,8 +166,12 @@ class Tools:
         return self.mode == "required"
 
 
-def take_tools(given: Parameters) -> Tools:
-    """The tools of a call in one form, whichever spelling of the choice was used."""
+def take_tools(given: Parameters, called: Iterable[str] = ()) -> Tools:
+    """The tools of a call in one form, whichever spelling of the choice was used.
+
+    `called` are the functions that the conversation has calls of. Where the caller lists none any more, they stand in
+    for the list, not to be called again: some providers refuse a call of a function that is not declared.
+    """
     tools, choice, parallel = (given.take(name) for name in ("tools", "tool_choice", "parallel_tool_calls"))
     functions = []
     for tool in list_of(tools):
@@ -180,7 +184,8 @@ def take_tools(given: Parameters) -> Tools:
         functions = [function for function in functions if function.name in names]
         names = ()
     if not functions:
-        return Tools()
+        known = [Function(name, None, dict(_EMPTY_OBJECT), None) for name in dict.fromkeys(called)]
+        return Tools(tuple(known), "none") if known else Tools()
     return Tools(tuple(functions), mode, next(iter(names), None), parallel if isinstance(parallel, bool) else None)
 
 

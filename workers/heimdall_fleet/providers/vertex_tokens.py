@@ -42,15 +42,18 @@ def fetch_token(account: str | None) -> tuple[str, float]:
     import google.auth  # noqa: PLC0415  see above
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
     from google.auth.transport import urllib3 as transport  # noqa: PLC0415
+    from google.oauth2 import service_account  # noqa: PLC0415
     from urllib3 import PoolManager  # noqa: PLC0415
 
-    auth: Any = google.auth  # its functions have no annotations
+    # Its functions have no annotations.
+    auth: Any = google.auth
+    accounts: Any = service_account.Credentials
     requests: Any = transport.Request
     try:
         if account is None:
             credentials, _ = auth.default(scopes=_SCOPES)
         else:
-            credentials, _ = auth.load_credentials_from_dict(orjson.loads(account), scopes=_SCOPES)
+            credentials = accounts.from_service_account_info(orjson.loads(account), scopes=_SCOPES)
         with PoolManager() as pool:
             credentials.refresh(requests(pool))
     except GoogleAuthError as error:

@@ -115,7 +115,10 @@ class Tuning:
             return None
         self.refused = why
         log.error(
-            "a new bundle was refused, %s still serves: %s", self.bundle.hash[:12], why, extra={"action": "bundle_refused"}
+            "a new bundle was refused, %s still serves: %s",
+            self.bundle.hash[:12],
+            why,
+            extra={"action": "bundle_refused"},
         )
         return False
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.dispatch.cost import Tokens, bill_answer, bill_lost, cost_usd_micros, read_tokens
+from heimdall_fleet.dispatch.cost import Tokens, bill_answer, bill_lost, cost_usd_micros, output_within, read_tokens
 from heimdall_fleet.dispatch.settings import UNKNOWN_PRICE, Price
 
 PRICE = Price(1_250_000, 10_000_000, cache_read_usd_micros=125_000)
@@ -72,3 +72,32 @@ def test_a_bill_is_never_below_the_exact_sum_nor_a_micro_dollar_above(
 @given(COUNTS, COUNTS)
 def test_more_tokens_never_cost_less(prompt: int, completion: int) -> None:
     assert cost_usd_micros(Tokens(prompt, completion), PRICE) <= cost_usd_micros(Tokens(prompt + 1, completion), PRICE)
+
+
+@pytest.mark.parametrize(
+    ("money", "prompt", "price", "expected"),
+    [
+        (1_000, 0, Price(1_000_000, 2_000_000), 500),
+        (1_000, 100, Price(1_000_000, 2_000_000), 445),  # 110 for the prompt
+        (100, 100, Price(1_000_000, 2_000_000), 0),
+        (0, 0, Price(1_000_000, 2_000_000), 0),
+        (-5, 0, Price(1_000_000, 2_000_000), 0),
+        (10, 0, Price(0, 0), None),
+        (10, 100, Price(1_000_000, 0), 0),
+        (1_000, 100, Price(1_000_000, 2_000_000, None, 4_000_000), 280),  # the prompt may be written to the cache
+    ],
+)
+def test_the_output_that_the_money_pays_for(money: int, prompt: int, price: Price, expected: int | None) -> None:
+    assert output_within(money, prompt, price) == expected
+
+
+@given(
+    money=st.integers(0, 10**9),
+    prompt=st.integers(0, 10**6),
+    price=st.builds(Price, st.integers(0, 10**8), st.integers(1, 10**8)),
+)
+def test_what_fits_never_costs_more_than_the_money(money: int, prompt: int, price: Price) -> None:
+    fits = output_within(money, prompt, price)
+    assert fits is not None
+    if fits > 0:
+        assert cost_usd_micros(Tokens(prompt, fits), price) <= money

@@ -228,3 +228,14 @@ def failed(call: Call, data: bytes) -> AttemptFailure:
 )
 def test_a_stream_that_is_not_one_whole_answer_is_a_failed_attempt(data: bytes, code: Code, call: CallBuilder) -> None:
     assert failed(call("anthropic", stream=True), data).code is code
+
+
+def test_functions_that_were_called_are_declared_even_if_the_caller_lists_none(call: CallBuilder) -> None:
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ]
+    body = orjson.loads(DIALECT.to_wire(call("anthropic", {"messages": messages})).body)
+    assert body["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
+    assert body["tool_choice"] == {"type": "none"}

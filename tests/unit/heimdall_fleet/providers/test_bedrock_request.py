@@ -149,6 +149,16 @@ def test_tools_stay_where_the_conversation_has_used_them(call: CallBuilder) -> N
     assert body["toolConfig"] == {"tools": [SPEC]}
 
 
+def test_functions_that_were_called_are_declared_even_if_the_caller_lists_none(call: CallBuilder) -> None:
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+    ]
+    spec = {"name": "f", "inputSchema": {"json": {"type": "object", "properties": {}}}}
+    assert sent(call("bedrock", {"messages": messages}))["toolConfig"] == {"tools": [{"toolSpec": spec}]}
+
+
 def test_scalars_have_their_names_there_and_the_rest_is_dropped_by_name(call: CallBuilder) -> None:
     given = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "top_k": 3, "stop": "x", "user": "u", "seed": 7}
     body, dropped = wire(call("bedrock", {**given, "service_tier": "flex", "parallel_tool_calls": False}, model=NOVA))

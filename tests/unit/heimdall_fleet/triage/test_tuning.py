@@ -118,7 +118,8 @@ class Silent:
 
 
 async def test_a_classifier_that_gives_nan_is_refused(make: Make, bundle_copy: BundleCopy) -> None:
-    silent: Any = replace(load_bundle(bundle_copy(2)), classifier=Silent(), hash="silent")
+    classifier: Any = Silent()
+    silent = replace(load_bundle(bundle_copy(2)), classifier=classifier, hash="silent")
     with pytest.raises(SourceError, match="NaN"):
         try_out(make(silent))
 

@@ -1,0 +1,75 @@
+"""Replaying from a broker: ranges, resuming, and what the topics no longer have."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.brokers.clusters import Cluster
+from tests.brokers.tools import producing
+from tests.unit.heimdall_fleet.learn.made import TERMS, Desk, decision, feedback, lines, outcome
+
+from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.learn.kafka_source import KafkaSource, Range, _Part
+from heimdall_fleet.learn.replay import Job, open_dataset, replay
+
+Unique = Callable[[str], str]
+
+
+async def write(cluster: Cluster, topic: str, *records: dict[str, Any], timestamp_ms: int | None = None) -> None:
+    """Every request on the partition of the number in its id."""
+    async with producing(cluster) as producer:
+        sent = [
+            producer.send(
+                Outgoing(topic, lines(each), None, int(each["request_id"][-1]) % 2, timestamp_ms=timestamp_ms)
+            )
+            for each in records
+        ]
+        await asyncio.gather(*sent)
+
+
+async def run(desk: Desk, cluster: Cluster, topics: list[str], span: Range) -> dict[str, Any]:
+    position = open_dataset(desk.out, resume=True)
+    at = {
+        (place.rpartition(":")[0], int(place.rpartition(":")[2])): offset for place, offset in position.sources.items()
+    }
+    source = KafkaSource(cluster.settings(), topics, Range(span.since_ms, span.until_ms, {**at, **span.offsets}))
+    return await replay(Job(desk.out, TERMS), source, position)
+
+
+async def test_a_later_run_goes_on_where_the_last_one_ended(cluster: Cluster, unique: Unique, tmp_path: Path) -> None:
+    audit, said, desk = unique("audit"), unique("feedback"), Desk(tmp_path)
+    for topic in (audit, said):
+        await cluster.create_topic(topic, 2)
+    await write(cluster, audit, decision("r0"), outcome("r0"), decision("r1"))
+    told = await run(desk, cluster, [audit, said], Range())
+    assert told["records"] == 3
+    await write(cluster, audit, outcome("r1"))
+    await write(cluster, said, feedback("r0", score=0.0))
+    told = await run(desk, cluster, [audit, said], Range())
+    assert told["records"] == 2
+    rows = desk.rows()
+    assert {name: (row["state"], row["reward"]) for name, row in rows.items()} == {
+        "r0": ("answered", 0.0),
+        "r1": ("answered", 1.0),
+    }
+    assert all("missing" not in each for each in told["ranges"])
+
+
+async def test_a_range_by_offsets_takes_those_records_and_no_others(
+    cluster: Cluster, unique: Unique, tmp_path: Path
+) -> None:
+    audit, desk = unique("audit"), Desk(tmp_path)
+    await cluster.create_topic(audit, 2)
+    await write(cluster, audit, decision("r0"), decision("r2"), decision("r1"), decision("r3"))
+    told = await run(desk, cluster, [audit], Range(offsets={(audit, 0): 1, (audit, 1): 2}))
+    assert told["records"] == 1
+    assert list(desk.rows()) == ["r2"]
+
+
+def test_offsets_without_records_are_a_gap() -> None:
+    part = _Part(0, 10, 0)
+    for offset in (0, 1, 5, 6, 9):
+        part.move(offset)
+    assert part.gaps == [(2, 4), (7, 8)]
+    assert part.records == 5

@@ -1,0 +1,89 @@
+"""`heimdall decide`, `explain --recompute` and `config lint` as a user calls them."""
+
+import hashlib
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+from click.testing import CliRunner, Result
+
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.main import cli
+from heimdall_models.shipped import shipped
+
+LINES = (
+    {"id": "a", "messages": [{"role": "user", "content": "hi"}]},
+    {"id": "b", "messages": [{"role": "user", "content": "Prove Fermat's last theorem."}]},
+    {"id": "c", "messages": [{"role": "user", "content": "hi"}], "heimdall": {"alpha": 1.0}},
+)
+
+
+def config_file(folder: Path, text: str = "{}") -> Path:
+    (folder / "heimdall.yaml").write_text(f"version: 1\nproviders: {{}}\ntimeout: 1m\nfeature_timeout: 1m\n{text}\n")
+    return folder / "heimdall.yaml"
+
+
+def call(folder: Path, *arguments: str, text: str = "", lines: bytes = b"") -> Result:
+    file = config_file(folder, text)
+    return CliRunner().invoke(cli, ["--config", str(file), *arguments], input=lines)
+
+
+def decided(folder: Path, *arguments: str, text: str = "") -> list[dict[str, Any]]:
+    lines = b"".join(orjson.dumps(line) + b"\n" for line in LINES)
+    result = call(folder, "-o", "json", "decide", *arguments, text=text, lines=lines)
+    assert result.exit_code == 0, result.output
+    return [orjson.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_decisions_come_in_the_order_of_the_lines_with_their_fields(tmp_path: Path) -> None:
+    found = decided(tmp_path)
+    assert [each["id"] for each in found] == ["a", "b", "c"]
+    names = "id bucket model difficulty difficulty_percentile p_cheap_ok alpha_scores reasons bundle"
+    assert all(list(each) == names.split() for each in found)
+
+
+def test_a_full_record_proves_itself(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    audit.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in decided(tmp_path, "--full")))
+    for name in "abc":
+        result = call(tmp_path, "-o", "json", "explain", name, "--from", str(audit), "--recompute", "--alpha", "0.2")
+        assert result.exit_code == 0, result.output
+        assert orjson.loads(result.stdout)["recomputed"]["differences"] == []
+
+
+def test_a_record_that_was_changed_does_not(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    first = {**decided(tmp_path, "--full")[0], "selected_model": "nobody/cheaper"}
+    audit.write_bytes(orjson.dumps(first) + b"\n")
+    result = call(tmp_path, "-o", "json", "explain", "a", "--from", str(audit), "--recompute")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.CHECK_FAILED
+    assert "selected_model" in result.stdout
+
+
+def test_a_bundle_behind_a_pointer_decides_like_its_directory(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bundle.tar.gz", "w:gz") as archive:
+        archive.add(shipped("bundles/default"), arcname="default")
+    sha256 = hashlib.sha256((tmp_path / "bundle.tar.gz").read_bytes()).hexdigest()
+    pointer = {"name": "bundle", "url": "bundle.tar.gz", "sha256": sha256}
+    (tmp_path / "latest.json").write_bytes(orjson.dumps(pointer))
+    url = (tmp_path / "latest.json").as_uri()
+    text = f"tuning: {{artifact_url: '{url}', cache_dir: '{tmp_path}/cache'}}"
+    assert [each["model"] for each in decided(tmp_path, text=text)] == [each["model"] for each in decided(tmp_path)]
+    assert (tmp_path / "cache" / "bundles" / f"{sha256}.archive").exists()
+
+
+def test_a_bundle_that_is_not_there_is_said_without_a_trace(tmp_path: Path) -> None:
+    result = call(tmp_path, "decide", text=f"tuning: {{artifact_url: '{tmp_path}/nowhere'}}", lines=b"{}\n")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "nowhere is no bundle" in str(result.exception)
+
+
+def test_lint_names_retired_candidates(tmp_path: Path) -> None:
+    text = "router: {mid_candidates: [anthropic/claude-3.5-sonnet]}"
+    result = call(tmp_path, "config", "lint", "-o", "json", text=text)
+    assert result.exit_code == 0, result.output
+    issues = orjson.loads(result.stdout)["issues"]
+    assert [each["key"] for each in issues if "claude-3.5-sonnet" in each["message"]]

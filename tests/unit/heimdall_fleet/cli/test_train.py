@@ -1,0 +1,83 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.train import evaluate, needs_training_extra, train
+
+Run = Callable[..., Result]
+
+WORDS = ("river", "garden", "window", "letter", "engine", "market")
+
+
+def write_table(path: Path, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lines = []
+    for number in range(rows):
+        hard = bool(rng.random() < 0.5)
+        words = " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=30 if hard else 6))
+        small, large = float(rng.random() < (0.2 if hard else 0.9)), float(rng.random() < 0.9)
+        lines.append({"pid": str(number), "prompt": f"{number} {words}", "s::small": small, "s::large": large})
+    path.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    clean = {"HEIMDALL_CONFIG": "", "ENVIRONMENT": "", "ENV": "", "OPENAI_API_KEY": "sk-test-0123456789"}
+
+    def invoke(command: click.Command, *arguments: str) -> Result:
+        return CliRunner().invoke(command, arguments, obj=Globals(output="json"), env=clean)
+
+    return invoke
+
+
+def test_a_table_becomes_a_bundle_and_the_bundle_an_evaluation(run: Run) -> None:
+    write_table(Path("mine.jsonl"), 220, 1)
+    write_table(Path("fresh.jsonl"), 80, 2)
+    trained = run(train, "--data", "mine.jsonl", "--out", "made", "--created", "2026-11-01")
+    assert trained.exit_code == 0, trained.output
+    answer = orjson.loads(trained.stdout)
+    assert (answer["bundle"], answer["rows"]) == ("made", 220)
+    assert answer["metrics"]["in_domain"]["mine"]["apgr"] > 0.5
+    assert Path("made/MODEL_CARD.md").exists()
+
+    judged = run(evaluate, "--bundle", "made", "--data", "fresh.jsonl", "--html", "report.html")
+    assert judged.exit_code == 0, judged.output
+    found = orjson.loads(judged.stdout)
+    assert {"n", "apgr", "apgr_ci95", "cpt50", "cpt80", "auc", "baselines"} <= set(found)
+    assert found["recorded"] == answer["metrics"]
+    assert Path("report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_table_without_scores_is_a_usage_error_that_says_what_is_missing(run: Run) -> None:
+    Path("odd.jsonl").write_text('{"prompt": "hi"}\n')
+    result = run(train, "--data", "odd.jsonl", "--out", "made")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "no column of scores" in str(result.exception)
+    assert not Path("made").exists()
+
+
+def test_a_pair_that_no_table_has_is_a_usage_error(run: Run) -> None:
+    write_table(Path("mine.jsonl"), 10, 1)
+    result = run(evaluate, "--data", "mine.jsonl", "--cheap", "small", "--strong", "huge")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "small and huge" in str(result.exception)
+
+
+def test_a_missing_package_names_the_extra_that_brings_it() -> None:
+    @needs_training_extra
+    def work() -> None:
+        raise ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm")
+
+    with pytest.raises(CommandError, match=r"'lightgbm': pip install 'heimdall-fleet\[train\]'") as raised:
+        work()
+    assert raised.value.code is Exit.USAGE

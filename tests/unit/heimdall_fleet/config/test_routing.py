@@ -1,0 +1,105 @@
+"""What the judge can do and the configuration says: tenants, experiments, embedding, bundles, retired names."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from heimdall_fleet.config import Config, ConfigError, config_hash, load
+from heimdall_fleet.config.rules import retired
+from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, rules_of
+from heimdall_models.catalogue import load_catalogue
+from heimdall_models.experiment import Arm, Experiment
+from heimdall_models.rules import Rules
+from heimdall_models.shipped import shipped
+from heimdall_schemas.topics import Bucket
+
+TODAY = dt.date(2026, 11, 21)
+HALF = {
+    "name": "thrift",
+    "arms": [{"name": "cheaper", "share": 0.5, "alpha": 0.3, "mid_candidates": ["a/b"], "bundle": "bundles/other"}],
+}
+
+
+def rules(**router: Any) -> Rules:
+    config = Config.model_validate({"router": router})
+    return rules_of(config, catalogue_of(config, TODAY), config_hash(config))
+
+
+def test_tenants_and_experiments_reach_the_judge() -> None:
+    found = rules(tenants={"acme": ["openai/", "google/gemini-3.8-flash"]}, experiments=[HALF])
+    assert found.tenants == {"acme": ("openai/", "google/gemini-3.8-flash")}
+    arm = Arm("cheaper", 0.5, alpha=0.3, candidates={Bucket.MID: ("a/b",)}, bundle="bundles/other")
+    assert found.experiment == Experiment("thrift", (arm,))
+    assert rules().experiment is None
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        {"experiments": [HALF, {**HALF, "name": "second"}]},
+        {"experiments": [{"name": "x", "arms": []}]},
+        {"experiments": [{"name": "x", "arms": [{"name": "control", "share": 0.1}]}]},
+        {"experiments": [{"name": "x", "arms": [{"name": "a", "share": 0.6}, {"name": "b", "share": 0.6}]}]},
+        {"experiments": [{"name": "x", "arms": [{"name": "a", "share": 0.1}, {"name": "a", "share": 0.1}]}]},
+        {"tenants": {"acme": []}},
+        {"tenants": {"acme": ["openai"]}},
+    ],
+)
+def test_what_makes_no_sense_is_refused(router: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Config.model_validate({"router": router})
+
+
+def test_budgets_reach_the_judge() -> None:
+    config = Config.model_validate({"timeout": "40ms", "feature_timeout": "7ms"})
+    found = rules_of(config, catalogue_of(config, TODAY), "h")
+    assert (found.timeout_ms, found.feature_timeout_ms) == (40.0, 7.0)
+
+
+def test_what_decides_is_part_of_the_fingerprint() -> None:
+    changes: list[dict[str, Any]] = [
+        {"embedding": {"plugin": "minilm"}},
+        {"router": {"tenants": {"acme": ["openai/"]}}},
+        {"router": {"experiments": [HALF]}},
+        {"timeout": "26ms"},
+    ]
+    hashes = {config_hash(Config.model_validate(each)) for each in changes}
+    assert len(hashes | {config_hash(Config())}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("url", ["http://artifacts.example.com/latest.json", "ftp://x/y", "s3://bucket/latest.json"])
+def test_bundles_come_over_https_only(tmp_path: Path, url: str) -> None:
+    (tmp_path / "heimdall.yaml").write_text(f"tuning: {{artifact_url: '{url}'}}\n")
+    with pytest.raises(ConfigError, match="is not safe to load from"):
+        load(tmp_path / "heimdall.yaml", {})
+
+
+def test_an_address_is_a_directory_or_a_pointer(tmp_path: Path) -> None:
+    (tmp_path / "latest").write_text("{}")
+    assert directory_at("bundles/default") == shipped("bundles/default")
+    assert directory_at(str(tmp_path)) == tmp_path
+    assert directory_at(tmp_path.as_uri()) == tmp_path
+    pointers = ["https://x.example/latest.json", "file:///srv/latest.json", (tmp_path / "latest").as_uri()]
+    assert [directory_at(url) for url in pointers] == [None, None, None]
+
+
+def test_archives_are_kept_where_the_user_keeps_such_things() -> None:
+    chosen = Config.model_validate({"tuning": {"cache_dir": "/tmp/heimdall-cache"}})
+    assert cache_directory(chosen, {"HOME": "/home/a"}) == Path("/tmp/heimdall-cache/bundles")
+    assert cache_directory(Config(), {"HOME": "/home/a"}) == Path("/home/a/.cache/heimdall/bundles")
+    assert cache_directory(Config(), {"XDG_CACHE_HOME": "/c", "HOME": "/home/a"}) == Path("/c/heimdall/bundles")
+    assert cache_directory(Config(), {}) is None
+
+
+def test_a_retired_candidate_is_named_with_its_replacement_and_date() -> None:
+    catalogue = load_catalogue(TODAY)
+    name = next(name for name in sorted(catalogue.models) if catalogue.warning(name, TODAY) is not None)
+    config = Config.model_validate({"router": {"mid_candidates": ["openai/gpt-6-sol", name]}})
+    (finding,) = retired(config, catalogue, TODAY)
+    assert finding.path == ("router", "mid_candidates", 1)
+    assert finding.severity == "warning"
+    assert finding.message == catalogue.warning(name, TODAY)
+    assert list(retired(Config(), catalogue, TODAY)) == []

@@ -1,0 +1,57 @@
+"""`heimdall replay` and `heimdall feedback` as a user types them."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.unit.heimdall_fleet.learn.made import decision, feedback, lines, outcome
+
+from heimdall_fleet.cli.main import run
+
+AUDIT = lines(decision("a", tenant="t"), outcome("a"), decision("b"), feedback("a", score=0.5))
+
+
+@pytest.fixture
+def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "audit.jsonl"
+    file.write_bytes(AUDIT)
+    return file
+
+
+def test_a_replay_tells_its_summary_as_json_and_everything_else_on_stderr(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(["replay", "--from", str(audit), "--out", "data", "-o", "json"]) == 0
+    shown = capfdbinary.readouterr()
+    told = orjson.loads(shown.out)
+    assert (told["rows"], told["without_outcome"], told["coverage"]["score"]["rows"]) == (2, 1, 1)
+    assert b"1 requests without an outcome" in shown.err
+    assert run(["replay", "--out", "data", "--erase", "t", "-o", "json"]) == 0
+    assert orjson.loads(capfdbinary.readouterr().out)["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (["replay", "--out", "d"], 2, b"say where from"),
+        (["replay", "--out", "d", "--from", "nowhere.jsonl"], 4, b"does not exist"),
+        (["replay", "--out", "d", "--from", "kafka", "--from", "audit.jsonl"], 2, b"not both"),
+        (["replay", "--out", "d", "--from", "audit.jsonl", "--from-offsets", "audit:0=1"], 2, b"needs --from kafka"),
+        (["replay", "--out", "d", "--from", "kafka", "--from-offsets", "audit=1"], 2, b"is no offset"),
+        (
+            ["replay", "--out", "d", "--from", "audit.jsonl", "--resume", "--since", "2026-11-21"],
+            2,
+            b"leave out --since",
+        ),
+        (["replay", "--out", "d", "--from", "audit.jsonl", "--since", "soon"], 2, b"is no time"),
+        (["replay", "--out", "d", "--erase", "t"], 4, b"no data set"),
+        (["feedback", "r"], 2, b"say something"),
+    ],
+)
+@pytest.mark.usefixtures("audit")
+def test_a_wish_that_cannot_be_met_says_why(
+    arguments: list[str], code: int, why: bytes, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(arguments) == code
+    assert why in capfdbinary.readouterr().err

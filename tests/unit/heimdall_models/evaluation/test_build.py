@@ -1,0 +1,83 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from heimdall_models.bundle import MANIFEST, load_bundle
+from heimdall_models.training.build import CARD, Plan, build, read_plan
+from heimdall_models.training.card import interval, model_card, number
+from heimdall_models.training.evaluate import evaluate_bundle
+from heimdall_models.training.tables import TableError, read_table
+
+Built = tuple[Path, Mapping[str, Any]]
+
+
+def test_the_same_tables_and_plan_give_the_same_bytes(
+    quick: Built, tables: list[Path], plan: Plan, tmp_path: Path
+) -> None:
+    build(tables, tmp_path, replace(plan, quick=True))
+    first = {path.name: path.read_bytes() for path in quick[0].iterdir()}
+    second = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert first == second
+    assert {CARD, MANIFEST} <= set(first)
+
+
+def test_another_seed_gives_another_bundle_that_names_its_parent(
+    quick: Built, tables: list[Path], plan: Plan, tmp_path: Path
+) -> None:
+    manifest = build(tables, tmp_path, replace(plan, quick=True, seed=1, parent=quick[0]))
+    assert manifest["parent"] == load_bundle(quick[0]).hash
+    assert manifest["files"] != quick[1]["files"]
+
+
+def test_a_quick_build_says_in_its_card_that_nothing_was_measured(quick: Built) -> None:
+    out, manifest = quick
+    assert "metrics" not in manifest
+    assert (out / CARD).read_text("utf-8").count("Not measured") == 3
+
+
+def test_card_manifest_and_evaluate_show_the_same_numbers(bundle: Built, fresh: Path) -> None:
+    out, manifest = bundle
+    card = (out / CARD).read_text("utf-8")
+    recorded = evaluate_bundle(load_bundle(out), [read_table(fresh)])["recorded"]
+    assert recorded == manifest["metrics"]
+    for section in ("in_domain", "left_out"):
+        for row in recorded[section].values():
+            assert f"**{number(row['apgr'])}** | {interval(row['apgr_ci95'])}" in card
+            assert all(number(found["apgr"]) in card for found in row["baselines"].values())
+
+
+def test_the_manifest_measures_every_table_and_every_benchmark_left_out(bundle: Built) -> None:
+    _, manifest = bundle
+    assert set(manifest["metrics"]["in_domain"]) == {"one"}
+    assert set(manifest["metrics"]["left_out"]) == {"one", "two"}
+    assert manifest["accuracy"] == pytest.approx(manifest["metrics"]["in_domain"]["one"]["apgr"])
+    assert manifest["accuracy"] > 0.6
+
+
+def test_the_card_is_made_of_the_manifest_alone(bundle: Built) -> None:
+    out, _ = bundle
+    assert model_card(orjson.loads((out / MANIFEST).read_bytes())) == (out / CARD).read_text("utf-8")
+
+
+def test_the_card_names_source_and_licence_of_each_table_that_has_one(quick: Built) -> None:
+    card = (quick[0] / CARD).read_text("utf-8")
+    assert "| one | 240 | someone/exam | MIT |" in card
+    assert "| two | 120 | not stated | not stated |" in card
+
+
+def test_the_shipped_recipe_is_for_unseen_traffic_and_names_every_licence(plan: Plan) -> None:
+    recipe = read_plan(None, plan)
+    assert recipe.traffic == "unseen"
+    assert {source["table"] for source in recipe.sources} == set(recipe.pools)
+    assert all(source["licence"] for source in recipe.sources)
+
+
+def test_a_file_that_is_no_recipe_is_refused_by_name(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text('{"traffic": "own"}')
+    with pytest.raises(TableError, match=r"recipe\.json: not a recipe"):
+        read_plan(path, plan)
