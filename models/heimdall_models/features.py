@@ -206,10 +206,12 @@ def _pair_counts(scanned: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def _pair_histogram(scanned: Scan) -> NDArray[np.float64]:
-    """(n, buckets) byte pairs of each text, case and digits folded, hashed."""
+    """(n, buckets) byte pairs of each text, case and digits folded, hashed; a pair with a byte of padding is none."""
     pairs = windows(scanned.folded, 2)
     keys = (pairs * np.uint16(0x9E37)) >> np.uint16(16 - _PAIR_BUCKETS.bit_length() + 1)
-    counts = np.bincount(scanned.row[: len(keys)] * _PAIR_BUCKETS + keys, minlength=scanned.rows * _PAIR_BUCKETS)
+    inside = (pairs > 0xFF) & ((pairs & np.uint16(0xFF)) > 0)
+    places = (scanned.row[: len(keys)] * _PAIR_BUCKETS + keys)[inside]
+    counts = np.bincount(places, minlength=scanned.rows * _PAIR_BUCKETS)
     return counts[: scanned.rows * _PAIR_BUCKETS].reshape(scanned.rows, _PAIR_BUCKETS)
 
 

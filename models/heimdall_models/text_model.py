@@ -102,5 +102,7 @@ def _row_sums(values: NDArray[np.int8], bounds: NDArray[np.int64]) -> NDArray[np
     if not len(values) or not len(bounds):
         return np.zeros(len(bounds), np.int64)
     padded = np.append(values, np.int8(0))
-    sums = np.add.reduceat(padded, bounds.reshape(-1), dtype=np.int64)[::2]
+    # An empty last row may begin behind the last gram; its sum is not used.
+    edges = np.minimum(bounds.reshape(-1), len(values))
+    sums = np.add.reduceat(padded, edges, dtype=np.int64)[::2]
     return np.where(bounds[:, 1] > bounds[:, 0], sums, 0)

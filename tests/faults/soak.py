@@ -65,8 +65,8 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=6, help="in each round")
     parser.add_argument("--per-second", type=float, default=40.0)
     arguments = parser.parse_args()
-    until = time.monotonic() + 60 * arguments.minutes
     with load_broker_module().KafkaBroker() as broker:
+        until = time.monotonic() + 60 * arguments.minutes
         for seed in range(arguments.seed, arguments.seed + arguments.rounds):
             if time.monotonic() > until:
                 break

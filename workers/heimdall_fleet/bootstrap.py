@@ -88,6 +88,16 @@ def producer_for(config: Config, client_id: str) -> SupervisedProducer:
     return _producer(kafka_settings(config, client_id), config)
 
 
+def providers_of(config: Config) -> dict[str, ProviderSettings]:
+    """Every configured provider, its keys included: names only may be shown."""
+    return {name: provider_settings(name, config) for name in config.providers}
+
+
+def client_of(provider: str, config: Config) -> HttpClient:
+    """A client for one provider, over its proxy; to be closed by its user."""
+    return HttpClient.over(_network(provider, config))
+
+
 def judge_maker(config: Config, *, everything_served: bool = False) -> MakeJudge:
     """What turns a bundle into a judge, with the catalogue and the rules of `config`. Raises one of `REFUSALS`.
 
@@ -170,7 +180,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     topics = config.kafka.topics
     prefix = config.kafka.topic_prefix
     clock = SystemClock()
-    providers = _providers(config)
+    providers = providers_of(config)
     turnstile = Turnstile()
     producer = _producer(kafka, config)
     room = Room(
@@ -181,7 +191,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         book=_book(config),
         pool=Pool(providers.values(), turnstile.promised, turnstile.waiting),
         turnstile=turnstile,
-        clients={provider: HttpClient.over(_network(provider, config)) for provider in providers},
+        clients={provider: client_of(provider, config) for provider in providers},
         dialects=DIALECTS,
         state=_state(config, clock),
         leases=Leases(f"{name}-{secrets.token_hex(4)}"),
@@ -241,7 +251,7 @@ def retirements(config: Config) -> list[Finding]:
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
     """Take up new keys, prices and chains of asking. A new provider needs a restart, as docs/configuration.md says."""
     config = loaded.config
-    service.configure(_book(config), ConfiguredAccount(_providers(config).values()))
+    service.configure(_book(config), ConfiguredAccount(providers_of(config).values()))
 
 
 def closed_labels(config: Config) -> dict[str, list[str]]:
@@ -250,14 +260,10 @@ def closed_labels(config: Config) -> dict[str, list[str]]:
     return {"models": list(models), "providers": list(config.providers)}
 
 
-def _providers(config: Config) -> dict[str, ProviderSettings]:
-    return {name: provider_settings(name, config) for name in config.providers}
-
-
 def _book(config: Config) -> RouteBook:
     models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
     return RouteBook(
-        _providers(config), models, lambda model: [(offer.provider, offer.model) for offer in config.offers(model)]
+        providers_of(config), models, lambda model: [(offer.provider, offer.model) for offer in config.offers(model)]
     )
 
 

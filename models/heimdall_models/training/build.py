@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from heimdall_models.bundle import MANIFEST, BundleError, load_bundle
-from heimdall_models.quality import QualityError, parse_quality
+from heimdall_models.bundle import MANIFEST, QUALITY, BundleError, load_bundle
+from heimdall_models.quality import ATTRIBUTIONS, QualityError, parse_quality
 from heimdall_models.training.card import model_card
 from heimdall_models.training.fit import Settings, Target, own_settings
 from heimdall_models.training.labels import Labelled, labelled
@@ -28,6 +28,11 @@ FEWEST_ROWS = 200
 """A smaller table is trained on, but not measured by itself."""
 
 _BULKY = ("frontier", "domains")
+
+_REBUILD = """## How to build it again
+
+`heimdall train` with the same tables, seed, `--created` and library versions gives the same bytes; the shipped bundle is
+`heimdall train --recipe default`. `python -m heimdall_models.training.convert --help` says how its tables are made."""
 
 Traffic = Literal["own", "unseen"]
 Say = Callable[[str], None]
@@ -88,8 +93,19 @@ def build(paths: Sequence[Path], out: Path, plan: Plan, say: Say = lambda _: Non
     say("fitting the bundle")
     train_bundle(tables, out, recipe)
     manifest: dict[str, Any] = orjson.loads((out / MANIFEST).read_bytes())
-    (out / CARD).write_text(model_card(manifest), encoding="utf-8")
+    (out / CARD).write_text(card_text(manifest), encoding="utf-8")
     return manifest
+
+
+def card_text(manifest: Mapping[str, Any]) -> str:
+    """The model card with what else its reader needs: what was not measured, attributions, how to build it again."""
+    notes = [] if manifest.get("metrics") else ["Nothing was measured: the bundle was trained with `--quick`."]
+    if QUALITY in manifest["files"]:
+        listed = "\n".join(f"- {name}" for name in ATTRIBUTIONS)
+        notes.append(
+            f"## Quality table\n\nEstimates by model and domain, derived from published scores of:\n\n{listed}"
+        )
+    return "\n\n".join((model_card(manifest).rstrip(), *notes, _REBUILD)) + "\n"
 
 
 def _measured(tables: Sequence[OutcomeTable], plan: Plan, say: Say) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def _bucket_shares(percentile: Floats) -> dict[str, float]:
     return {bucket: found.count(bucket) / len(found) for bucket in BUCKETS}
 
 
-def _limits(samples: Floats) -> tuple[float | None, float | None]:
-    """The middle 95 % of the samples that are numbers."""
+def _limits(samples: Floats) -> tuple[float, float]:
+    """The middle 95 % of the samples that are numbers; NaN (JSON: null) where none is."""
     finite = samples[np.isfinite(samples)]
-    return interval(finite) if len(finite) else (None, None)
+    return interval(finite) if len(finite) else (float("nan"), float("nan"))

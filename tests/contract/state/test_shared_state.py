@@ -9,11 +9,11 @@ from time import monotonic
 
 import pytest
 from redis.asyncio import Redis
+from tests.contract.state.redis_server import redis_server
 
 from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_fleet.state.redis import RedisState
-from tests.contract.state.redis_server import redis_server
 
 LEASE_MS = 60
 

@@ -39,7 +39,9 @@ def dlq() -> None:
 def filters(command: Callable[..., None]) -> Callable[..., None]:
     """The options that choose letters, handed to the command as one `Wanted`."""
     options = (
-        click.option("--reason", "reasons", multiple=True, metavar="CODE", help="A failure code; `provider_*` for many."),
+        click.option(
+            "--reason", "reasons", multiple=True, metavar="CODE", help="A failure code; `provider_*` for many."
+        ),
         click.option("--since", type=DURATION, metavar="1h", help="Died within this span."),
         click.option("--until", type=DURATION, metavar="10m", help="Died longer ago than this."),
         click.option("--tenant", help="Of this tenant."),

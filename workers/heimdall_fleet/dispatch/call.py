@@ -43,7 +43,9 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     """
     target = ticket.route.target
     dialect = room.dialects[target.type]
-    asked = Call(bounded_body(run, ticket.route, room), target, ticket.key.settings.secret, ticket.route.settings, run.stream)
+    asked = Call(
+        bounded_body(run, ticket.route, room), target, ticket.key.settings.secret, ticket.route.settings, run.stream
+    )
     client = room.clients[target.provider]
     limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
     try:

@@ -160,7 +160,11 @@ class Pool:
         key = pick(open_keys, provider.settings.strategy, provider.turn, provider.settings.floor_share)
         key.aimd.start()
         provider.in_flight += 1
-        probes = (key.breaker.start(now_ms), provider.breaker.start(now_ms), provider.models.start(target.model, now_ms))
+        probes = (
+            key.breaker.start(now_ms),
+            provider.breaker.start(now_ms),
+            provider.models.start(target.model, now_ms),
+        )
         return Ticket(route, key, provider, now_ms, *probes)
 
     def put_back(self, ticket: Ticket, now_ms: float) -> None:

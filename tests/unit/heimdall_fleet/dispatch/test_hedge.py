@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from tests.unit.heimdall_fleet.dispatch.conftest import Bench
 
 
-def after(delay_s: float, text: str = "hello", status: int = 200) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+def after(
+    delay_s: float, text: str = "hello", status: int = 200
+) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
@@ -99,7 +101,9 @@ async def test_both_calls_are_ended_when_the_order_is_cancelled(hedged: "Bench")
     assert all_free(hedged)
 
 
-@pytest.mark.parametrize("order", [{"max_cost_usd_micros": 100_000}, {"body": {"stream": True}}, {"attempts_before": 3}])
+@pytest.mark.parametrize(
+    "order", [{"max_cost_usd_micros": 100_000}, {"body": {"stream": True}}, {"attempts_before": 3}]
+)
 async def test_no_second_call_for_money_streams_and_last_attempts(hedged: "Bench", order: dict[str, Any]) -> None:
     hedged.upstream.on("openai", after(0.06, status=400))
     await hedged.run("openai/gpt-5", "google/gemini", **order)

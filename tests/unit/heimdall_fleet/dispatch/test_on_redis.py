@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.contract.state.redis_server import redis_server
 
 from heimdall_fleet.state.redis import RedisState
-from tests.contract.state.redis_server import redis_server
 
 if TYPE_CHECKING:
     from tests.unit.heimdall_fleet.dispatch.conftest import Bench

@@ -41,7 +41,7 @@ def write_table(path: Path, rows: int, bench: str, seed: int) -> Path:
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    sources = ({"table": "one", "repository": "someone/exam", "licence": "MIT"},)
+    sources = ({"table": "one", "repository": "someone/exam", "licence": "MIT", "what": "exam questions"},)
     return Plan(created=datetime(2026, 11, 1, tzinfo=UTC), sources=sources)
 
 
