@@ -28,7 +28,9 @@ from harness import Child, Site, child, in_turn
 
 from heimdall_fleet import __version__
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.bootstrap import closed_labels, dispatch_service, tuning_for
+from heimdall_fleet.bootstrap.dispatch import dispatch_service
+from heimdall_fleet.bootstrap.edges import closed_labels
+from heimdall_fleet.bootstrap.triage import tuning_for
 from heimdall_fleet.config import Config, Watcher, load
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry

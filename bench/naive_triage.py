@@ -23,7 +23,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from harness import Stopwatch, commands, rss_mib, say
 
-from heimdall_fleet.bootstrap import tuning_for
+from heimdall_fleet.bootstrap.triage import tuning_for
 from heimdall_fleet.config import load
 from heimdall_models.embed import embed, nearest_clusters
 from heimdall_models.features import FEATURE_NAMES

@@ -23,7 +23,8 @@ import harness
 from harness import Child, Site, child, in_turn
 
 from heimdall_fleet import __version__
-from heimdall_fleet.bootstrap import closed_labels, triage_service
+from heimdall_fleet.bootstrap.edges import closed_labels
+from heimdall_fleet.bootstrap.triage import triage_service
 from heimdall_fleet.config import Watcher, load
 from heimdall_fleet.kafka.batches import Batches
 from heimdall_fleet.kafka.driver.consuming import RawConsumer

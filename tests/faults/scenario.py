@@ -127,7 +127,7 @@ class Verdict:
 
     @property
     def extra_calls(self) -> int:
-        """Calls for a request by a second worker, or by the same one beyond those that its outcome record tells of."""
+        """Calls for a request by another worker than the one that called first."""
         first: dict[str, str] = {}
         return sum(first.setdefault(call.request_id, call.worker) != call.worker for call in self.history.call)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from heimdall_fleet.bootstrap import reconfigure_triage, triage_service
+from heimdall_fleet.bootstrap.triage import reconfigure_triage, triage_service
 from heimdall_fleet.config import Loaded, load
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer

@@ -73,7 +73,7 @@ def lint(options: Globals, file: Path | None, output: Output | None) -> None:
 
 
 def _retirements(loaded: Loaded) -> list[Issue]:
-    from heimdall_fleet.bootstrap import retirements
+    from heimdall_fleet.bootstrap.edges import retirements
 
     return [
         Issue(dotted(each.path), each.message, each.hint, None, each.severity) for each in retirements(loaded.config)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import orjson
 
-from heimdall_fleet.bootstrap import bundle_source, judge_maker, memory_for
+from heimdall_fleet.bootstrap.triage import bundle_source, judge_maker, memory_for
 from heimdall_fleet.cli.common import configuration, input_lines
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import orjson
 
-from heimdall_fleet.bootstrap import client_for, reader_for
+from heimdall_fleet.bootstrap.edges import client_for, reader_for
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.live import display

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from heimdall_fleet.bootstrap import producer_for, reader_for
+from heimdall_fleet.bootstrap.edges import producer_for, reader_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals

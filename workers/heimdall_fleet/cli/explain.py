@@ -46,7 +46,7 @@ def explain(options: Globals, request_id: str, source: Path | None, recompute: b
 
 
 async def _from_topic(options: Globals) -> list[dict[str, Any]]:
-    from heimdall_fleet.bootstrap import reader_for
+    from heimdall_fleet.bootstrap.edges import reader_for
 
     config = configuration(options).config
     async with reader_for(config) as reader:
@@ -70,7 +70,7 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
 
 
 def _prove(scored: Mapping[str, Any] | None, decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
-    from heimdall_fleet.bootstrap import bundle_source, judge_maker
+    from heimdall_fleet.bootstrap.triage import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
     from heimdall_fleet.triage.tuning import REFUSALS
 

@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("heimdall_fleet.cli.train:train", "outcome tables to a bundle with a model card"),
     "evaluate": ("heimdall_fleet.cli.train:evaluate", "how good a bundle is on outcome tables, with intervals"),
     "bundles": ("heimdall_fleet.cli.bundles:bundles", "list, show and compare bundles"),
+    "dlq": ("heimdall_fleet.cli.dlq:dlq", "list, show, redrive and discard dead letters"),
+    "providers": ("heimdall_fleet.cli.providers:providers", "the configured providers, and whether they answer"),
+    "keys": ("heimdall_fleet.cli.providers:keys", "the configured keys, by name"),
     "config": ("heimdall_fleet.cli.config:group", "lint, show, init and the schema of heimdall.yaml"),
 }
 

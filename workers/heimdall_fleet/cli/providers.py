@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from heimdall_fleet.bootstrap import client_of, providers_of
+from heimdall_fleet.bootstrap.dispatch import client_of, providers_of
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from heimdall_fleet.bootstrap import client_for
+from heimdall_fleet.bootstrap.edges import client_for
 from heimdall_fleet.cli.common import configuration, input_lines, json_object
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from heimdall_fleet.bootstrap import reader_for
+from heimdall_fleet.bootstrap.edges import reader_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals

@@ -10,13 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import click
 
 from heimdall_fleet import __version__
-from heimdall_fleet.bootstrap import (
-    closed_labels,
-    dispatch_service,
-    reconfigure_dispatch,
-    reconfigure_triage,
-    triage_service,
-)
+from heimdall_fleet.bootstrap.edges import closed_labels
 from heimdall_fleet.cli.common import configuration, read_configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
@@ -58,6 +52,8 @@ def triage(options: Globals, metrics_port: int | None) -> None:
     Example:
       heimdall --config heimdall.yaml triage --metrics-port 9090
     """
+    from heimdall_fleet.bootstrap.triage import reconfigure_triage, triage_service
+
     _run(Role("triage", triage_service, reconfigure_triage), options, metrics_port)
 
 
@@ -71,6 +67,8 @@ def dispatch(options: Globals, metrics_port: int | None) -> None:
     Example:
       heimdall --config heimdall.yaml dispatch --metrics-port 9091
     """
+    from heimdall_fleet.bootstrap.dispatch import dispatch_service, reconfigure_dispatch
+
     _run(Role("dispatch", dispatch_service, reconfigure_dispatch), options, metrics_port)
 
 

@@ -52,7 +52,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.scheme == "file":
         return FileStore(Path(url2pathname(parts.path)))
     try:
-        from heimdall_fleet.dispatch.s3 import S3Objects
+        from heimdall_fleet.dispatch.s3 import S3Objects  # noqa: PLC0415 - its library is an extra
     except ImportError as error:
         raise ObjectStoreError(f"{url} needs a library: pip install 'heimdall-fleet[s3]'") from error
     return S3Objects.at(url)

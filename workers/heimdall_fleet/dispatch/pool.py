@@ -25,6 +25,7 @@ _FIRST_COOLDOWN_MS = 1_000.0
 _LAST_COOLDOWN_MS = 60_000.0
 _MISSING_MODEL_MS = 60_000.0
 _PROBED_LOOK_MS = 1_000.0
+_QUOTA_PAUSE_MS = 3_600_000
 
 
 class Readiness(StrEnum):
@@ -252,10 +253,15 @@ def _note(ticket: Ticket, failure: AttemptFailure, now_ms: float) -> Alarm | Non
     if failure.code is FailureCode.PROVIDER_OVERLOADED and failure.retry_after_ms:
         ticket.provider.closed_until = max(ticket.provider.closed_until, now_ms + failure.retry_after_ms)
     if failure.disable_key and (key.disabled is None or now_ms >= key.disabled_until):
-        opens = math.inf if failure.retry_after_ms is None else now_ms + failure.retry_after_ms
-        key.disable(failure.code.value, opens)
+        key.disable(failure.code.value, _reopens_at(failure, now_ms))
         return Alarm(ticket.route.provider, key.name, failure.message)
     return None
+
+
+def _reopens_at(failure: AttemptFailure, now_ms: float) -> float:
+    """A used-up quota opens again at the date that came with it; a short pause beside it speaks of the rate alone."""
+    dated = failure.code is FailureCode.PROVIDER_QUOTA and (failure.retry_after_ms or 0) >= _QUOTA_PAUSE_MS
+    return now_ms + (failure.retry_after_ms or 0) if dated else math.inf
 
 
 def _key_health(key: KeyState, now_ms: float) -> dict[str, Any]:

@@ -1,23 +1,35 @@
 """DuckDB behind two typed calls. The only module with duckdb."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
 
-MEMORY_LIMIT = "192MiB"
-"""What does not fit goes to a file in the work folder."""
+MEMORY_LIMIT = "128MiB"
+"""Tables beyond it are in the database file, joins beyond it spill; below 96 MiB a join's own buffers do not fit."""
 
 BATCH_ROWS = 4096
 
 
+class OutOfMemory(Exception):
+    """A join does not fit into the memory it may take."""
+
+    exit_code = 1
+
+
 class Engine:
-    """A database for the length of a `with` block that reads Parquet files by their paths; `folder` is for spilling."""
+    """A database file in `folder` for the length of a `with` block. Reads Parquet files by their paths.
+
+    Both calls raise OutOfMemory.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._file = folder / "join.duckdb"
+        self._file.unlink(missing_ok=True)
         self._connection: Any = duckdb.connect(
-            ":memory:",
+            str(self._file),
             config={
                 "memory_limit": MEMORY_LIMIT,
                 "temp_directory": str(folder / "spilled"),
@@ -33,15 +45,29 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        self._file.unlink(missing_ok=True)
 
     def run(self, statement: str, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Every row of the result."""
-        rows: list[tuple[Any, ...]] = self._connection.execute(statement, dict(values or {})).fetchall()
+        with _explained():
+            rows: list[tuple[Any, ...]] = self._connection.execute(statement, dict(values or {})).fetchall()
         return rows
 
     def batches(self, query: str, values: Mapping[str, object] | None = None) -> Iterator[Any]:
         """The result as Arrow record batches, one in memory at a time."""
-        yield from self._connection.sql(query, params=dict(values or {})).to_arrow_reader(BATCH_ROWS)
+        with _explained():
+            yield from self._connection.sql(query, params=dict(values or {})).to_arrow_reader(BATCH_ROWS)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise OutOfMemory(
+            f"joining the records needs more than the {MEMORY_LIMIT} it may take: replay fewer days at a time, or join "
+            "them on a cluster (docs/audit-with-connect.md). What was read is kept, and no row is lost"
+        ) from error
 
 
 def files(paths: list[Path]) -> str:

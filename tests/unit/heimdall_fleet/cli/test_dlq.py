@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -95,7 +96,5 @@ def test_an_unknown_id_is_not_found_and_no_filter_is_a_mistake(broker: EmbeddedB
 
 
 def test_spans_are_counted_back_from_now() -> None:
-    from datetime import timedelta
-
-    spans = {"since": timedelta(hours=1), "until": timedelta(minutes=1)}
-    assert wanted(10_000_000, **spans) == Wanted(since_ms=6_400_000, until_ms=9_940_000)
+    found = wanted(10_000_000, since=timedelta(hours=1), until=timedelta(minutes=1))
+    assert found == Wanted(since_ms=6_400_000, until_ms=9_940_000)

@@ -35,8 +35,7 @@ def upstream() -> Iterator[str]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         ports.append(runner.addresses[0][1])
         started.set()
-        while not stop.is_set():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(stop.wait)
         await runner.cleanup()
 
     ports: list[int] = []

@@ -88,11 +88,18 @@ async def test_when_both_fail_the_third_is_asked(hedged: "Bench") -> None:
 
 
 async def test_both_calls_are_ended_when_the_order_is_cancelled(hedged: "Bench") -> None:
-    hedged.upstream.on("openai", after(60))
-    hedged.upstream.on("google", after(60))
+    both = asyncio.Event()
+
+    async def hang(request: httpx.Request) -> httpx.Response:
+        if len(hedged.upstream.requests) == 2:
+            both.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    hedged.upstream.on("openai", hang)
+    hedged.upstream.on("google", hang)
     running = asyncio.create_task(hedged.worker.handle(hedged.order("openai/gpt-5", "google/gemini")))
-    while len(hedged.upstream.requests) < 2:
-        await asyncio.sleep(0.005)
+    await both.wait()
     assert hedged.worker.cancel(b'{"request_id":"r1"}')
     await running
     (reply,) = hedged.replies()

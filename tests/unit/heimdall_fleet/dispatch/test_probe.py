@@ -1,6 +1,5 @@
-"""The free probe: three bad ones take a provider out, two good ones bring it back; its request is authorised as calls are."""
+"""The free probe: three bad ones take a provider out, two good ones bring it back; it is authorised as calls are."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
@@ -55,9 +54,13 @@ def test_a_provider_that_refuses_is_up_and_one_that_fails_is_not(answer: "int | 
     assert is_up(answer) is expected
 
 
+def _refuse(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("refused", request=request)
+
+
 @pytest.mark.parametrize(
     ("answers", "expected"),
-    [(lambda request: httpx.Response(200, content=b"{}"), 200), (lambda request: _refuse(request), "refused")],
+    [(lambda request: httpx.Response(200, content=b"{}"), 200), (_refuse, "refused")],
 )
 async def test_asking_gives_a_status_or_a_reason(
     answers: "Callable[[httpx.Request], httpx.Response]", expected: "int | str"
@@ -66,10 +69,6 @@ async def test_asking_gives_a_status_or_a_reason(
     assert request is not None
     found = await ask(HttpClient(httpx.MockTransport(answers)), request, 1_000)
     assert found == expected or str(expected) in str(found)
-
-
-def _refuse(request: httpx.Request) -> httpx.Response:
-    raise httpx.ConnectError("refused", request=request)
 
 
 def test_a_provider_that_its_probe_takes_out_gets_no_call_until_it_is_back() -> None:
@@ -83,14 +82,22 @@ def test_a_provider_that_its_probe_takes_out_gets_no_call_until_it_is_back() -> 
     assert pool.take(ROUTE, frozenset(), 10.0) is not None
 
 
-def test_a_key_whose_quota_opens_again_is_used_again_and_one_without_a_date_is_not() -> None:
-    spent = AttemptFailure(
-        FailureCode.PROVIDER_QUOTA, Action.OTHER_KEY, "spent", disable_key=True, retry_after_ms=5_000
-    )
-    for failure, later in ((spent, Readiness.READY), (replace(spent, retry_after_ms=None), Readiness.NEVER)):
-        pool = Pool([provider()])
-        ticket = pool.take(ROUTE, frozenset(), 0.0)
-        assert ticket is not None
-        assert pool.learn(ticket, failure, 0.0) is not None
-        assert pool.health(1.0)["p"]["keys"]["a"]["disabled"] == "provider_quota"
-        assert pool.status(ROUTE, frozenset(), 6_000.0).readiness is later
+@pytest.mark.parametrize(
+    ("code", "pause_ms", "later"),
+    [
+        (FailureCode.PROVIDER_QUOTA, 7_200_000, Readiness.READY),
+        (FailureCode.PROVIDER_QUOTA, 12, Readiness.NEVER),
+        (FailureCode.PROVIDER_QUOTA, None, Readiness.NEVER),
+        (FailureCode.PROVIDER_AUTH, 7_200_000, Readiness.NEVER),
+    ],
+)
+def test_a_key_comes_back_when_its_quota_is_dated_and_else_waits_for_an_operator(
+    code: FailureCode, pause_ms: int | None, later: Readiness
+) -> None:
+    pool = Pool([provider()])
+    ticket = pool.take(ROUTE, frozenset(), 0.0)
+    assert ticket is not None
+    failure = AttemptFailure(code, Action.OTHER_KEY, "no", disable_key=True, retry_after_ms=pause_ms)
+    assert pool.learn(ticket, failure, 0.0) is not None
+    assert pool.health(1.0)["p"]["keys"]["a"]["disabled"] == code.value
+    assert pool.status(ROUTE, frozenset(), 7_200_001.0).readiness is later

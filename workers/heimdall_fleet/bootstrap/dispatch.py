@@ -1,0 +1,154 @@
+"""A dispatch worker: everything that answers orders, put together."""
+
+import random
+import secrets
+from datetime import UTC, datetime
+
+from heimdall_fleet.bootstrap.edges import open_producer_for, undertaker_for, worker_name
+from heimdall_fleet.config import Config, Loaded, require_providers
+from heimdall_fleet.dispatch.account import ConfiguredAccount
+from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.clock import SystemClock
+from heimdall_fleet.dispatch.leases import Leases
+from heimdall_fleet.dispatch.objects import ObjectStore, ObjectStoreError, open_store
+from heimdall_fleet.dispatch.pool import Pool
+from heimdall_fleet.dispatch.retry import RetryHandler
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.service import DispatchService, Wires
+from heimdall_fleet.dispatch.settings import ProviderSettings
+from heimdall_fleet.dispatch.telemetry import FleetTelemetry
+from heimdall_fleet.dispatch.turnstile import Turnstile
+from heimdall_fleet.dispatch.worker import DispatchWorker
+from heimdall_fleet.kafka.driver.reading import TopicReader
+from heimdall_fleet.kafka.intake import open_intake
+from heimdall_fleet.kafka.settings import IntakeSettings
+from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.providers.http import HttpClient, Network
+from heimdall_fleet.providers.registry import DIALECTS
+from heimdall_fleet.settings import (
+    catalogue_of,
+    dispatch_settings,
+    kafka_settings,
+    limits_of,
+    model_settings,
+    provider_settings,
+)
+from heimdall_fleet.state.base import SharedState
+from heimdall_fleet.state.memory import MemoryState
+from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.topics import Bucket, Delay
+
+REST_LONGEST_S = 700.0
+"""A record rests in a handler of the retry intake for up to 600 s."""
+
+
+def providers_of(config: Config) -> dict[str, ProviderSettings]:
+    """Every configured provider, its keys included: names only may be shown."""
+    return {name: provider_settings(name, config) for name in config.providers}
+
+
+def client_of(provider: str, config: Config) -> HttpClient:
+    """A client for one provider, over its proxy; to be closed by its user."""
+    return HttpClient.over(_network(provider, config))
+
+
+def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
+    """A dispatch worker. Raises ConfigError when nobody is configured to answer."""
+    config = loaded.config
+    require_providers(config)
+    name = worker_name("dispatch")
+    kafka = kafka_settings(config, name)
+    topics = config.kafka.topics
+    prefix = config.kafka.topic_prefix
+    clock = SystemClock()
+    providers = providers_of(config)
+    turnstile = Turnstile()
+    producer = open_producer_for(kafka, config)
+    room = Room(
+        settings=dispatch_settings(config, name),
+        topics=topics,
+        clock=clock,
+        jitter=random.random,
+        book=_book(config),
+        pool=Pool(providers.values(), turnstile.promised, turnstile.waiting),
+        turnstile=turnstile,
+        clients={provider: client_of(provider, config) for provider in providers},
+        dialects=DIALECTS,
+        state=_state(config, clock),
+        leases=Leases(f"{name}-{secrets.token_hex(4)}"),
+        cancels=Cancellations(),
+        producer=producer,
+        telemetry=FleetTelemetry(metrics),
+        objects=_objects(config),
+    )
+    worker = DispatchWorker(room, undertaker_for(config, name, f"{prefix}.dispatch"), limits_of(config))
+    wires = Wires(
+        orders=open_intake(kafka, _orders(config), worker.handle),
+        resting=open_intake(kafka, _resting(config), RetryHandler(producer, clock).handle),
+        producer=producer,
+        cancels=lambda: TopicReader(kafka),
+    )
+    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
+
+
+def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
+    """Take up new keys, prices and chains of asking. A new provider needs a restart, as docs/configuration.md says."""
+    config = loaded.config
+    service.configure(_book(config), ConfiguredAccount(providers_of(config).values()))
+
+
+def _orders(config: Config) -> IntakeSettings:
+    """The intake of the three dispatch topics."""
+    return IntakeSettings(
+        group_id=f"{config.kafka.topic_prefix}.dispatch",
+        topics=tuple(config.kafka.topics.dispatch(bucket) for bucket in Bucket),
+        max_in_flight=config.dispatch.max_in_flight,
+        max_in_flight_bytes=config.dispatch.max_in_flight_bytes,
+        handler_deadline_s=max(900.0, 2 * config.dispatch.deadline.total_seconds()),
+        grace_s=config.dispatch.grace.total_seconds(),
+    )
+
+
+def _resting(config: Config) -> IntakeSettings:
+    """The intake of the retry topics. What rests is read again by the next owner, so stopping waits for none."""
+    return IntakeSettings(
+        group_id=f"{config.kafka.topic_prefix}.retry",
+        topics=tuple(config.kafka.topics.retry(delay) for delay in Delay),
+        max_in_flight=2 * config.dispatch.max_in_flight,
+        handler_deadline_s=REST_LONGEST_S,
+        grace_s=0.0,
+    )
+
+
+def _book(config: Config) -> RouteBook:
+    models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
+    return RouteBook(
+        providers_of(config), models, lambda model: [(offer.provider, offer.model) for offer in config.offers(model)]
+    )
+
+
+def _state(config: Config, clock: SystemClock) -> SharedState:
+    """`memory://` serves one process; anything else is a Redis that the fleet shares."""
+    url = config.state.url.get_secret_value()
+    if url.startswith("memory:"):
+        return MemoryState(clock.mono_ms)
+    from heimdall_fleet.state.redis import RedisState  # noqa: PLC0415 - 5 MiB that a fleet without Redis need not hold
+
+    return RedisState.connect(url, prefix=f"{config.kafka.topic_prefix}:")
+
+
+def _objects(config: Config) -> ObjectStore | None:
+    """Where large replies go. Raises Failure `heimdall_config` when its library is missing."""
+    url = config.dispatch.object_store
+    if config.dispatch.large_replies == "error" or url is None:
+        return None
+    try:
+        return open_store(url)
+    except ObjectStoreError as error:
+        raise Failure(FailureCode.HEIMDALL_CONFIG, f"dispatch.object_store: {error}") from error
+
+
+def _network(provider: str, config: Config) -> Network:
+    proxy = config.providers[provider].network.proxy
+    return Network(proxy=proxy.get_secret_value() if proxy else None)

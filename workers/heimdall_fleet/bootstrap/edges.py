@@ -1,0 +1,61 @@
+"""What every role and command shares: names, the client, readers, producers, dead letters, labels."""
+
+import os
+import socket
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from heimdall_fleet.client import HeimdallClient
+from heimdall_fleet.config import Config
+from heimdall_fleet.config.rules import Finding, retired
+from heimdall_fleet.dlq import Undertaker
+from heimdall_fleet.kafka.driver.reading import TopicReader
+from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
+from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings
+from heimdall_fleet.settings import (
+    catalogue_of,
+    kafka_settings,
+)
+
+
+def worker_name(role: str) -> str:
+    """Which process wrote a record: role, host, process id."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}"
+
+
+def client_for(config: Config) -> HeimdallClient:
+    """A client of the fleet that `config` describes."""
+    settings = asdict(kafka_settings(config, "heimdall-client"))
+    return HeimdallClient(settings.pop("bootstrap_servers"), config.kafka.topic_prefix, kafka=settings)
+
+
+def reader_for(config: Config) -> TopicReader:
+    """A reader of whole topics, member of no group."""
+    return TopicReader(kafka_settings(config, "heimdall-reader"))
+
+
+def producer_for(config: Config, client_id: str) -> SupervisedProducer:
+    """A producer for a command; to be started by it."""
+    return open_producer_for(kafka_settings(config, client_id), config)
+
+
+def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
+    return open_producer(kafka, ProducerSettings(linger_ms=2, max_record_bytes=config.kafka.max_message_bytes))
+
+
+def undertaker_for(config: Config, worker: str, group: str) -> Undertaker:
+    return Undertaker(
+        config.kafka.topics.dlq, worker, group, max_value_bytes=config.kafka.max_message_bytes - 64 * 1024
+    )
+
+
+def closed_labels(config: Config) -> dict[str, list[str]]:
+    """The values that the metric labels `model` and `provider` may have."""
+    models = catalogue_of(config, datetime.now(UTC).date()).models
+    return {"models": list(models), "providers": list(config.providers)}
+
+
+def retirements(config: Config) -> list[Finding]:
+    """Configured candidates that are retired or will be, with what replaces them and when."""
+    today = datetime.now(UTC).date()
+    return list(retired(config, catalogue_of(config, today), today))
