@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: setup demo test test-kafka lint bench kafka schemas docs lock clean help
+.PHONY: setup demo test test-slow test-kafka faults soak lint bench kafka schemas docs lock clean help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,10 +23,19 @@ demo: setup  ## the whole path on the embedded broker: 150 prompts, an outage, n
 	$(BIN)/heimdall demo
 
 test: setup lint  ## lint, types, layers and every test that needs no Apache Kafka
-	$(BIN)/pytest -n 2 --dist loadfile -m "not kafka" tests
+	$(BIN)/pytest -n 2 --dist loadfile -m "not kafka and not slow" tests
+
+test-slow: setup  ## whole commands that take tens of seconds: benchmarks, training
+	$(BIN)/pytest -m "slow and not kafka" --timeout 300 tests
 
 test-kafka: setup  ## contract, flow and crash tests on Apache Kafka (Java 17; its artifacts are fetched by Maven)
-	$(BIN)/pytest -m kafka --timeout 600 tests
+	$(BIN)/pytest -m kafka --timeout 600 tests/contract tests/flow tests/integration
+
+faults: setup  ## the fault suite on Apache Kafka: kills, zombies, storms, hostile providers (12 minutes)
+	$(BIN)/pytest -m kafka --timeout 900 tests/faults
+
+soak: setup  ## seeded random faults for as long as it is told
+	$(BIN)/python -m tests.faults.soak
 
 lint: setup  ## ruff, mypy --strict, import layers
 	$(BIN)/ruff check .
@@ -37,6 +46,7 @@ lint: setup  ## ruff, mypy --strict, import layers
 bench: setup  ## ratios, measured side by side in one run
 	$(BIN)/python bench/triage.py
 	$(BIN)/python bench/dispatch.py
+	$(BIN)/python bench/replay.py
 
 kafka: setup  ## a one-node Apache Kafka in the foreground, without Docker
 	$(BIN)/python deploy/kafka/broker.py start --foreground

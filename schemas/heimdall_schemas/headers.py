@@ -5,6 +5,7 @@ from datetime import datetime
 
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.text import unix_ms_of
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -122,4 +123,4 @@ def _rfc3339_ms(moment: str) -> int:
             FailureCode.CALLER_BAD_REQUEST,
             f"the header {CE_EXPIRY} is not an RFC 3339 time with a zone, such as 2026-11-21T12:00:30Z",
         )
-    return int(read.timestamp() * 1000)
+    return unix_ms_of(read)

@@ -3,7 +3,6 @@
 Only what the fleet itself reads is declared. Every other field is kept: an order carries the request's own bytes.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import (
 
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.text import unix_ms_of
 
 AUTO = "auto"
 
@@ -181,11 +181,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 def deadline_ms(options: Options, sent_at_ms: int, header_expiry_ms: int | None, default_ttl_ms: int) -> int:
     """When the request expires, in Unix milliseconds: the body's own word, else the header's, else the default."""
     if options.deadline is not None:
-        return _unix_ms(options.deadline)
+        return unix_ms_of(options.deadline)
     if options.ttl_ms is not None:
         return sent_at_ms + options.ttl_ms
     return header_expiry_ms if header_expiry_ms is not None else sent_at_ms + default_ttl_ms
-
-
-def _unix_ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

@@ -1,7 +1,10 @@
 """Values as they stand in records: times and opaque bytes as text."""
 
 import base64
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def rfc3339(unix_ms: int) -> str:
@@ -10,7 +13,12 @@ def rfc3339(unix_ms: int) -> str:
     >>> rfc3339(0)
     '1970-01-01T00:00:00.000Z'
     """
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (_EPOCH + unix_ms * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_ms_of(moment: datetime) -> int:
+    """A moment with a zone as whole Unix milliseconds; exact, which floating point is not in the year 6000."""
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def readable(value: bytes) -> str:

@@ -27,6 +27,7 @@ FORBIDDEN = {
 }
 DISTRIBUTIONS = {
     "yaml": "pyyaml",
+    "google": "google-auth",
     "sklearn": "scikit-learn",
     "pydantic_core": "pydantic",
     "annotated_types": "pydantic",
@@ -38,6 +39,7 @@ MADE_UP = ("EXAMPLE", "12345")
 
 OWN = {"heimdall_schemas", "heimdall_models", "heimdall_fleet"}
 BARE = ("schemas/", "workers/heimdall_fleet/client/", "workers/heimdall_fleet/kafka/driver/")
+S3 = "workers/heimdall_fleet/dispatch/s3.py"
 TRAIN = ("models/heimdall_models/training/", "workers/heimdall_fleet/learn/")
 TOO_HEAVY_FOR_A_CLIENT = {"numpy", "onnxruntime", "httpx", "aiohttp", "confluent_kafka", "prometheus_client", "yaml"}
 
@@ -89,6 +91,7 @@ def test_each_install_brings_what_its_modules_import(tree: Tree, nothing_found: 
     for path, module in tree.shipped():
         brought = declared["bare"] if path.startswith(BARE) else declared["fleet"]
         brought = declared["train"] if path.startswith(TRAIN) else brought
+        brought = declared["s3"] if path == S3 else brought
         missing = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in third_parties(module)} - brought
         found += [f"{path}: {name}" for name in sorted(missing)]
     nothing_found(found, "name it in pyproject.toml, in the dependencies or in the extra that these modules belong to")
@@ -97,10 +100,11 @@ def test_each_install_brings_what_its_modules_import(tree: Tree, nothing_found: 
 def requirements(tree: Tree) -> dict[str, set[str]]:
     """Distributions that each install brings; an extra that names another one brings that one too."""
     project = tomllib.loads(tree.text("pyproject.toml"))["project"]
-    extras = {name: project["optional-dependencies"][name] for name in ("fleet", "train")}
+    extras = {name: project["optional-dependencies"][name] for name in ("fleet", "s3", "train")}
     bare = set(map(distribution, project["dependencies"]))
     fleet = bare | set(map(distribution, extras["fleet"]))
-    return {"bare": bare, "fleet": fleet, "train": fleet | set(map(distribution, extras["train"]))}
+    more = {name: fleet | set(map(distribution, extras[name])) for name in ("s3", "train")}
+    return {"bare": bare, "fleet": fleet, **more}
 
 
 def distribution(requirement: str) -> str:

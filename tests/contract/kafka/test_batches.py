@@ -128,3 +128,4 @@ async def test_a_stop_ends_the_wait_and_lets_open_batches_be_committed(
 async def test_batches_are_committed_at_once(batches: Batches) -> None:
     batches.commit(await next_of(batches))
     await until(lambda: batches.facts().group.commits >= 1, timeout_s=0.5)
+    assert batches.facts().open_batches == 0

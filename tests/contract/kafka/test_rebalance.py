@@ -226,6 +226,7 @@ async def test_an_idle_standby_takes_over_after_more_than_the_poll_interval(
             await asyncio.sleep(6.0)
         await fill(apache_broker, topic, per_partition=5, partitions=1)
         await until(lambda: len(standby.ended) + len(active.ended) == 5)
+    assert len(standby.ended) == 5
 
 
 async def test_a_broker_restart_loses_nothing(apache_broker: ApacheCluster, unique: Unique) -> None:
@@ -258,6 +259,7 @@ async def test_a_broker_that_stands_still_is_noticed(apache_broker: ApacheCluste
             apache_broker.broker.resume()
         await until(lambda: set(recorder.ended) == everything, 40)
         await until(lambda: intake.facts().group.broker_reachable)
+    assert max(Counter(recorder.begun).values()) == 1
 
 
 async def test_a_batch_whose_partitions_left_is_not_committed(apache_broker: ApacheCluster, unique: Unique) -> None:

@@ -52,7 +52,7 @@ class NetworkSettings:
     backoff_initial_ms: int = 500
     backoff_max_ms: int = 5_000
     max_bytes: int = 32 * 1024 * 1024
-    max_decompressed_bytes: int = 64 * 1024 * 1024
+    max_decompressed_bytes: int = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class CallLimits:
     connect_timeout_ms: int = 5_000
     idle_timeout_ms: int = 60_000
     max_bytes: int = 32 * 1024 * 1024
-    max_decompressed_bytes: int = 64 * 1024 * 1024
+    max_decompressed_bytes: int = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

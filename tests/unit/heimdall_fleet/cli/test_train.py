@@ -11,6 +11,8 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.train import evaluate, needs_training_extra, train
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 
 WORDS = ("river", "garden", "window", "letter", "engine", "market")

@@ -11,6 +11,8 @@ from heimdall_models.training.build import CARD, Plan, build, card_text, read_pl
 from heimdall_models.training.evaluate import evaluate_bundle
 from heimdall_models.training.tables import TableError, read_table
 
+pytestmark = pytest.mark.slow
+
 Built = tuple[Path, Mapping[str, Any]]
 
 

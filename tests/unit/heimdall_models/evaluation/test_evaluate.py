@@ -12,6 +12,8 @@ from heimdall_models.training.evaluate import Outcomes, evaluate_bundle, outcome
 from heimdall_models.training.metrics import apgr
 from heimdall_models.training.tables import OutcomeTable, Pools, TableError, read_table, table_of
 
+pytestmark = pytest.mark.slow
+
 Built = tuple[Path, Mapping[str, Any]]
 
 

@@ -12,6 +12,8 @@ from heimdall_models.training.evaluate import evaluate_bundle
 from heimdall_models.training.report import report_html
 from heimdall_models.training.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 Built = tuple[Path, Mapping[str, Any]]
 
 
