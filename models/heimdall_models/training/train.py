@@ -28,8 +28,8 @@ from heimdall_models.bundle import (
 )
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.embed import embed_texts
-from heimdall_models.npy import to_npy
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.npy import to_npy
 from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
 from heimdall_models.training.everyday import read_everyday
 from heimdall_models.training.export import largest_difference, to_onnx
