@@ -187,7 +187,7 @@ def _byte_counts(scanned: Scan) -> NDArray[np.float64]:
     counts = np.bincount(keys, minlength=scanned.rows * 256)[: scanned.rows * 256]
     counts = counts.reshape(scanned.rows, 256).astype(np.float64)
     counts[:, 0] = 0.0
-    return counts
+    return np.asarray(counts, np.float64)
 
 
 def _pair_counts(scanned: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -212,7 +212,7 @@ def _pair_histogram(scanned: Scan) -> NDArray[np.float64]:
     inside = (pairs > 0xFF) & ((pairs & np.uint16(0xFF)) > 0)
     places = (scanned.row[: len(keys)] * _PAIR_BUCKETS + keys)[inside]
     counts = np.bincount(places, minlength=scanned.rows * _PAIR_BUCKETS)
-    return counts[: scanned.rows * _PAIR_BUCKETS].reshape(scanned.rows, _PAIR_BUCKETS)
+    return np.asarray(counts[: scanned.rows * _PAIR_BUCKETS].reshape(scanned.rows, _PAIR_BUCKETS), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ def _distinct(scanned: Scan) -> NDArray[np.float64]:
     """(n,) distinct words, counted by hash bucket, so that long texts level off."""
     seen = np.zeros((scanned.rows, _DISTINCT_BUCKETS), np.bool_)
     seen[scanned.word_row, (scanned.word_hash & np.uint64(_DISTINCT_BUCKETS - 1)).astype(np.int64)] = True
-    return seen.sum(axis=1).astype(np.float64)
+    return np.asarray(seen.sum(axis=1), np.float64)
 
 
 def _flags(classes: NDArray[np.float64], pairs: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -269,7 +269,7 @@ def _flags(classes: NDArray[np.float64], pairs: NDArray[np.float64]) -> tuple[ND
 def _log2_products() -> NDArray[np.int64]:
     counts = np.arange(_LOG2_TABLE_SIZE, dtype=np.float64)
     counts[0] = 1.0
-    return np.rint(counts * np.log2(counts) * _FIXED_POINT).astype(np.int64)
+    return np.asarray(np.rint(counts * np.log2(counts) * _FIXED_POINT), np.int64)
 
 
 _COUNT_LOG2_COUNT = _log2_products()
@@ -281,7 +281,7 @@ def _entropy(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     total = whole.sum(axis=1)
     products = _COUNT_LOG2_COUNT.take(np.minimum(whole, _LOG2_TABLE_SIZE - 1)).sum(axis=1)
     some = np.maximum(total, 1).astype(np.float64)
-    return np.maximum(np.log2(some) - products / some / _FIXED_POINT, 0.0)
+    return np.asarray(np.maximum(np.log2(some) - products / some / _FIXED_POINT, 0.0), np.float64)
 
 
 def _safe_defaults() -> Features:

@@ -131,4 +131,4 @@ def _hash_words(folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArra
     mixed = (head * _K1) ^ ((tail + length.astype(np.uint64)) * _K2)
     mixed ^= mixed >> _SHIFT
     mixed *= _K3
-    return mixed ^ (mixed >> _SHIFT)
+    return np.asarray(mixed ^ (mixed >> _SHIFT), np.uint64)

@@ -94,7 +94,7 @@ def _repeated(index: NDArray[np.int64], row: NDArray[np.int64], rows: int) -> ND
     place = np.arange(len(index), dtype=np.int32)
     last[slot] = place
     later = last[slot]
-    return (later != place) & (index[later] == index)
+    return np.asarray((later != place) & (index[later] == index), np.bool_)
 
 
 def _row_sums(values: NDArray[np.int8], bounds: NDArray[np.int64]) -> NDArray[np.int64]:

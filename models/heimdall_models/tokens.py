@@ -85,7 +85,7 @@ def estimate_tokens(
         ],
         np.float64,
     )
-    return np.ceil(prose * rate + extra).astype(np.int64)
+    return np.asarray(np.ceil(prose * rate + extra), np.int64)
 
 
 def _word_tokens(scanned: Scan) -> NDArray[np.float64]:
@@ -93,4 +93,4 @@ def _word_tokens(scanned: Scan) -> NDArray[np.float64]:
     first = scanned.folded[scanned.word_start]
     is_ascii_word = (first >= ord("a")) & (first < 128)
     costs = _WORD_COST[length] * is_ascii_word
-    return np.bincount(scanned.word_row, weights=costs, minlength=scanned.rows)
+    return np.asarray(np.bincount(scanned.word_row, weights=costs, minlength=scanned.rows), np.float64)
