@@ -4,5 +4,7 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.brokers.fixtures"]
 
-settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile(
+    "house", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
 settings.load_profile("house")
