@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from heimdall_fleet.bootstrap.triage import reconfigure_triage, triage_service
+from heimdall_fleet.bootstrap.triage import judge_maker, reconfigure_triage, triage_service
 from heimdall_fleet.config import Loaded, load
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
@@ -19,6 +20,7 @@ from heimdall_fleet.kafka.settings import ProducerSettings
 from heimdall_fleet.observe.exposition import text
 from heimdall_fleet.observe.health import Health
 from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.triage.sources import Directory, Offer
 from heimdall_models.bundle import MANIFEST, load_bundle
 from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Topics
@@ -120,3 +122,35 @@ async def test_a_worker_that_starts_decides_its_first_batch_by_what_was_promoted
         service.stop()
         await running
         await producer.stop()
+
+
+class SlowSource:
+    """A source whose answer is waited for until it is let go."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.let_go = threading.Event()
+
+    def offer(self) -> Offer:
+        self.looks += 1
+        self.let_go.wait(PATIENCE_S)
+        return Directory(shipped("bundles/default")).offer()
+
+
+async def test_what_is_told_while_a_worker_looks_makes_it_look_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    loaded = configured(tmp_path, broker)
+    service = triage_service(loaded, Metrics("triage", "1"))
+    running = asyncio.create_task(service.run())
+    slow = SlowSource()
+    try:
+        await until(lambda: service.source.facts().group.joined)
+        service.tuning.remake(judge_maker(loaded.config), slow)
+        service.look_now()
+        await until(lambda: slow.looks == 1)
+        service.look_now()
+        slow.let_go.set()
+        await until(lambda: slow.looks == 2)
+    finally:
+        slow.let_go.set()
+        service.stop()
+        await running

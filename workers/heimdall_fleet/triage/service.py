@@ -156,10 +156,10 @@ class TriageService:
     async def _watch(self, worker: TriageWorker) -> None:
         """Look for another bundle every `reload_s`, and at once when told; hand its judge on between two batches."""
         while True:
-            self._look_now.clear()
             worker.judge_with(self.tuning.judge)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), self.reload_s)
+            self._look_now.clear()  # before the look: what is told during it asks for another
             await self._look()
 
     async def _look(self) -> None:
