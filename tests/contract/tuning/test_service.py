@@ -150,6 +150,7 @@ async def test_what_is_told_while_a_worker_looks_makes_it_look_again(broker: Emb
         service.look_now()
         slow.let_go.set()
         await until(lambda: slow.looks == 2)
+        assert service.tuning.refused is None
     finally:
         slow.let_go.set()
         service.stop()
