@@ -39,7 +39,7 @@ async def opened(transport: Transport) -> AsyncIterator[Transport]:
 
 async def received(transport: Transport, count: int) -> Sequence[Incoming]:
     found: list[Incoming] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(found) < count:
             found += await transport.receive()
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 from tests.brokers.clusters import Cluster
@@ -125,7 +126,10 @@ async def test_a_stop_ends_the_wait_and_lets_open_batches_be_committed(
     assert sum(checkpoint.position for checkpoint in found.values()) == len(batch.records)
 
 
-async def test_batches_are_committed_at_once(batches: Batches) -> None:
+async def test_batches_are_committed_at_once(cluster: Cluster, settings: BatchSettings) -> None:
+    batches = open_batches(cluster.settings(), replace(settings, commit_interval_s=600.0))
+    batches.start()
     batches.commit(await next_of(batches))
-    await until(lambda: batches.facts().group.commits >= 1, timeout_s=0.5)
+    await until(lambda: batches.facts().group.commits >= 1)
     assert batches.facts().open_batches == 0
+    await batches.stop(0.0)

@@ -30,7 +30,7 @@ async def test_following_goes_on_after_the_end(cluster: Cluster, unique: Unique)
     await cluster.create_topic(topic, 1)
     await fill(cluster, topic, per_partition=2, partitions=1)
     values = []
-    async with TopicReader(cluster.settings()) as reader, producing(cluster) as producer, asyncio.timeout(15):
+    async with TopicReader(cluster.settings()) as reader, producing(cluster) as producer, asyncio.timeout(35):
         async for record in reader.read([topic], follow=True):
             values.append(record.value)  # something happens between the records
             if len(values) == 2:
@@ -51,7 +51,7 @@ async def test_what_is_written_after_an_assignment_at_the_end_is_read_and_nothin
     await reader.assign([(topic, 1)], from_end=True)
     async with producing(cluster) as producer:
         await asyncio.gather(*(producer.send(Outgoing(topic, b"new", None, p)) for p in range(2)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (records := await reader.read()):
             pass
     assert [(record.partition, record.offset, record.value) for record in records] == [(1, 5, b"new")]
