@@ -20,7 +20,7 @@ class OpenAIWire:
     stream_type = b"text/event-stream"
 
     def serves(self, path: str) -> bool:
-        return path.endswith("/chat/completions")
+        return f"/{path}".endswith("/chat/completions")
 
     def key(self, headers: Mapping[bytes, bytes]) -> str | None:
         value = headers.get(b"authorization") or headers.get(b"api-key")
