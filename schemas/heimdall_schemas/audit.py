@@ -1,7 +1,7 @@
 """The audit topic: one decision record from triage and one outcome record from dispatch for each request.
 
 The workers write plain dictionaries of these shapes (a third of the cost); these classes read, document and check them.
-No prompt text and no credential ever stands in them.
+No credential ever stands in them, and no prompt text but the last question of a tenant whose text may be kept.
 """
 
 from enum import StrEnum

@@ -23,6 +23,7 @@ from heimdall_fleet.dispatch.settings import (
     ProviderSettings,
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
+from heimdall_fleet.triage.question import Questions
 from heimdall_models.catalogue import Catalogue, ModelFacts, Override, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
 from heimdall_models.rules import BUDGET, EFFORT, Penalties, Rules
@@ -121,6 +122,14 @@ def _override(model: Model) -> Override:
         images=model.images,
         structured_output=model.structured_output,
         aliases=tuple(model.aliases),
+    )
+
+
+def questions_of(config: Config) -> Questions:
+    """What decision records say of questions: the `learning` section."""
+    secret = config.learning.question_secret
+    return Questions(
+        None if secret is None else secret.get_secret_value().encode(), frozenset(config.learning.keep_text_of)
     )
 
 

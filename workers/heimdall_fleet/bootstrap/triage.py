@@ -19,6 +19,7 @@ from heimdall_fleet.settings import (
     directory_at,
     kafka_settings,
     limits_of,
+    questions_of,
     rules_of,
 )
 from heimdall_fleet.triage.download import download
@@ -104,6 +105,7 @@ def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
         reload_s=config.tuning.reload_seconds,
         grace_s=config.dispatch.grace.total_seconds(),
         metrics=metrics,
+        questions=questions_of(config),
     )
 
 
@@ -113,4 +115,5 @@ def reconfigure_triage(service: TriageService, loaded: Loaded) -> None:
     service.tuning.remake(judge_maker(config), bundle_source(config.tuning.artifact_url, config))
     service.memory.decisions = memory_for(config).decisions
     service.reload_s = config.tuning.reload_seconds
+    service.questions = questions_of(config)
     service.look_now()

@@ -1,10 +1,12 @@
 """The `learning` section: what an answer was worth, as the learning loop reads it off feedback and traffic."""
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from heimdall_fleet.config.base import Section
+from heimdall_fleet.config.providers import Secret
 from heimdall_fleet.config.units import Seconds
 
 
@@ -29,6 +31,18 @@ class Rewards(Section):
     """Implicit: the next question was another one (edit distance); only where a tenant's text may be kept."""
 
 
+SHORTEST_SECRET = 16
+
+
+def _long_enough(value: Secret) -> Secret:
+    if len(value.get_secret_value()) < SHORTEST_SECRET:
+        raise ValueError(
+            f"is shorter than {SHORTEST_SECRET} characters, so that questions could be guessed from their hashes; "
+            "make one with `openssl rand -hex 32`"
+        )
+    return value
+
+
 class Learning(Section):
     """How audit and feedback become training data."""
 
@@ -36,3 +50,8 @@ class Learning(Section):
     """What each signal weighs."""
     retry_within: Seconds = Field(timedelta(minutes=10), ge=timedelta(seconds=1), le=timedelta(hours=12))
     """The same question of a session within this time is a retry, the next one of it a follow-up."""
+    question_secret: Annotated[Secret, AfterValidator(_long_enough)] | None = None
+    """Keys the hash of the last question in each decision record. Unset: no hash, so a question that is asked again is not
+    known again. One for the whole fleet; a new one starts anew."""
+    keep_text_of: tuple[str, ...] = ()
+    """Tenants whose last question is kept in the audit in words. All others: never."""

@@ -7,6 +7,7 @@ from typing import Any
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.outbound import audit_record, reply_headers, reply_record
+from heimdall_fleet.triage.question import Questions
 from heimdall_fleet.triage.read import Incoming, Unreadable
 from heimdall_models.record import Decided, audit_json
 from heimdall_schemas import headers as h
@@ -23,7 +24,7 @@ from heimdall_schemas.topics import Bucket, Topics
 class Desk:
     """Who writes, and where to. `audit_partitions`: the decision and the outcome of a request share a partition.
 
-    `dispatch`: the topic of each bucket.
+    `dispatch`: the topic of each bucket. `questions`: what may be said of the question itself.
     """
 
     topics: Topics
@@ -31,6 +32,7 @@ class Desk:
     undertaker: Undertaker
     audit_partitions: int
     dispatch_partitions: int
+    questions: Questions = field(default_factory=Questions)
     dispatch: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,11 +93,12 @@ def plan_fields(incoming: Incoming, decided: Decided, now_ms: int) -> dict[str, 
 
 
 def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk) -> Outgoing:
-    """What was decided and all that is needed to decide it again. No prompt text."""
+    """What was decided and all that is needed to decide it again. No prompt text, unless the tenant's may be kept."""
     added: dict[str, Any] = {
         "correlation_id": readable(incoming.address.correlation_id),
         "time": time,
         "worker": desk.worker,
+        **desk.questions.fields(incoming.body, incoming.request.heimdall.tenant),
     }
     if incoming.request.heimdall.tags:
         added["tags"] = incoming.request.heimdall.tags

@@ -22,6 +22,7 @@ from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import BatchTimes
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, Written
+from heimdall_fleet.triage.question import Questions
 from heimdall_fleet.triage.read import ReadRules
 from heimdall_fleet.triage.sources import SourceError, read_pointer
 from heimdall_fleet.triage.tuning import Tuning
@@ -58,6 +59,7 @@ class TriageService:
     reload_s: float
     grace_s: float
     metrics: Metrics
+    questions: Questions = field(default_factory=Questions)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _look_now: asyncio.Event = field(default_factory=asyncio.Event)
     _failed_writes: int = 0
@@ -114,6 +116,7 @@ class TriageService:
                 undertaker=self.undertaker,
                 audit_partitions=await self.producer.partition_count(topics.audit),
                 dispatch_partitions=await self.producer.partition_count(topics.dispatch(Bucket.MID)),
+                questions=self.questions,
             ),
         )
 
@@ -157,6 +160,7 @@ class TriageService:
         """Look for another bundle every `reload_s`, and at once when told; hand its judge on between two batches."""
         while True:
             worker.judge_with(self.tuning.judge)
+            worker.tell_of(self.questions)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), self.reload_s)
             self._look_now.clear()  # before the look: what is told during it asks for another

@@ -17,6 +17,7 @@ from typing import Protocol
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Batch, Consumer, Outgoing, Producer, Record
 from heimdall_fleet.triage.pipeline import Bench, Written, bury, triage
+from heimdall_fleet.triage.question import Questions
 from heimdall_models.judge import Judge
 from heimdall_models.times import StepTimes
 from heimdall_schemas import headers as h
@@ -89,6 +90,11 @@ class TriageWorker:
         """Decide the next batch with this judge."""
         if judge is not self.bench.judge:
             self.bench = replace(self.bench, judge=judge)
+
+    def tell_of(self, questions: Questions) -> None:
+        """What the next batch's decision records say of the questions."""
+        if questions != self.bench.desk.questions:
+            self.bench = replace(self.bench, desk=replace(self.bench.desk, questions=questions))
 
     def _decide(self, records: Sequence[Record]) -> Written:
         """Decide the batch; when that fails, record by record, so that only the one at fault is buried."""

@@ -15,6 +15,7 @@ from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Batch, Outgoing, Record
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, Written
+from heimdall_fleet.triage.question import Questions
 from heimdall_fleet.triage.read import ReadRules
 from heimdall_fleet.triage.worker import TriageWorker
 from heimdall_models.asked import DecisionInput
@@ -213,3 +214,22 @@ async def test_a_repeated_request_is_answered_from_the_cache_and_its_record_name
     assert copy["chain"] == first["chain"]
     assert [written.times.rows for written in told.batches] == [1, 0]
     AUDIT.validate_python(copy)
+
+
+async def test_the_record_tells_of_the_question_what_the_fleet_was_told_to(bench: Bench) -> None:
+    source, broker = Source(), Broker()
+    worker, task, told = await running(bench, broker, source)
+    bodies = [saying("Why so?", heimdall={"tenant": tenant}) for tenant in ("acme", "other")]
+    for number in range(2):
+        source.batches.put_nowait(Batch(number, requests(*bodies, start=2 * number)))
+        await told.told.get()
+        worker.tell_of(Questions(b"a secret of the fleet", frozenset({"acme"})))
+    source.batches.put_nowait(None)
+    await finished(task, source, 2)
+    silent, _, kept, hashed = broker.values(TOPICS.audit)
+    assert "question" not in silent
+    assert "text" not in silent
+    assert kept["text"] == "Why so?"
+    assert "text" not in hashed
+    assert kept["question"] == hashed["question"]
+    assert "Why so?" not in orjson.dumps(hashed).decode()
