@@ -63,6 +63,17 @@ class Candidate(_Open):
     fell_out: str | None = Field(None, description="the rule that took it out, with the numbers that decided")
 
 
+class Opinion(_Open):
+    """What the challenger would have decided; null where it would have refused. Nothing was done with it."""
+
+    bundle: str = Field(description="sha-256 of the challenger's manifest")
+    bucket: Bucket | None
+    selected_model: str | None
+    p_chosen: float | None
+    decision_type: str | None
+    latency_ms: float = Field(description="the request's share of what it cost to ask")
+
+
 class DecisionRecord(Decision):
     """What triage decided, and everything needed to decide it again."""
 
@@ -89,6 +100,7 @@ class DecisionRecord(Decision):
     session: str | None = None
     question: str | None = Field(None, description="keyed hash of the last question, to know it when it is asked again")
     text: str | None = Field(None, description="the last question itself, only where the tenant's text may be kept")
+    challenger: Opinion | None = Field(None, description="a second bundle's silent decision, while there is one")
     bundle: str = Field(description="sha-256 of the bundle's manifest")
     catalogue: str
     config: str

@@ -39,10 +39,32 @@ class Feedback(BaseModel):
         return self
 
 
-class Pointer(BaseModel):
-    """On `control`, keyed by its name: where the current bundle, catalogue or configuration lies."""
+CHAMPION = "bundle"
+"""Key of the pointer to the bundle that decides."""
+
+CHALLENGER = "bundle.challenger"
+"""Key of the pointer to the bundle that decides silently beside it."""
+
+MOST_EARLIER = 20
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Earlier(BaseModel):
+    """What a pointer named before."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
     url: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
+    bundle: Sha256 | None = Field(None, description="sha-256 of the manifest, as decision records name the bundle")
+    time: str | None = Field(None, description="RFC 3339, UTC: when it was promoted")
+
+
+class Pointer(Earlier):
+    """On `control`, keyed by its name: where the current bundle, catalogue or configuration lies.
+
+    `sha256` is that of the archive at `url`. A compacted topic forgets, so `earlier` keeps the way back, newest first.
+    """
+
+    name: str
+    earlier: Annotated[tuple[Earlier, ...], Field(max_length=MOST_EARLIER)] = ()

@@ -1,15 +1,22 @@
-"""`heimdall bundles list | show | diff`: what classifier bundles there are and how they differ."""
+"""`heimdall bundles`: what classifier bundles there are, how they differ, which one decides, and the way back."""
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from heimdall_fleet.bootstrap.edges import reader_for
+from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
-from heimdall_fleet.cli.output import data, pretty
+from heimdall_fleet.cli.output import data, note, pretty
+from heimdall_fleet.cli.promote import write
+from heimdall_fleet.config import Config
+from heimdall_fleet.learn.aliases import Alias, NothingEarlier, read_aliases, stepping_back
 from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from heimdall_models.shipped import shipped
+from heimdall_schemas.control import Pointer
 
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -68,6 +75,47 @@ def diff(options: Globals, one: Path, other: Path) -> None:
         return
     for name, both in changed.items():
         click.echo(f"{name}: {both['one']} → {both['other']}")
+
+
+@bundles.command()
+@click.pass_obj
+def aliases(options: Globals) -> None:
+    """What the fleet's control topic points at, one alias a line, with the way back."""
+    for alias, pointer in asyncio.run(_aliases(configuration(options).config)).items():
+        row = {"alias": alias, **pointer.model_dump(mode="json")}
+        if options.output == "json":
+            data(row)
+        else:
+            earlier = ", ".join((each.bundle or "?")[:12] for each in pointer.earlier) or "the configured one"
+            click.echo(f"{alias:<10}  {(pointer.bundle or '?')[:12]}  since {pointer.time or '?'}  before: {earlier}")
+
+
+@bundles.command()
+@click.option("--alias", type=click.Choice(get_args(Alias)), default="champion", show_default=True)
+@click.pass_obj
+def rollback(options: Globals, alias: Alias) -> None:
+    """Go back to the bundle before the last promotion, in every triage worker, from its next batch on.
+
+    \b
+    Example:
+      heimdall bundles rollback
+    """
+    config = configuration(options).config
+    current = asyncio.run(_aliases(config)).get(alias)
+    try:
+        before = stepping_back(current)
+    except NothingEarlier as error:
+        raise CommandError(Exit.NOT_FOUND, str(error)) from error
+    asyncio.run(write(config, {alias: before}))
+    nothing = "the one of tuning.artifact_url" if alias == "champion" else "none"
+    note(f"{alias} is {(before.bundle or before.url)[:12] if before else nothing} again")
+    if options.output == "json":
+        data({"alias": alias, "from": current and current.bundle, "to": before and before.bundle})
+
+
+async def _aliases(config: Config) -> dict[Alias, Pointer]:
+    async with reader_for(config) as reader:
+        return await read_aliases(reader, config.kafka.topics.control)
 
 
 def _row(path: Path) -> dict[str, Any]:

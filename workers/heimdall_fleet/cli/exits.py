@@ -34,9 +34,10 @@ _BAD_ARTIFACTS = frozenset({"BundleError", "CatalogueError", "QualityError"})
 
 
 def exit_code_of(error: Exception) -> Exit:
-    """The exit code that an error leads to; anything unknown is a bug (70)."""
-    if isinstance(error, CommandError):
-        return error.code
+    """The exit code that an error leads to: its own `exit_code` where it has one; anything unknown is a bug (70)."""
+    known = error.code if isinstance(error, CommandError) else getattr(error, "exit_code", None)
+    if isinstance(known, int):
+        return Exit(known)
     if isinstance(error, AuditFileError | ConfigError) or type(error).__name__ in _BAD_ARTIFACTS:
         return Exit.USAGE
     if isinstance(error, UnknownTopic):

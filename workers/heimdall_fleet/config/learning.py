@@ -1,12 +1,13 @@
 """The `learning` section: what an answer was worth, as the learning loop reads it off feedback and traffic."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from heimdall_fleet.config.base import Section
-from heimdall_fleet.config.providers import Secret
+from heimdall_fleet.config.providers import HttpUrl, Secret
+from heimdall_fleet.config.running import object_url
 from heimdall_fleet.config.units import Seconds
 
 
@@ -53,5 +54,19 @@ class Learning(Section):
     question_secret: Annotated[Secret, AfterValidator(_long_enough)] | None = None
     """Keys the hash of the last question in each decision record. Unset: no hash, so a question that is asked again is not
     known again. One for the whole fleet; a new one starts anew."""
+    bundle_store: Annotated[str, AfterValidator(object_url)] | None = None
+    """Where `heimdall promote` keeps archives of bundles: `file:///directory` that all triage workers share, or
+    `s3://bucket/prefix` (extra `s3`)."""
+    bundle_address: HttpUrl | None = None
+    """Where workers fetch what lies in `bundle_store`, such as `https://artifacts.example.com/bundles`. Unset: at the place
+    itself, which must be `file://` then."""
     keep_text_of: tuple[str, ...] = ()
     """Tenants whose last question is kept in the audit in words. All others: never."""
+
+    @model_validator(mode="after")
+    def _workers_can_fetch(self) -> Self:
+        if self.bundle_store and self.bundle_store.startswith("s3:") and self.bundle_address is None:
+            raise ValueError(
+                "bundle_store is s3://, which workers do not read; set bundle_address, where https:// serves it"
+            )
+        return self

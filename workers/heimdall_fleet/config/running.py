@@ -17,7 +17,8 @@ _STATE_SCHEMES = ("memory", "redis", "rediss", "unix")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def _object_url(value: str) -> str:
+def object_url(value: str) -> str:
+    """A place for objects, without credentials. Raises ValueError."""
     parts = urlsplit(value)
     if parts.username or parts.password:
         raise ValueError("credentials do not belong in the address; the usual AWS variables name them")
@@ -51,7 +52,7 @@ class Dispatch(Section):
     large_replies: Literal["error", "claim_check"] = "error"
     """What becomes of a reply over `kafka.max_message_bytes`: an error, or a claim check for the whole reply in
     `object_store`."""
-    object_store: Annotated[str, AfterValidator(_object_url)] | None = None
+    object_store: Annotated[str, AfterValidator(object_url)] | None = None
     """Where large replies go: `file:///directory` that all workers and readers share, or `s3://bucket/prefix` (extra
     `s3`; region, endpoint and credentials by the usual AWS variables)."""
 

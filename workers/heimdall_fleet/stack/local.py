@@ -133,6 +133,7 @@ def _configuration(scripted: Scripted, options: StackOptions) -> dict[str, Any]:
         "kafka": {} if options.bootstrap else {"fetch_max_wait_ms": EMBEDDED_FETCH_WAIT_MS},
         "providers": scripted.entries([*authors(candidates), *options.more_authors]),
         "observe": {"metrics": {"host": "127.0.0.1"}},
+        "learning": {"bundle_store": (options.directory.absolute() / "bundles").as_uri()},
     }
     for section, value in options.settings.items():
         both = isinstance(value, Mapping) and isinstance(written.get(section), dict)

@@ -92,7 +92,9 @@ def plan_fields(incoming: Incoming, decided: Decided, now_ms: int) -> dict[str, 
     return {**said, **{name: value for name, value in wishes.items() if value is not None}}
 
 
-def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk) -> Outgoing:
+def decision_record(
+    incoming: Incoming, decided: Decided, opinion: Mapping[str, Any] | None, time: str, desk: Desk
+) -> Outgoing:
     """What was decided and all that is needed to decide it again. No prompt text, unless the tenant's may be kept."""
     added: dict[str, Any] = {
         "correlation_id": readable(incoming.address.correlation_id),
@@ -100,6 +102,8 @@ def decision_record(incoming: Incoming, decided: Decided, time: str, desk: Desk)
         "worker": desk.worker,
         **desk.questions.fields(incoming.body, incoming.request.heimdall.tenant),
     }
+    if opinion is not None:
+        added["challenger"] = opinion
     if incoming.request.heimdall.tags:
         added["tags"] = incoming.request.heimdall.tags
     partition = desk.audit_partition(incoming.record.partition)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from heimdall_fleet.addresses import PartitionCount
 from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.triage import emit
+from heimdall_fleet.triage.challenger import Challenger
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.read import Incoming, ReadRules, Unreadable, expired, read
 from heimdall_models.asked import Clock, DecisionInput
@@ -35,13 +36,14 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a triage worker decides with. `judge` is replaced between two batches, never within one."""
+    """What a triage worker decides with. Both judges are replaced between two batches, never within one."""
 
     rules: ReadRules
     judge: Judge
     memory: Memory
     clock: Clock
     desk: Desk
+    challenger: Challenger | None = None
 
 
 def triage(records: Sequence[Record], bench: Bench, partitions: PartitionCount, now_ms: int) -> Written:
@@ -58,13 +60,15 @@ def triage(records: Sequence[Record], bench: Bench, partitions: PartitionCount, 
         else:
             waiting.append(incoming)
     time = rfc3339(now_ms)
-    answers = decide([_ask(each, now_ms) for each in waiting], bench.judge, bench.memory, bench.clock, written.times)
-    for incoming, answer in zip(waiting, answers, strict=True):
+    asked = [_ask(each, now_ms) for each in waiting]
+    answers = decide(asked, bench.judge, bench.memory, bench.clock, written.times)
+    beside = bench.challenger.opinions(asked, bench.clock) if bench.challenger else [None] * len(asked)
+    for incoming, answer, opinion in zip(waiting, answers, beside, strict=True):
         if isinstance(answer, Refusal):
             _end(incoming, answer.failure, State.FAILED, now_ms, bench.desk, written)
         else:
             written.outgoing.append(emit.order(incoming, answer, now_ms, bench.desk))
-            written.outgoing.append(emit.decision_record(incoming, answer, time, bench.desk))
+            written.outgoing.append(emit.decision_record(incoming, answer, opinion, time, bench.desk))
             written.decided.append(answer)
     return written
 

@@ -30,13 +30,13 @@ from heimdall_fleet.triage.worker import TriageWorker
 from heimdall_models.cache import Memory
 from heimdall_models.record import FEATURE_TIMEOUT, MODEL_PREDICT_FAILED, PREHOOK_TIMEOUT
 from heimdall_schemas.codec import Limits
+from heimdall_schemas.control import CHALLENGER, CHAMPION
 from heimdall_schemas.text import rfc3339
 from heimdall_schemas.topics import Bucket
 
 log = logging.getLogger(__name__)
 
 GAUGES_EVERY_S = 5.0
-BUNDLE_KEY = b"bundle"
 ARTIFACT_LOAD_FAILED = "ARTIFACT_LOAD_FAILED"
 
 FALLBACK_FAMILIES = {FEATURE_TIMEOUT: "timeout", PREHOOK_TIMEOUT: "timeout", MODEL_PREDICT_FAILED: "ml_model"}
@@ -159,7 +159,8 @@ class TriageService:
     async def _watch(self, worker: TriageWorker) -> None:
         """Look for another bundle every `reload_s`, and at once when told; hand its judge on between two batches."""
         while True:
-            worker.judge_with(self.tuning.judge)
+            challenger = self.tuning.challenger
+            worker.judge_with(self.tuning.judge, None if challenger is None else challenger.judge)
             worker.tell_of(self.questions)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), self.reload_s)
@@ -193,10 +194,11 @@ class TriageService:
 
     def _heard(self, record: Record) -> bool:
         """Take up the pointer to a bundle, or its removal; whether there is something to look at."""
-        if record.key != BUNDLE_KEY:
+        take_up = {CHAMPION: self.tuning.point_at, CHALLENGER: self.tuning.challenge_with}.get(_text(record.key))
+        if take_up is None:
             return False
         try:
-            self.tuning.point_at(read_pointer(record.value, "the control topic") if record.value else None)
+            take_up(read_pointer(record.value, "the control topic") if record.value else None)
         except SourceError as error:
             self.metrics.worker.error("ml_model", ARTIFACT_LOAD_FAILED)
             log.error("%s; the bundle stays", error, extra={"action": "pointer_refused"})
@@ -223,7 +225,13 @@ class TriageService:
             "loaded_at": rfc3339(int(self.tuning.serving.loaded_at.timestamp() * 1000)),
             "accuracy": info.accuracy,
             "age_s": round(self._artifact_age_s()),
+            "challenger": self.tuning.challenger and self.tuning.challenger.bundle.hash,
+            "challenger_refused": self.tuning.challenger_refused,
         }
         if refused is None:
             return Check("healthy", details)
         return Check("degraded", {**details, "refused": refused})
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode(errors="replace")

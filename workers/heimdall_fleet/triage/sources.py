@@ -77,12 +77,16 @@ class PointerFile:
     archives: "Archives"
 
     def offer(self) -> Offer:
+        return self.archives.offer(self.pointer())
+
+    def pointer(self) -> Pointer:
+        """With the whole address of its archive. Raises SourceError."""
         try:
             raw = self.archives.download(self.url, MAX_POINTER_BYTES)
         except DownloadError as error:
             raise SourceError(str(error)) from error
         pointer = read_pointer(raw, self.url)
-        return self.archives.offer(pointer.model_copy(update={"url": urljoin(self.url, pointer.url)}))
+        return pointer.model_copy(update={"url": urljoin(self.url, pointer.url)})
 
 
 def read_pointer(raw: bytes, where: str) -> Pointer:
@@ -108,11 +112,17 @@ class Archives:
 
     def load(self, pointer: Pointer) -> Bundle:
         """The bundle in the pointer's archive. Raises SourceError."""
-        with unpacked(self._archive(pointer), pointer.url) as path:
+        with self.opened(pointer) as path:
             try:
                 return load_bundle(path)
             except BundleError as error:
                 raise SourceError(f"{pointer.url} is refused: {error.path.name}: {error.what}") from error
+
+    @contextmanager
+    def opened(self, pointer: Pointer) -> Iterator[Path]:
+        """The bundle's files, in a folder for the length of the block. Raises SourceError."""
+        with unpacked(self._archive(pointer), pointer.url) as path:
+            yield path
 
     def _archive(self, pointer: Pointer) -> bytes:
         kept = self.folder / f"{pointer.sha256}.archive" if self.folder else None

@@ -43,6 +43,7 @@ class Tuning:
 
     `make` turns a bundle into a judge with the present catalogue and rules. `source` is what the configuration names; a
     pointer on the control topic goes before it for as long as it stands there. `refused`: why not the newest one.
+    `challenger` is the bundle that decides silently, where there is a pointer to one that can be used.
     """
 
     def __init__(self, source: Source, archives: Archives, make: MakeJudge) -> None:
@@ -58,6 +59,9 @@ class Tuning:
                 FailureCode.HEIMDALL_BUNDLE, f"{error} (tuning.artifact_url)", detail_code="ARTIFACT_LOAD_FAILED"
             ) from error
         self.refused: str | None = None
+        self.challenger: Serving | None = None
+        self.challenger_refused: str | None = None
+        self._challenger_pointer: Pointer | None = None
         self._polling = asyncio.Lock()
         self._say_left_out()
 
@@ -73,13 +77,18 @@ class Tuning:
         """Follow the control topic's pointer from the next poll on; None: the configured source again."""
         self._pointer = pointer
 
+    def challenge_with(self, pointer: Pointer | None) -> None:
+        """Let the bundle of this pointer decide silently from the next poll on; None: no bundle."""
+        self._challenger_pointer = pointer
+
     async def poll(self) -> bool | None:
         """True: another bundle serves now. False: another one is there and was refused. None: nothing new.
 
         Files, network and loading are a thread's work: the event loop goes on deciding.
         """
         async with self._polling:
-            return await self._poll()
+            champion, challenger = await self._poll(), await self._poll_challenger()
+            return False if challenger is False else champion
 
     async def _poll(self) -> bool | None:
         make = self._make
@@ -90,7 +99,7 @@ class Tuning:
                 return None
             serving = await asyncio.to_thread(_load, offer, make)
             if make is not self._make:
-                serving = replace(serving, judge=self._make(serving.bundle))
+                serving = _rejudged(serving, self._make)
         except REFUSALS as error:
             return self._refuse(str(error))
         before = self.bundle.hash
@@ -99,9 +108,30 @@ class Tuning:
         self._say_left_out()
         return True
 
+    async def _poll_challenger(self) -> bool | None:
+        """As `_poll`. One that cannot be used decides nothing, and the champion does not notice."""
+        pointer, make = self._challenger_pointer, self._make
+        if pointer is None or (self.challenger is not None and pointer.sha256 != self.challenger.marker):
+            self.challenger = None
+        if pointer is None or self.challenger is not None:
+            self.challenger_refused = None
+            return None
+        try:
+            challenger = await asyncio.to_thread(_load, self._archives.offer(pointer), make)
+            self.challenger = challenger if make is self._make else _rejudged(challenger, self._make)
+        except REFUSALS as error:
+            if self.challenger_refused == str(error):
+                return None
+            self.challenger_refused = str(error)
+            log.error("a challenger was refused: %s", error, extra={"action": "challenger_refused"})
+            return False
+        log.info("challenger %s decides silently", self.challenger.bundle.hash[:12], extra={"action": "challenged"})
+        return True
+
     def remake(self, make: MakeJudge, source: Source) -> None:
         """Catalogue, rules or address have changed. Raises one of `REFUSALS`, and keeps what served."""
-        self.serving = replace(self.serving, judge=make(self.bundle))
+        self.serving = _rejudged(self.serving, make)
+        self.challenger = self.challenger and _rejudged(self.challenger, make)
         self._make = make
         self._source = source
         self._say_left_out()
@@ -125,6 +155,10 @@ class Tuning:
     def _say_left_out(self) -> None:
         for model, why in self.judge.left_out.items():
             log.warning("%s is no candidate: %s", model, why, extra={"action": "candidate_left_out"})
+
+
+def _rejudged(serving: Serving, make: MakeJudge) -> Serving:
+    return replace(serving, judge=make(serving.bundle))
 
 
 def _load(offer: Offer, make: MakeJudge) -> Serving:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Batch, Consumer, Outgoing, Producer, Record
+from heimdall_fleet.triage.challenger import Challenger
 from heimdall_fleet.triage.pipeline import Bench, Written, bury, triage
 from heimdall_fleet.triage.question import Questions
 from heimdall_models.judge import Judge
@@ -86,10 +87,13 @@ class TriageWorker:
             task.add_done_callback(self._publishing.discard)
             self._telemetry.batch(written, len(batch.records), time.perf_counter() - started)
 
-    def judge_with(self, judge: Judge) -> None:
-        """Decide the next batch with this judge."""
-        if judge is not self.bench.judge:
+    def judge_with(self, judge: Judge, challenger: Judge | None = None) -> None:
+        """Decide the next batch with this judge, and silently with the other."""
+        bench = self.bench
+        if judge is not bench.judge:
             self.bench = replace(self.bench, judge=judge)
+        if challenger is not (bench.challenger and bench.challenger.judge):
+            self.bench = replace(self.bench, challenger=Challenger(challenger) if challenger else None)
 
     def tell_of(self, questions: Questions) -> None:
         """What the next batch's decision records say of the questions."""
@@ -103,6 +107,9 @@ class TriageWorker:
             return triage(records, bench, self._counts, now_ms)
         except Exception as error:
             log.exception("triage failed on a batch of %d", len(records), extra={"action": "triage_bug"})
+            if bench.challenger is not None:  # whatever it was, silence must not cost an answer
+                self.bench = replace(bench, challenger=None)
+                return self._decide(records)
             if len(records) == 1:
                 return bury(records[0], error, bench, self._counts, now_ms)
         whole = Written([], [], [], StepTimes())

@@ -199,3 +199,23 @@ def test_a_worker_does_not_start_without_a_bundle(make: Make, tmp_path: Path) ->
         Tuning(Directory(tmp_path / "nowhere"), NO_ARCHIVES, make)
     assert caught.value.code is FailureCode.HEIMDALL_BUNDLE
     assert "tuning.artifact_url" in caught.value.message
+
+
+async def test_a_challenger_that_is_refused_decides_nothing_and_leaves_the_champion_healthy(
+    make: Make, bundle_copy: BundleCopy, archive_of: Callable[[Path], bytes], pointer_to: Callable[[str, bytes], bytes]
+) -> None:
+    archive = archive_of(bundle_copy(2))
+    tuning = Tuning(Directory(bundle_copy(1)), Archives(None, lambda _url, _limit: archive), make)
+    tuning.challenge_with(Pointer.model_validate_json(pointer_to("https://x/a", archive)))
+    assert await tuning.poll() is None
+    first = tuning.challenger
+    assert first is not None
+    assert first.bundle.hash == load_bundle(bundle_copy(2)).hash
+    tuning.challenge_with(Pointer.model_validate_json(pointer_to("https://x/b", b"something else")))
+    assert [await tuning.poll(), await tuning.poll()] == [False, None]
+    assert tuning.challenger is None
+    assert "sha-256" in (tuning.challenger_refused or "")
+    assert tuning.refused is None
+    tuning.challenge_with(None)
+    await tuning.poll()
+    assert tuning.challenger_refused is None

@@ -233,3 +233,36 @@ async def test_the_record_tells_of_the_question_what_the_fleet_was_told_to(bench
     assert "text" not in hashed
     assert kept["question"] == hashed["question"]
     assert "Why so?" not in orjson.dumps(hashed).decode()
+
+
+async def test_a_challenger_changes_nothing_but_the_record(
+    bench: Bench, make: Callable[[Bundle], Judge], bundle_copy: Callable[[int], Path]
+) -> None:
+    alone, beside = Broker(), Broker()
+    challenger = make(load_bundle(bundle_copy(2)))
+    for broker, second in ((alone, None), (beside, challenger)):
+        source = Source()
+        source.batches.put_nowait(Batch(0, requests(*BODIES)))
+        source.batches.put_nowait(None)
+        worker, task, _ = await running(replace(bench, memory=Memory(decisions=None)), broker, source)
+        worker.judge_with(bench.judge, second)
+        await finished(task, source, 1)
+    recorded = beside.values(TOPICS.audit)
+    assert {each["challenger"]["bundle"] for each in recorded} == {challenger.bundle.hash}
+    for one, other in zip(recorded, alone.values(TOPICS.audit), strict=True):
+        AUDIT.validate_python(one)
+        said = one.pop("challenger")
+        assert (said["bucket"], said["selected_model"]) == (one["bucket"], one["selected_model"])
+        assert comparable(one) == comparable(other)
+
+
+async def test_a_challenger_that_fails_is_dropped_and_the_batch_decided_without_it(bench: Bench) -> None:
+    source, broker = Source(), Broker()
+    worker, task, told = await running(bench, broker, source)
+    worker.judge_with(bench.judge, replace(bench.judge, reader=None))  # type: ignore[arg-type]  # what a bug would do
+    source.batches.put_nowait(Batch(0, requests(*BODIES)))
+    source.batches.put_nowait(None)
+    await finished(task, source, 1)
+    assert worker.bench.challenger is None
+    assert [len(written.decided) for written in told.batches] == [len(BODIES)]
+    assert not any(written.refused for written in told.batches)

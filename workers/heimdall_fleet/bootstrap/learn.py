@@ -1,0 +1,41 @@
+"""What the learning loop needs of a fleet: the bundle that decides, a place for the next one, and the fleet's word on it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heimdall_fleet.bootstrap.triage import archives_for, judge_maker
+from heimdall_fleet.config import Config
+from heimdall_fleet.dispatch.objects import open_store
+from heimdall_fleet.learn.archive import Shelf
+from heimdall_fleet.settings import directory_at
+from heimdall_fleet.triage.sources import PointerFile
+from heimdall_fleet.triage.tuning import try_out
+from heimdall_models.bundle import Bundle
+from heimdall_schemas.control import Pointer
+
+
+def shelf_for(config: Config) -> Shelf | None:
+    """Where promoted bundles are kept; None where no place is configured. Raises ObjectStoreError."""
+    learning = config.learning
+    return None if learning.bundle_store is None else Shelf(open_store(learning.bundle_store), learning.bundle_address)
+
+
+@contextmanager
+def champion_of(config: Config, pointer: Pointer | None) -> Iterator[Path]:
+    """The directory of the bundle that decides while `pointer` stands on the control topic. Raises SourceError."""
+    archives = archives_for(config)
+    if pointer is None:
+        url = config.tuning.artifact_url
+        directory = directory_at(url)
+        if directory is not None:
+            yield directory
+            return
+        pointer = PointerFile(url, archives).pointer()
+    with archives.opened(pointer) as path:
+        yield path
+
+
+def refuse_unusable(bundle: Bundle, config: Config) -> None:
+    """Make a judge of the bundle and let it decide, as each worker would. Raises one of triage's `REFUSALS`."""
+    try_out(judge_maker(config)(bundle))
