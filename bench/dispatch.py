@@ -8,7 +8,6 @@ answer. The bare loop posts the same requests and reads the bytes of the answers
 process that measures itself; rounds are interleaved, figures are medians of the rounds.
 """
 
-import argparse
 import asyncio
 import os
 import statistics
@@ -16,31 +15,20 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import harness
 import orjson
 from harness import Child, Site, child, in_turn
 
-from heimdall_fleet import __version__
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.bootstrap.dispatch import dispatch_service
-from heimdall_fleet.bootstrap.edges import closed_labels
 from heimdall_fleet.bootstrap.triage import tuning_for
-from heimdall_fleet.config import Config, Watcher, load
-from heimdall_fleet.dispatch.run import Ending, Run
-from heimdall_fleet.dispatch.telemetry import FleetTelemetry
+from heimdall_fleet.config import Config, load
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Outgoing, Record
-from heimdall_fleet.observe.health import Health
-from heimdall_fleet.observe.metrics import Metrics
-from heimdall_fleet.observe.server import ObserveServer, ServerSettings
 from heimdall_fleet.providers.scripted.plan import Behaviour, Plan, Spread
-from heimdall_fleet.service import serve
 from heimdall_fleet.settings import limits_of
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, triage
@@ -49,6 +37,7 @@ from heimdall_fleet.triage.worker import by_partition
 from heimdall_models.cache import Memory
 from heimdall_schemas.ids import new_id
 
+WORKER = str(Path(__file__).with_name("dispatch_worker.py"))
 LATENCY_MS = 60.0
 BODY_BYTES = 600
 SMALL, BUSY, FULL = 10, 200, 500
@@ -69,15 +58,8 @@ QUICK = Effort(1, {SMALL: 20, BUSY: 40})
 
 def main() -> None:
     options = harness.parser(__doc__ or "")
-    options.add_argument("--worker", metavar="CONFIG", help=argparse.SUPPRESS)
-    options.add_argument("--bare", metavar="URL", help=argparse.SUPPRESS)
     arguments = options.parse_args()
-    if arguments.worker:
-        asyncio.run(work(Path(arguments.worker)))
-    elif arguments.bare:
-        asyncio.run(work_bare(arguments.bare))
-    else:
-        harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
+    harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +87,8 @@ async def measure(effort: Effort) -> dict[str, Any]:
         url = await stack.enter_async_context(upstream(here.folder))
         files = {number: configure(here, url, number) for number in effort.requests}
         bare, *workers = await asyncio.gather(
-            stack.enter_async_context(child(__file__, "--bare", f"{url}/openai/v1/chat/completions")),
-            *(stack.enter_async_context(child(__file__, "--worker", str(file))) for file in files.values()),
+            stack.enter_async_context(child(WORKER, "bare", f"{url}/openai/v1/chat/completions")),
+            *(stack.enter_async_context(child(WORKER, "fleet", str(file))) for file in files.values()),
         )
         fleet = dict(zip(files, workers, strict=True))
         deciding = {number: deciding_for(load(file, os.environ, {}).config) for number, file in files.items()}
@@ -201,70 +183,6 @@ def orders(bodies: list[bytes], deciding: Bench) -> list[Outgoing]:
         ]
         found += triage(records, deciding, lambda _: 24, now_ms).outgoing
     return [record for record in found if record.topic != topics.audit]
-
-
-class Counting(FleetTelemetry):
-    """The worker's telemetry, which also says when the last order of a round was published."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__(metrics)
-        self.left = 0
-        self.failed = 0
-        self.all_ended = asyncio.Event()
-
-    def ended(self, run: Run, ending: Ending, duration_ms: float) -> None:
-        super().ended(run, ending, duration_ms)
-        self.failed += ending.failure is not None
-        self.left -= 1
-        if self.left <= 0:
-            self.all_ended.set()
-
-
-async def work(config_file: Path) -> None:
-    """The child: `heimdall dispatch`, told how many orders are coming."""
-    loaded = load(config_file, os.environ, {})
-    metrics = Metrics("dispatch", __version__)
-    metrics.allow(**closed_labels(loaded.config))
-    service = dispatch_service(loaded, metrics)
-    counting = Counting(metrics)
-    service.worker.room = replace(service.worker.room, telemetry=counting)
-    health = Health(__version__, lambda: datetime.now(UTC))
-    service.check_into(health)
-    server = ObserveServer(metrics, health, ServerSettings(host="127.0.0.1", port=0))
-    serving = asyncio.create_task(serve(service, server, Watcher(loaded, lambda: loaded, lambda _: None)))
-    for _ in range(600):
-        if service.wires.orders.facts().group.joined:
-            break
-        await asyncio.sleep(0.05)
-    harness.say({"ready": True})
-    async for command in harness.commands():
-        counting.left, counting.failed = command["count"], 0
-        watch = harness.Stopwatch()
-        if counting.left:
-            counting.all_ended.clear()
-            await counting.all_ended.wait()
-        harness.say({**watch.read(), "rss_mib": harness.rss_mib(), "failed": counting.failed})
-    service.stop()
-    await serving
-
-
-async def work_bare(url: str) -> None:
-    """The child: what nothing but the calls costs."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        harness.say({"ready": True})
-        async for command in harness.commands():
-            left = iter([body.encode() for body in command["bodies"]])
-            watch = harness.Stopwatch()
-
-            async def caller(bodies: Any = left) -> None:
-                headers = {"authorization": "Bearer scripted-openai-1", "content-type": "application/json"}
-                for body in bodies:
-                    async with session.post(url, data=body, headers=headers) as response:
-                        assert b'"usage"' in await response.read()
-
-            await asyncio.gather(*(caller() for _ in range(command["in_flight"])))
-            harness.say({**watch.read(), "rss_mib": harness.rss_mib()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the benchmarks share: an embedded broker, workers in processes of their own, requests that differ, percentiles.
 
 The broker and everything that feeds it live in the process that measures nothing; a worker is a child that measures its
-own CPU time between "go" and the last record finished, and answers on its standard output.
+own CPU time between "go" and the last record finished (`measured.py`), and answers on its standard output.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,7 +27,6 @@ from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import ProducerSettings
-from heimdall_fleet.observe.process import resident_bytes
 from heimdall_fleet.threads import pin_threads
 from heimdall_schemas.topics import Topics
 
@@ -82,17 +80,6 @@ async def child(*arguments: str) -> AsyncIterator[Child]:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-async def commands() -> AsyncIterator[dict[str, Any]]:
-    """In a child: what the benchmark says, until it closes the pipe."""
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        yield orjson.loads(line)
-
-
-def say(value: Mapping[str, Any]) -> None:
-    """In a child: one answer."""
-    print(orjson.dumps(value).decode(), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +189,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """The median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
     return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 2)
-
-
-def rss_mib() -> float:
-    return round(resident_bytes() / MIB, 1)
-
-
-class Stopwatch:
-    """CPU and wall-clock seconds of this process, all threads."""
-
-    def __init__(self) -> None:
-        self._cpu, self._wall = time.process_time(), time.perf_counter()
-
-    def read(self) -> dict[str, float]:
-        return {"cpu_s": time.process_time() - self._cpu, "wall_s": time.perf_counter() - self._wall}
 
 
 def show(figures: Mapping[str, Any], output: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from harness import Stopwatch, commands, rss_mib, say
+from measured import Stopwatch, commands, rss_mib, say
 
 from heimdall_fleet.bootstrap.triage import tuning_for
 from heimdall_fleet.config import load

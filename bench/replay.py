@@ -21,7 +21,8 @@ from subprocess import run
 from typing import Any
 
 import orjson
-from harness import Stopwatch, parser, show
+from harness import parser, show
+from measured import Stopwatch
 
 from heimdall_fleet.cli.replay import terms_of
 from heimdall_fleet.config import Config

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import measured
 from harness import Child, Site, child, in_turn
 
 from heimdall_fleet import __version__
@@ -177,13 +178,13 @@ class Gated(Batches):
         """Let `count` records through, and say what they cost this process and how long each was here."""
         self._residence_ms.clear()
         if count == 0:
-            return {"rss_mib": harness.rss_mib()}
+            return {"rss_mib": measured.rss_mib()}
         self._to_take = self._left = count
         self._finished_all.clear()
-        watch = harness.Stopwatch()
+        watch = measured.Stopwatch()
         self._opened.set()
         await self._finished_all.wait()
-        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": harness.rss_mib()}
+        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": measured.rss_mib()}
 
     async def next_batch(self) -> Batch | None:
         await self._opened.wait()
@@ -227,9 +228,9 @@ async def work(config_file: Path) -> None:
     server = ObserveServer(metrics, health, ServerSettings(host="127.0.0.1", port=0))
     watcher = Watcher(loaded, lambda: loaded, lambda _: None)
     serving = asyncio.create_task(serve(service, server, watcher))
-    harness.say({"ready": True})
-    async for command in harness.commands():
-        harness.say(await source.timed(command["count"]))
+    measured.say({"ready": True})
+    async for command in measured.commands():
+        measured.say(await source.timed(command["count"]))
     service.stop()
     await serving
 
