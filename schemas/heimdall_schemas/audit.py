@@ -4,6 +4,7 @@ The workers write plain dictionaries of these shapes (a third of the cost); thes
 No credential ever stands in them, and no prompt text but the last question of a tenant whose text may be kept.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -117,6 +118,9 @@ class Attempt(_Open):
     failure: SomeFailure | None
     latency_ms: float
     cost_usd_micros: int
+    cost_estimated: bool = Field(False, description="the provider named no usage: the cost is the fleet's own guess")
+    hedged: bool = Field(False, description="another call for the same request was faster")
+    call: str | None = Field(None, description="names the call where two records may tell of it")
 
 
 class Tokens(_Open):
@@ -127,7 +131,10 @@ class Tokens(_Open):
 
 
 class OutcomeRecord(_Open):
-    """How a request ended, and every call that was paid for on the way."""
+    """How a request ended, and every call that was paid for on the way.
+
+    A request has one; a worker that lost the request to another one while it was calling adds one that is `superseded`.
+    """
 
     kind: Literal["outcome"]
     request_id: str
@@ -140,7 +147,7 @@ class OutcomeRecord(_Open):
     selected_provider: str | None
     attempts: list[Attempt]
     p_served: float | None = Field(description="probability that this model served, exploration and failover included")
-    cost_usd_micros: int
+    cost_usd_micros: int = Field(description="of all attempts; the outcome records of a request add up")
     tokens: Tokens
     cache: str | None
     timings_ms: dict[str, float]
@@ -149,7 +156,31 @@ class OutcomeRecord(_Open):
     finish_reason: str | None = Field(None, description="of the answer: stop, length, tool_calls, content_filter")
     refused: bool | None = Field(None, description="the model declined, by its own word or by how the answer begins")
     schema_valid: bool | None = Field(None, description="structured output has the shape asked for; null: none was")
+    answered_for: str | None = Field(None, description="the request whose answer this is, by an idempotency key")
+    redriven: int = Field(0, description="how often an operator has sent the order again from the DLQ")
+    call_repeated: bool = Field(False, description="a worker had begun on the order before this one and was lost")
+    unreserved: bool = Field(False, description="the shared state was down, so a second call could not be ruled out")
+    superseded: bool = Field(
+        False,
+        description="no ending: calls of a worker whose request another one ended. `state` repeats that ending, "
+        "`cost_usd_micros` is what its calls add to the cost",
+    )
 
 
 AuditRecord = Annotated[DecisionRecord | OutcomeRecord, Field(discriminator="kind")]
 AUDIT: TypeAdapter[DecisionRecord | OutcomeRecord] = TypeAdapter(AuditRecord)
+
+
+def calls_of(outcomes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The attempts in all outcome records of one request, each call once.
+
+    A call of a lost worker is `heimdall_interrupted` in the record of its successor; the lost worker's own record,
+    where it came back, knows better.
+    """
+    calls: dict[object, Mapping[str, Any]] = {}
+    for outcome in outcomes:
+        for attempt in outcome["attempts"]:
+            name = attempt.get("call") or id(attempt)
+            if name not in calls or attempt["failure"] != FailureCode.HEIMDALL_INTERRUPTED:
+                calls[name] = attempt
+    return list(calls.values())

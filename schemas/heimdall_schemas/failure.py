@@ -53,6 +53,7 @@ class FailureCode(StrEnum):
     HEIMDALL_CONFIG = "heimdall_config"
     HEIMDALL_REPLY_TOO_LARGE = "heimdall_reply_too_large"
     HEIMDALL_UNAVAILABLE = "heimdall_unavailable"
+    HEIMDALL_INTERRUPTED = "heimdall_interrupted"
     HEIMDALL_INTERNAL = "heimdall_internal"
 
     @property
@@ -120,6 +121,9 @@ FACTS: Mapping[FailureCode, Facts] = {
     _C.HEIMDALL_CONFIG: Facts(False, 500, _E.CONFIG, "the configuration is missing or invalid"),
     _C.HEIMDALL_REPLY_TOO_LARGE: Facts(False, 500, _E.INTERNAL, "the answer is larger than a reply record may be"),
     _C.HEIMDALL_UNAVAILABLE: Facts(True, 503, _E.NETWORK, "broker or state cannot be reached"),
+    _C.HEIMDALL_INTERRUPTED: Facts(
+        True, 503, _E.INTERNAL, "the worker that made a call was lost before it could tell how the call ended"
+    ),
     _C.HEIMDALL_INTERNAL: Facts(True, 500, _E.INTERNAL, "a bug of the fleet"),
 }
 

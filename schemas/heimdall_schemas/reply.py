@@ -28,6 +28,11 @@ class ReplyFacts(_Open):
     attempts: list[Attempt] = Field(default_factory=list)
     cost_usd_micros: int = 0
     cache: str | None = None
+    answered_for: str | None = Field(None, description="the request whose answer this is, by an idempotency key")
+    dropped: list[str] = Field(default_factory=list, description="parameters that the model which answered cannot take")
+    claim_check: dict[str, Any] | None = Field(
+        None, description="`url`, `bytes`, `sha256` of the whole reply, which no record can hold"
+    )
     decision: Decision | None = None
     timings_ms: dict[str, float] = Field(default_factory=dict)
 

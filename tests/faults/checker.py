@@ -82,7 +82,10 @@ def calls_are_bounded(history: History) -> Iterator[str]:
 
 
 def calls_are_in_the_audit(history: History) -> Iterator[str]:
-    """I5 and I6: each call is an attempt of an outcome record, but for those that died with their worker."""
+    """I5 and I6: each call is an attempt of an outcome record, and each attempt whose end is known was a call.
+
+    Without a shared state those calls are excused that died with their worker: nobody else can know of them.
+    """
     rested = {rest.request_id for rest in history.rested}
     killed = {exit_.worker: exit_.at for exit_ in history.exit if exit_.code != 0}
     outcomes = _by_request(distinct(history.outcome))
@@ -90,23 +93,41 @@ def calls_are_in_the_audit(history: History) -> Iterator[str]:
     for request_id, calls in _by_request(history.call).items():
         if request_id in rested:  # its record repeats the attempts from before the rest
             continue
-        audited = sum(outcome.reached for outcome in outcomes.get(request_id, []))
+        known, unknown = audited_calls(outcomes.get(request_id, []))
         died = sum(
             call.worker in killed
             and (request_id, call.worker) not in told
             and killed[call.worker] <= _end(call) + history.run.publish_bound_s
             for call in calls
         )
-        if not len(calls) - died <= audited <= len(calls):
+        excused = 0 if _state_held(history) else died
+        if not known <= len(calls) <= known + unknown + excused:
             yield (
-                f"I5: the providers saw {len(calls)} calls for {request_id}, {died} died with their worker, "
-                f"the audit has {audited}"
+                f"I5: the providers saw {len(calls)} calls for {request_id}, {died} died with their worker, the audit "
+                f"knows how {known} ended and that {unknown} more were begun"
             )
+
+
+def audited_calls(outcomes: Iterable[Outcome]) -> tuple[int, int]:
+    """Calls in distinct outcome records of one request: those whose end is known, and those that were only begun."""
+    reached = 0
+    named: dict[str, bool] = {}
+    for outcome in outcomes:
+        reached += outcome.reached
+        for name, ended in outcome.named.items():
+            named[name] = ended or named.get(name, False)
+    known = sum(named.values())
+    return reached + known, len(named) - known
+
+
+def _state_held(history: History) -> bool:
+    """Workers shared a state, and nothing happened to it."""
+    return history.run.shared_state and not any(fault.kind.startswith("redis") for fault in history.fault)
 
 
 def endings_are_in_the_audit(history: History) -> Iterator[str]:
     """I6: an outcome record for every ending, a decision record for every order, a letter for every dead letter."""
-    outcomes = {outcome.request_id for outcome in history.outcome}
+    outcomes = {outcome.request_id for outcome in history.outcome if not outcome.superseded}
     decisions = {decision.request_id for decision in history.decision}
     letters = {letter.request_id for letter in history.letter}
     for reply in history.reply:
@@ -129,7 +150,7 @@ def money_is_what_the_providers_took(history: History) -> Iterator[str]:
         records = outcomes.get(request_id, [])
         whole = all(call.outcome in ("ok", "error") for call in calls)
         guessed = any(each.estimated for each in records)
-        if not whole or guessed or request_id in rested or sum(each.reached for each in records) != len(calls):
+        if not whole or guessed or request_id in rested or audited_calls(records) != (len(calls), 0):
             continue
         paid = [call for call in calls if call.outcome == "ok"]
         tokens = sum(call.prompt_tokens + call.completion_tokens for call in paid)
@@ -238,6 +259,8 @@ def _states(history: History) -> dict[str, set[str]]:
     for reply in history.reply:
         states[reply.request_id].add(reply.state)
     for outcome in history.outcome:
+        if outcome.superseded:
+            continue
         states[outcome.request_id].add(outcome.state)
     return states
 

@@ -92,8 +92,9 @@ def done_at(history: History) -> Mapping[Place, Mapping[int, tuple[str, float | 
 
 def _ended_at(history: History) -> dict[str, float]:
     """When reply and outcome record, and the letter of what is dead-lettered, were all in the log."""
+    endings = [outcome for outcome in history.outcome if not outcome.superseded]
     deaf = {sent.request_id for sent in history.sent if sent.deaf}
-    replies, outcomes, letters = _first(history.reply), _first(history.outcome), _first(history.letter)
+    replies, outcomes, letters = _first(history.reply), _first(endings), _first(history.letter)
     ended = {}
     for request_id, at in outcomes.items():
         if request_id in replies or request_id in deaf:

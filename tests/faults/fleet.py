@@ -263,6 +263,7 @@ def run_of(setup: Setup) -> Run:
         prices=prices,
         stop_bound_s=GRACE_S + 15,
         max_in_flight=dispatch.get("max_in_flight", 500),
+        shared_state=setup.settings.get("state", {}).get("url", "").startswith("redis"),
     )
 
 

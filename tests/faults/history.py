@@ -27,6 +27,8 @@ class Run:
     max_rss_bytes: int = 600 * 1024 * 1024
     max_tasks: int = 5_000
     max_in_flight: int = 500
+    shared_state: bool = False
+    """Calls are written down before they are made, where the other workers read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,17 @@ class Outcome:
     state: str
     failure: str | None
     reached: int
-    """Attempts that reached a provider; those that found no connection are left out."""
+    """Attempts without a name that reached a provider; those that found no connection are left out."""
     prompt_tokens: int
     completion_tokens: int
     cost_usd_micros: int
     body: str
     estimated: bool = False
     """A cost in it is the fleet's own guess, and flagged as such: the provider's figure never came."""
+    named: Mapping[str, bool] = field(default_factory=dict)
+    """Attempts that several records may tell of, by name; whether this record knows how the attempt ended."""
+    superseded: bool = False
+    """No ending: calls of a worker whose request another one ended."""
 
 
 @dataclass(frozen=True, slots=True)

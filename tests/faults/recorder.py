@@ -35,7 +35,7 @@ from heimdall_schemas.topics import Bucket, Delay
 
 COMMIT_LOG = "__consumer_offsets"
 LEFT_BEHIND = ("Task was destroyed", "never retrieved", "never awaited", "Unclosed", "ResourceWarning")
-UNREACHED = "provider_unreachable"
+UNREACHED, INTERRUPTED = "provider_unreachable", "heimdall_interrupted"
 
 
 async def record(fleet: Fleet) -> list[Event]:
@@ -129,18 +129,20 @@ def _audit(record_: Record, names: Mapping[str, str]) -> Iterator[Event]:
     if value["kind"] == "decision":
         yield Decision(_at(record_), value["request_id"], worker)
         return
-    attempts, tokens = value["attempts"], value["tokens"]
+    attempts, tokens = [each for each in value["attempts"] if each["failure"] != UNREACHED], value["tokens"]
     yield Outcome(
         at=_at(record_),
         request_id=value["request_id"],
         worker=worker,
         state=value["state"],
         failure=value["failure"],
-        reached=sum(attempt["failure"] != UNREACHED for attempt in attempts),
+        reached=sum("call" not in attempt for attempt in attempts),
+        named={each["call"]: each["failure"] != INTERRUPTED for each in attempts if "call" in each},
+        superseded=value.get("superseded", False),
         prompt_tokens=tokens["prompt"],
         completion_tokens=tokens["completion"],
         cost_usd_micros=value["cost_usd_micros"],
-        estimated=any(attempt.get("cost_estimated") for attempt in attempts),
+        estimated=any(attempt.get("cost_estimated") for attempt in value["attempts"]),
         body=hashlib.sha256(record_.value or b"").hexdigest()[:16],
     )
 

@@ -49,6 +49,11 @@ SECOND = replace(CALL, at=11.8, end=11.9, worker="dispatch-2")
 SECOND_OUTCOME = replace(OUTCOME, worker="dispatch-2", at=11.95, body="body-2")
 KILL = Fault(11.4, 11.4, "SIGKILL", ("dispatch-1",))
 KILLED = Exit(11.4, 11.4, "dispatch-1", "SIGKILL", -9)
+SHARED = replace(GOOD[0], shared_state=True) if isinstance(GOOD[0], Run) else GOOD[0]
+TAKEN_OVER = [
+    SECOND, SECOND_OUTCOME, KILL, KILLED, Reply(11.95, "r", "c", "answered", REPLIES, 0, 1),
+    *(event for event in GOOD if event not in (GOOD[0], OUTCOME)),
+]  # fmt: skip
 LETTER = Letter(11.65, "r", "heimdall_internal", DISPATCH, 0, 0)
 
 
@@ -130,6 +135,10 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
         "I5",
         [*GOOD, SECOND, Fault(11.4, 11.4, "rebalance")],
     ),
+    "a call that died untold though there was a shared state": (
+        "I5",
+        [SHARED, *TAKEN_OVER],
+    ),
     "an attempt that no provider saw": ("I5", swapped(OUTCOME, replace(OUTCOME, reached=2))),
     "an ending without an outcome record": ("I6", without(OUTCOME, CALL, DISPATCHED, GOOD[10])),
     "an order without a decision record": ("I6", without(GOOD[8], TRIAGED, GOOD[9])),
@@ -167,9 +176,17 @@ def test_a_forged_history_is_found_out(number: str, events: list[Event]) -> None
 
 
 ALLOWED: dict[str, list[Event]] = {
-    "a killed worker's call made again": [
-        *swapped(OUTCOME, SECOND_OUTCOME), SECOND, KILL, KILLED,
-        Reply(11.95, "r", "c", "answered", REPLIES, 0, 1),
+    "a killed worker's call made again": [GOOD[0], *TAKEN_OVER],
+    "the same with a shared state, where the call was written down": [
+        SHARED, *(each for each in TAKEN_OVER if each is not SECOND_OUTCOME),
+        replace(SECOND_OUTCOME, named={"w1/1": False}, estimated=True),
+    ],
+    "a call that was begun and never made": [
+        *(each for each in GOOD if each is not OUTCOME), replace(OUTCOME, named={"w1/1": False}, estimated=True),
+    ],
+    "a worker that was overtaken and told of its call afterwards": [
+        *GOOD, SECOND, KILL,
+        replace(SECOND_OUTCOME, superseded=True, state="failed", reached=0, named={"w2/1": True}),
     ],
     "published, and killed before the commit": [*GOOD, SECOND, SECOND_OUTCOME, KILL, KILLED, replace(REPLY, offset=1)],
     "the same outcome record twice": [*GOOD, replace(OUTCOME, at=11.8)],

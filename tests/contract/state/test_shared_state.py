@@ -6,9 +6,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeout
 from tests.contract.state.redis_server import redis_server
 
 from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
@@ -82,6 +84,40 @@ async def test_a_finished_call_gives_its_answer_to_everybody(stage: Stage) -> No
         assert (claim.kind, claim.stored) == (ClaimKind.DONE, b"\x00answer")
 
 
+async def test_what_a_silent_worker_had_begun_is_told_to_its_successor(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    assert await stage.state.begin_call("r", "w1", b"\x00first", LEASE_MS)
+    assert await stage.state.begin_call("r", "w1", b"both", LEASE_MS)
+    await stage.pass_ms(LEASE_MS + 20)
+    claim = await stage.state.claim_call("r", "w2", LEASE_MS * 100)
+    assert (claim.kind, claim.begun) == (ClaimKind.REPEATED, b"both")
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS * 100)).begun == b"both"
+
+
+async def test_nobody_begins_what_another_worker_holds_or_has_finished(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS * 100)
+    assert not await stage.state.begin_call("r", "w2", b"late", LEASE_MS)
+    await stage.state.finish_call("r", b"answer", 60_000)
+    assert not await stage.state.begin_call("r", "w1", b"later", LEASE_MS)
+    assert (await stage.state.claim_call("r", "w1", LEASE_MS)).stored == b"answer"
+
+
+async def test_beginning_extends_the_lease_and_makes_a_lost_reservation_anew(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    for call in ("r", "lost"):
+        assert await stage.state.begin_call(call, "w1", b"call", LEASE_MS * 100)
+    await stage.pass_ms(LEASE_MS + 20)
+    for call in ("r", "lost"):
+        assert (await stage.state.claim_call(call, "w2", LEASE_MS)).kind is ClaimKind.HELD
+
+
+async def test_a_released_call_was_never_begun(stage: Stage) -> None:
+    await stage.state.claim_call("r", "w1", LEASE_MS)
+    await stage.state.begin_call("r", "w1", b"call", LEASE_MS)
+    await stage.state.release_call("r", "w1")
+    assert (await stage.state.claim_call("r", "w2", LEASE_MS)).begun == b""
+
+
 async def test_of_two_answers_the_first_one_stays(stage: Stage) -> None:
     assert await stage.state.finish_call("r", b"one", 60_000) == b"one"
     assert await stage.state.finish_call("r", b"two", 60_000) == b"one"
@@ -109,7 +145,7 @@ async def test_a_release_does_not_undo_an_answer(stage: Stage) -> None:
 
 
 async def test_many_workers_at_once_get_one_call(stage: Stage) -> None:
-    claims = await asyncio.gather(*(stage.state.claim_call("r", f"w{n}", 60_000) for n in range(20)))
+    claims = await asyncio.gather(*(stage.state.claim_call("r", f"w{n}", 60_000) for n in range(300)))
     assert [claim.kind for claim in claims].count(ClaimKind.OURS) == 1
 
 
@@ -178,6 +214,30 @@ async def test_a_silent_redis_is_given_up_within_its_time_limit() -> None:
     await state.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_worker_that_stood_still_itself_asks_again_instead_of_blaming_redis(redis_port: int) -> None:
+    moments = iter([0.0, 10.0, 10.0, 10.1])
+
+    class Stalled(Redis):
+        """The first command times out, as it does when its answer waits behind our own pause."""
+
+        stalls = 1
+
+        async def evalsha(self, *arguments: Any) -> Any:
+            if self.stalls:
+                self.stalls -= 1
+                raise RedisTimeout("Timeout reading")
+            return await self.eval("return {'ours', 0, '', ''}", 0)
+
+    client = Stalled(port=redis_port)
+    state = RedisState(client, timeout_s=0.5, clock=lambda: next(moments))
+    assert (await state.claim_call("r", "w1", LEASE_MS)).kind is ClaimKind.OURS
+    moments = iter([20.0, 20.6])
+    client.stalls = 1
+    with pytest.raises(StateUnavailable, match="Timeout reading"):
+        await state.claim_call("r", "w1", LEASE_MS)
+    await client.aclose()
 
 
 async def test_a_renewed_reservation_is_held_on_and_only_its_holder_can_renew_it(stage: Stage) -> None:

@@ -44,7 +44,7 @@ def copied(run: Run, original: Ending, room: Room) -> Ending:
     served = (original.provider, original.model) if original.provider and original.model else None
     facts = {**facts_of(run, original.state, served, now_ms), "cache": "idempotency", "answered_for": answered_for}
     outcome = outcome_value(run, facts, original.failure, room.settings.worker, now_ms)
-    return original._replace(reply=copy_value(run, reply, facts), outcome=outcome)
+    return original._replace(reply=copy_value(run, reply, facts), outcome=outcome, stored=False)
 
 
 def failed(run: Run, failure: Failure, room: Room) -> Ending:

@@ -13,6 +13,7 @@ from heimdall_fleet.dispatch.failover import Chain, Move, hedge_move, next_move
 from heimdall_fleet.dispatch.pick_key import pick_key
 from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.publish import publish_chunk
+from heimdall_fleet.dispatch.reserve import announce
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Run
 from heimdall_fleet.dispatch.settle import holding, settle
@@ -50,7 +51,8 @@ async def _call(ticket: Ticket, run: Run, room: Room) -> Result:
 async def _second(chain: Chain, run: Run, room: Room) -> Ticket | None:
     """A place at the next model that is free now; nobody waits for one."""
     route = hedge_move(chain, room.pool, room.clock.mono_ms())
-    return None if route is None else await pick_key(Move(route), chain._replace(current=route), run, room)
+    ticket = None if route is None else await pick_key(Move(route), chain._replace(current=route), run, room)
+    return None if ticket is None or await announce(ticket, run, room) is not None else ticket
 
 
 async def _race(

@@ -1,8 +1,11 @@
 """The outcome record: how an order ended and every call that was paid for on the way."""
 
+import orjson
+
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.reply import Facts
-from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
 from heimdall_schemas.text import readable, rfc3339
@@ -31,6 +34,30 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
     if run.redriven:
         record["redriven"] = run.redriven
     return encode(record)
+
+
+def superseded_value(run: Run, ending: Ending, room: Room) -> bytes:
+    """An outcome record of calls that led to nothing: another worker had brought the order to `ending` meanwhile.
+
+    What `ending` tells of the same calls as a guess is taken off the cost, so that the records of a request add up.
+    """
+    published = orjson.loads(ending.outcome)
+    calls = run.named_records(room.leases.holder)
+    names = {call["call"] for call in calls}
+    guessed = sum(each["cost_usd_micros"] for each in published["attempts"] if each.get("call") in names)
+    own = {
+        "correlation_id": readable(run.order.address.correlation_id),
+        "time": rfc3339(room.clock.unix_ms()),
+        "selected_model": None,
+        "selected_provider": None,
+        "attempts": calls,
+        "cost_usd_micros": sum(call["cost_usd_micros"] for call in calls) - guessed,
+        "p_served": None,
+        "tokens": _sum(run)._asdict(),
+        "worker": room.settings.worker,
+        "superseded": True,
+    }
+    return encode({**published, **own})
 
 
 def _sum(run: Run) -> Tokens:

@@ -1,4 +1,4 @@
-"""The path of an order through dispatch: admit → reserve → pick key → call → (fail over) → settle → publish."""
+"""The path of an order through dispatch: reserve → admit → pick key → call → (fail over) → settle → publish."""
 
 from heimdall_fleet.dispatch.admit import admit
 from heimdall_fleet.dispatch.chains import chain_for
@@ -8,7 +8,7 @@ from heimdall_fleet.dispatch.failover import Stop, first_move, next_move
 from heimdall_fleet.dispatch.hedge import ask
 from heimdall_fleet.dispatch.pick_key import pick_key
 from heimdall_fleet.dispatch.publish import publish
-from heimdall_fleet.dispatch.reserve import Park, release, reserve, store
+from heimdall_fleet.dispatch.reserve import Park, announce, release, reserve, store
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
 from heimdall_fleet.dispatch.settle import settle
@@ -34,16 +34,18 @@ async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
 
 async def _ask(run: Run, room: Room) -> Ending:
     """Ask one model after the other until one has answered. Raises Failure when none may or can, Park to rest."""
-    chain = chain_for(run, room)
-    admit(run, chain, room.clock.mono_ms())
     if (known := await reserve(run, room)) is not None:
         return known
+    chain = chain_for(run, room)
+    admit(run, chain, room.clock.mono_ms())
     chain, move = first_move(chain, room.pool, room.clock.mono_ms())
     while not isinstance(move, Stop):
         ticket = await pick_key(move, chain, run, room)
         if ticket is None:
             chain, move = first_move(chain, room.pool, room.clock.mono_ms())
             continue
+        if (known := await announce(ticket, run, room)) is not None:
+            return known
         chain, ticket, result = await ask(ticket, chain, run, room)
         tried = settle(ticket, result, run, room)
         if result.failure is None and result.answer is not None:

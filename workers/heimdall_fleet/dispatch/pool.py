@@ -51,7 +51,7 @@ _NEVER = Status(Readiness.NEVER, math.inf)
 
 
 class Ticket(NamedTuple):
-    """A place with one key, taken until it is given back."""
+    """A place with one key, taken until it is given back. `number`: of all that this worker has taken."""
 
     route: Route
     key: KeyState
@@ -60,6 +60,7 @@ class Ticket(NamedTuple):
     key_probe: bool
     provider_probe: bool
     model_probe: bool
+    number: int
 
 
 class ProviderState:
@@ -115,6 +116,7 @@ class Pool:
         self._waiting = waiting
         self._providers = {settings.name: ProviderState(settings, _make_keys(settings)) for settings in providers}
         self._missing: dict[tuple[str, str], float] = {}
+        self._taken = 0
 
     def status(self, route: Route, without: frozenset[str], now_ms: float) -> Status:
         """Whether `route` can be asked now by any key but those named in `without`."""
@@ -158,6 +160,7 @@ class Pool:
         if not open_keys:
             return None
         provider.turn += 1
+        self._taken += 1
         key = pick(open_keys, provider.settings.strategy, provider.turn, provider.settings.floor_share)
         key.aimd.start()
         provider.in_flight += 1
@@ -166,7 +169,7 @@ class Pool:
             provider.breaker.start(now_ms),
             provider.models.start(target.model, now_ms),
         )
-        return Ticket(route, key, provider, now_ms, *probes)
+        return Ticket(route, key, provider, now_ms, *probes, number=self._taken)
 
     def put_back(self, ticket: Ticket, now_ms: float) -> None:
         """Give a place back that taught nothing: cancelled, or not used after all."""

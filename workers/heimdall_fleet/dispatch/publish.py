@@ -6,6 +6,7 @@ from typing import Any
 from zlib import crc32
 
 from heimdall_fleet.dispatch.endings import failed
+from heimdall_fleet.dispatch.outcome import superseded_value
 from heimdall_fleet.dispatch.reply import chunk_record, final_record, whole_record
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Ending:
     """Returns, with what was really published, when the broker has both records; only then may the offset be committed.
 
+    Where another worker brought the order to its end while this one called too, its calls have a record of their own.
     `partition` is that of the order, which is that of the request; the audit record goes beside the decision's.
     Raises KafkaFailure when the broker did not confirm; publishing again is safe.
     """
@@ -29,8 +31,11 @@ async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Endin
     except (RecordTooLarge, DeliveryRefused) as error:
         ending = failed(run, _refused(run.order.address, error), room)
         await _publish_refusal(run, ending, room)
-    audit = audit_record(run.request_id, ending.outcome, partition % room.settings.audit_partitions, room.topics)
-    await room.producer.send(audit)
+    place = partition % room.settings.audit_partitions
+    await room.producer.send(audit_record(run.request_id, ending.outcome, place, room.topics))
+    if ending.stored and run.attempts:
+        wasted = superseded_value(run, ending, room)
+        await room.producer.send(audit_record(run.request_id, wasted, place, room.topics))
     return ending
 
 

@@ -12,8 +12,10 @@ import orjson
 from heimdall_fleet.dispatch.endings import copied
 from heimdall_fleet.dispatch.failover import too_late
 from heimdall_fleet.dispatch.leases import Hold
+from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
+from heimdall_fleet.dispatch.settle import interrupted
 from heimdall_fleet.dispatch.stored import pack, unpack
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
 from heimdall_schemas.audit import State
@@ -69,17 +71,62 @@ async def _claim(run: Run, hold: Hold, body: str, room: Room) -> Claim | None:
         try:
             claim = await room.state.claim_call(*hold, room.settings.lease_ms, body)
         except StateUnavailable:
-            run.state_down = True
-            if run.order.plan.dedup == _STRICT:
-                raise Park(Parked(_LOOK_AGAIN_MS, "state_unavailable")) from None
+            _go_on_unreserved(run, room)
             return None
         if claim.kind is not ClaimKind.HELD:
             break
         await _wait(run, claim, room)
     if claim.kind in (ClaimKind.OURS, ClaimKind.REPEATED):
         room.leases.keep(run.request_id, hold)
-        run.repeated = run.repeated or claim.kind is ClaimKind.REPEATED
+        if claim.begun:
+            _take_up(run, claim.begun, room)
     return claim
+
+
+def _take_up(run: Run, begun: bytes, room: Room) -> None:
+    """Go on where a lost worker, or a lost life of this one, was: its calls count as attempts, and are told."""
+    run.repeated = True
+    own = {record["call"] for record in run.named_records(room.leases.holder)}
+    run.earlier = [record for record in orjson.loads(begun) if record.get("call") not in own]
+
+
+def _go_on_unreserved(run: Run, room: Room) -> None:
+    """The state is down. Raises Park for an order that would rather wait than risk a second call."""
+    run.state_down = True
+    if run.order.plan.dedup == _STRICT and room.clock.mono_ms() < run.deadline_ms:
+        raise Park(Parked(_LOOK_AGAIN_MS, "state_unavailable"))
+
+
+async def announce(ticket: Ticket, run: Run, room: Room) -> Ending | None:
+    """Right before a call: write it into the reservation, so that the audit has it whatever becomes of this worker.
+
+    None: call now. Else the end that another worker brought the order to, which had taken it over; the place is given
+    back. So it is when this raises: Park, or Failure `policy_expired` since the deadline passed on the way here.
+    """
+    run.under_way[ticket.number] = interrupted(ticket, run, room)
+    known, may_call = None, False
+    try:
+        while known is None and not await _still_ours(run, room):
+            known = await reserve(run, room)
+        if known is None and room.clock.mono_ms() >= run.deadline_ms:
+            raise too_late()
+        may_call = known is None
+    finally:
+        if not may_call:
+            del run.under_way[ticket.number]
+            room.pool.put_back(ticket, room.clock.mono_ms())
+            room.turnstile.wake(ticket.route.provider)
+    return known
+
+
+async def _still_ours(run: Run, room: Room) -> bool:
+    holder = room.leases.holder
+    begun = orjson.dumps([*run.earlier, *run.named_records(holder)])
+    try:
+        return await room.state.begin_call(run.call_id, holder, begun, room.settings.lease_ms)
+    except StateUnavailable:
+        _go_on_unreserved(run, room)
+        return True
 
 
 async def _wait(run: Run, claim: Claim, room: Room) -> None:

@@ -12,7 +12,7 @@ from heimdall_schemas.order import Order
 
 class Attempt(NamedTuple):
     """One provider call. `key` is the key's name. `estimated`: the cost is the fleet's guess. `hedged`: another call
-    for the same order was faster."""
+    for the same order was faster. `number`: of the call among all that this worker made."""
 
     provider: str
     model: str
@@ -24,6 +24,7 @@ class Attempt(NamedTuple):
     tokens: Tokens
     estimated: bool = False
     hedged: bool = False
+    number: int = 0
 
     def as_record(self) -> dict[str, Any]:
         """The attempt as replies and audit records have it."""
@@ -56,12 +57,14 @@ class Run:
     redriven: int = 0
     """How often an operator has sent the order again from the DLQ."""
     earlier: list[dict[str, Any]] = field(default_factory=list)
-    """Attempts from before the order rested on a retry topic, as records."""
+    """Attempts from before the order rested on a retry topic, or of a worker that was lost with it, as records."""
     attempts: list[Attempt] = field(default_factory=list)
+    under_way: dict[int, Attempt] = field(default_factory=dict)
+    """Calls that have begun, by their number, as they shall be told if this worker is lost before they end."""
     chunks: int = 0
     """Stream chunks that went out."""
     repeated: bool = False
-    """Another worker had reserved the call: it was probably paid twice."""
+    """A worker had begun to call for this order and was lost: it was probably paid twice."""
     state_down: bool = False
     """The shared state gave no answer, so the call is not reserved."""
     dropped: tuple[str, ...] = ()
@@ -116,6 +119,11 @@ class Run:
     def attempt_records(self) -> list[dict[str, Any]]:
         return [*self.earlier, *(attempt.as_record() for attempt in self.attempts)]
 
+    def named_records(self, holder: str) -> list[dict[str, Any]]:
+        """This worker's own calls, ended or under way, each with a name that no other call has."""
+        calls = (*self.attempts, *self.under_way.values())
+        return [{**call.as_record(), "call": f"{holder}/{call.number}"} for call in calls]
+
 
 def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float) -> Run:
     """The start of an order: its wall-clock deadline becomes a moment on the clock that never jumps."""
@@ -129,7 +137,8 @@ def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float) -
 
 
 class Ending(NamedTuple):
-    """A terminal state, ready to be published. `model` and `provider` are those that answered."""
+    """A terminal state, ready to be published. `model` and `provider` are those that answered. `stored`: it was found
+    in the shared state, where another worker or an earlier life of this one left it."""
 
     state: State
     failure: Failure | None
@@ -137,6 +146,7 @@ class Ending(NamedTuple):
     outcome: bytes
     model: str | None = None
     provider: str | None = None
+    stored: bool = False
 
 
 class Parked(NamedTuple):

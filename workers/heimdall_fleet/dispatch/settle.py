@@ -50,6 +50,24 @@ def holding(ticket: Ticket, run: Run, room: Room) -> Iterator[None]:
         raise
 
 
+def interrupted(ticket: Ticket, run: Run, room: Room) -> Attempt:
+    """The call of `ticket` as it stands in the audit when this worker is lost before it ends."""
+    target = ticket.route.target
+    bill = bill_lost(run.order.plan.token_count, ticket.route.offer.price, room.settings.unknown_price)
+    return Attempt(
+        provider=target.provider,
+        model=target.model_id,
+        key=ticket.key.name,
+        status=None,
+        failure=FailureCode.HEIMDALL_INTERRUPTED,
+        latency_ms=0.0,
+        cost_usd_micros=bill.usd_micros,
+        tokens=bill.tokens,
+        estimated=True,
+        number=ticket.number,
+    )
+
+
 def _bill(ticket: Ticket, result: Result, run: Run, room: Room) -> Bill:
     price, unknown = ticket.route.offer.price, room.settings.unknown_price
     prompt_tokens = run.order.plan.token_count
@@ -73,6 +91,8 @@ def _book(ticket: Ticket, result: Result, bill: Bill, run: Run, room: Room, now_
         cost_usd_micros=bill.usd_micros,
         tokens=bill.tokens,
         estimated=bill.estimated,
+        number=ticket.number,
     )
+    run.under_way.pop(ticket.number, None)
     run.attempts.append(attempt)
     room.telemetry.attempted(run, attempt)

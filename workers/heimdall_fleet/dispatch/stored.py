@@ -23,7 +23,13 @@ def unpack(stored: bytes) -> Ending:
         code = facts["failure"]
         failure = Failure(FailureCode(code), "as answered before") if code else None
         return Ending(
-            State(facts["state"]), failure, reply, outcome, facts["selected_model"], facts["selected_provider"]
+            state=State(facts["state"]),
+            failure=failure,
+            reply=reply,
+            outcome=outcome,
+            model=facts["selected_model"],
+            provider=facts["selected_provider"],
+            stored=True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Failure(FailureCode.HEIMDALL_INTERNAL, f"a stored answer cannot be read: {error}") from error

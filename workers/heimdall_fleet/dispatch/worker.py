@@ -31,7 +31,7 @@ from heimdall_schemas.audit import State
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
 from heimdall_schemas.failure import Failure, FailureCode
-from heimdall_schemas.order import Order, read_order
+from heimdall_schemas.order import read_order
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class DispatchWorker:
         try:
             run = self._read(record)
         except Failure as failure:
-            await self._bury(record, nameless_order(record, self.room.topics.replies), failure)
+            order = nameless_order(record, self.room.topics.replies)
+            await self._bury(record, begin(order, {}, self.room.clock.unix_ms(), self.room.clock.mono_ms()), failure)
             return
         try:
             await self._answer(record, run)
@@ -67,7 +68,7 @@ class DispatchWorker:
             self.room.telemetry.bug(run.request_id, error)
             if not self.outage.failed(run.request_id, self.room.clock.mono_ms()):
                 raise
-            await self._bury(record, run.order, _internal(error))
+            await self._bury(record, run, _internal(error))
         else:
             self.outage.forget(run.request_id)
 
@@ -123,10 +124,9 @@ class DispatchWorker:
         self.outage.ended(ours, now_ms)
         self.room.telemetry.ended(run, ending, self.room.clock.unix_ms() - run.order.plan.received_ms)
 
-    async def _bury(self, record: Record, order: Order, failure: Failure) -> None:
+    async def _bury(self, record: Record, run: Run, failure: Failure) -> None:
         """Reply, outcome, dead letter: each acknowledged, then the record is done."""
         room = self.room
-        run = begin(order, {}, room.clock.unix_ms(), room.clock.mono_ms())
         ending = await store(run, dead_lettered(run, failure, room), room)
         ending = await publish(run, ending, room, record.partition)
         if ending.state is State.DEAD_LETTERED:

@@ -169,8 +169,21 @@ def _is_newer(version: str) -> bool:
     return not version.isdigit() or int(version) > int(DECISION_VERSION)
 
 
+def _superseded(record: Record) -> Row:
+    """Calls that led to no ending: a row with a cost and without a state."""
+    told = dict.fromkeys(OUTCOME_FIELDS) | {
+        "request_id": _id(record),
+        "time": _moment(record["time"]),
+        "tenant": record.get("tenant"),
+        "cost_usd_micros": record["cost_usd_micros"],
+    }
+    return Row("outcome", tuple(told.values()))
+
+
 def _outcome(record: Record) -> Row:
     get = record.get
+    if get("superseded"):
+        return _superseded(record)
     tokens, timings = get("tokens") or {}, get("timings_ms") or {}
     state, finish = record["state"], get("finish_reason")
     answered = state == "answered"

@@ -139,7 +139,10 @@ def _near(day: str) -> tuple[str, str]:
 
 
 def _outcomes(engine: Engine) -> None:
-    """The first outcome of each request, under the day of its decision, else under its own."""
+    """The first outcome of each request, under the day of its decision, else under its own.
+
+    One without a state tells of calls that led to no ending: their cost is added to the ending's.
+    """
     wanted = ", ".join(("request_id", "time", "tenant", "bucket", *_OUTCOME))
     engine.run(
         f"""CREATE TEMP VIEW every_outcome AS
@@ -148,12 +151,15 @@ def _outcomes(engine: Engine) -> None:
     )
     engine.run(
         """CREATE TABLE outcome_copies AS
-           SELECT request_id, min(seq) AS seq, count(DISTINCT state) AS states FROM every_outcome
+           SELECT request_id, coalesce(min(seq) FILTER (state IS NOT NULL), min(seq)) AS seq,
+                  count(DISTINCT state) AS states,
+                  coalesce(sum(cost_usd_micros) FILTER (state IS NULL), 0) AS wasted FROM every_outcome
            GROUP BY request_id HAVING count(*) > 1"""
     )
     engine.run(
         """CREATE TABLE outcomes AS
-            SELECT o.* EXCLUDE (seq, own_day), coalesce(i.day, o.own_day) AS day, i.day IS NOT NULL AS decided
+            SELECT o.* EXCLUDE (seq, own_day) REPLACE (o.cost_usd_micros + coalesce(c.wasted, 0) AS cost_usd_micros),
+                   coalesce(i.day, o.own_day) AS day, i.day IS NOT NULL AS decided
             FROM every_outcome o LEFT JOIN ids i USING (request_id)
             LEFT JOIN outcome_copies c ON c.request_id = o.request_id
             WHERE c.seq IS NULL OR c.seq = o.seq"""

@@ -14,9 +14,12 @@ def explanation(records: Iterable[Record], alpha: float | None = None, scored: R
     """
     decision: Record | None = None
     outcome: Record | None = None
+    superseded: list[Record] = []
     for record in records:
         if record["kind"] == "decision":
             decision = record
+        elif record.get("superseded"):
+            superseded.append(record)
         else:
             outcome = record
     terms = scored or decision
@@ -27,6 +30,8 @@ def explanation(records: Iterable[Record], alpha: float | None = None, scored: R
         "scored": terms,
         "ranking": ranking(terms, None) if terms else [],
     }
+    if superseded:
+        told["superseded"] = superseded
     if terms and alpha is not None:
         told["alpha"] = alpha
         told["ranking_with_alpha"] = ranking(terms, alpha)
@@ -69,6 +74,8 @@ def story(told: Mapping[str, Any]) -> str:
         lines += [f"with alpha {told['alpha']:g}", *_table(told["ranking_with_alpha"])]
     if told["outcome"]:
         lines += _outcome_lines(told["outcome"])
+    for record in told.get("superseded", ()):
+        lines += _superseded_lines(record)
     if "recomputed" in told:
         proof = told["recomputed"]
         verdict = "the same decision" if not proof["differences"] else "; ".join(proof["differences"])
@@ -101,12 +108,22 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
     return lines
 
 
-def _outcome_lines(outcome: Record) -> list[str]:
-    lines = [
+def _attempt_lines(outcome: Record) -> list[str]:
+    return [
         f"attempt {number}  {attempt['provider']} {attempt['model']} key {attempt['key']}: "
         f"{attempt['failure'] or 'ok'} in {attempt['latency_ms']:,.0f} ms, {attempt['cost_usd_micros'] / 1e6:.6f} USD"
         for number, attempt in enumerate(outcome["attempts"], 1)
     ]
+
+
+def _superseded_lines(outcome: Record) -> list[str]:
+    """Calls of a worker that another one had overtaken; its answer was not published."""
+    added = f"{outcome['cost_usd_micros'] / 1e6:+.6f} USD"
+    return [f"overtaken  calls of {outcome['worker']} that led to nothing, {added}", *_attempt_lines(outcome)]
+
+
+def _outcome_lines(outcome: Record) -> list[str]:
+    lines = _attempt_lines(outcome)
     ended = f"{outcome['state']}" + (f" ({outcome['failure']})" if outcome["failure"] else "")
     return [*lines, f"outcome    {ended}, {outcome['cost_usd_micros'] / 1e6:.6f} USD in all"]
 

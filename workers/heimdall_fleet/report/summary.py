@@ -4,9 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-from heimdall_schemas.audit import State
+from heimdall_schemas.audit import State, calls_of
 from heimdall_schemas.topics import Bucket
 
 Price = Mapping[str, float]
@@ -15,10 +16,14 @@ Price = Mapping[str, float]
 
 @dataclass(slots=True)
 class Ledger:
-    """Decisions and outcomes by request id. A record that is there twice counts once; a contradiction is kept apart."""
+    """Decisions and outcomes by request id. A record that is there twice counts once; a contradiction is kept apart.
+
+    `superseded`: records of calls that led to no ending of their own; they cost, and are no ending.
+    """
 
     decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    superseded: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     contradictions: set[str] = field(default_factory=set)
     copies: int = 0
 
@@ -27,11 +32,25 @@ class Ledger:
         if record["kind"] == "decision":
             self.decisions[request_id] = record
             return
+        if record.get("superseded"):
+            wasted = self.superseded.setdefault(request_id, [])
+            if record not in wasted:
+                wasted.append(record)
+            return
         before = self.outcomes.setdefault(request_id, record)
         if before is not record:
             self.copies += 1
             if before["state"] != record["state"]:
                 self.contradictions.add(request_id)
+
+    def calls(self, request_id: str) -> list[Mapping[str, Any]]:
+        """Every provider call for a request, once."""
+        ended = self.outcomes.get(request_id)
+        return calls_of([*([ended] if ended else []), *self.superseded.get(request_id, [])])
+
+    def paid(self) -> list[Mapping[str, Any]]:
+        """The records whose costs add up to what was paid."""
+        return [*self.outcomes.values(), *chain.from_iterable(self.superseded.values())]
 
     @classmethod
     def of(cls, records: Iterable[Mapping[str, Any]]) -> "Ledger":
@@ -55,12 +74,13 @@ def summarise(ledger: Ledger, premium: Price | None, asked: int | None = None) -
     answer as if one premium model had given it. Latency is from the moment triage read the request to the reply.
     """
     outcomes = list(ledger.outcomes.values())
+    paid = ledger.paid()
     known = ledger.decisions.keys() | ledger.outcomes.keys()
     requests = len(known) if asked is None else asked
     states = Counter(outcome["state"] for outcome in outcomes)
     answered = [outcome for outcome in outcomes if outcome["state"] == State.ANSWERED]
     buckets = Counter(decision["bucket"] for decision in ledger.decisions.values())
-    spent = sum(outcome["cost_usd_micros"] for outcome in outcomes) / 1e6
+    spent = sum(record["cost_usd_micros"] for record in paid) / 1e6
     always_premium = sum(_priced(outcome["tokens"], premium) for outcome in answered) if premium else None
     latencies = [_latency_ms(outcome["timings_ms"]) for outcome in answered]
     return {
@@ -79,8 +99,8 @@ def summarise(ledger: Ledger, premium: Price | None, asked: int | None = None) -
         "cost_always_premium_usd": _rounded(always_premium, 6),
         "saved_share": round(1 - spent / always_premium, 4) if always_premium else None,
         "failovers": sum(_failed_over(outcome) for outcome in outcomes),
-        "provider_calls": sum(len(outcome["attempts"]) for outcome in outcomes),
-        "cost_by_bucket_usd": _cost_by_bucket(outcomes),
+        "provider_calls": sum(len(ledger.calls(request_id)) for request_id in known | ledger.superseded.keys()),
+        "cost_by_bucket_usd": _cost_by_bucket(paid),
         "failures": dict(Counter(outcome["failure"] for outcome in outcomes if outcome["failure"])),
     }
 

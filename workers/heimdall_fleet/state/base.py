@@ -27,9 +27,12 @@ class ClaimKind(StrEnum):
 
 
 class Claim(NamedTuple):
+    """`begun`: of a call that is ours now, what `begin_call` was told last; empty when nothing was begun before."""
+
     kind: ClaimKind
     wait_ms: int = 0
     stored: bytes = b""
+    begun: bytes = b""
 
 
 class Want(NamedTuple):
@@ -48,6 +51,14 @@ class SharedState(Protocol):
         """Reserve a paid call for `lease_ms`; asked again by the same holder it extends the lease.
 
         `fingerprint` says what is asked: a claim with another one than the first gets OTHER_BODY.
+        """
+        ...
+
+    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        """Say, right before a provider is called, what is being called: whoever takes over reads it in its claim.
+
+        False, and nothing is noted, when another holder has it or it is finished: the call must not be made. A
+        reservation that the state has lost is made anew.
         """
         ...
 

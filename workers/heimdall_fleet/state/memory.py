@@ -17,6 +17,7 @@ class _Call:
     until_ms: float
     stored: bytes | None = None
     fingerprint: str = ""
+    begun: bytes = b""
 
 
 class MemoryState:
@@ -50,7 +51,17 @@ class MemoryState:
             return Claim(ClaimKind.HELD, wait_ms=max(1, round(call.until_ms - now_ms)))
         kind = ClaimKind.OURS if call.holder == holder else ClaimKind.REPEATED
         call.holder, call.until_ms = holder, now_ms + lease_ms
-        return Claim(kind)
+        return Claim(kind, begun=call.begun)
+
+    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        call = self._calls.get(call_id)
+        if call is None:
+            call = self._calls[call_id] = _Call(holder, 0.0)
+            self._shrink()
+        if call.stored is not None or call.holder != holder:
+            return False
+        call.begun, call.until_ms = begun, self._now_ms() + lease_ms
+        return True
 
     async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
         until_ms = self._now_ms() + lease_ms

@@ -1,18 +1,20 @@
 """The shared state on Redis or Valkey: every operation is one Lua script, so that it happens whole or not at all.
 
 Leases run on the server's clock, because the workers' clocks may differ. The scripts are idempotent for the worker that
-asks, so a time-out needs no answer; nothing is retried here, the caller decides what an outage means.
+asks, so a time-out needs no answer; the caller decides what an outage means. Asked again is only what timed out because
+this worker itself stood still: it must not take its own pause for the server's, and go on as if nobody else were there.
 
 Keys, under a prefix:
 
-    call:{call id}    hash: holder, until (ms), stored, body (fingerprint); expires some time after lease or answer
+    call:{call id}    hash: holder, until (ms), begun, stored, body (fingerprint); expires some time after lease or answer
     bucket:{name}     hash: level, at (ms)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -21,6 +23,9 @@ from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable, Want
 
 TIMEOUT_S = 0.5
 MAX_CONNECTIONS = 32
+_OWN_PAUSE = 1.5
+"""A time-out that took so many times as long as it may is our own standing still."""
+_TRIES = 3
 
 _NOW = """
 local time = redis.call('TIME')
@@ -31,20 +36,31 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 _CLAIM = (
     _NOW
     + """
-local call = redis.call('HMGET', KEYS[1], 'holder', 'until', 'stored', 'body')
-if (call[1] or call[3]) and (call[4] or '') ~= ARGV[4] then return {'other_body', 0, ''} end
-if call[3] then return {'done', 0, call[3]} end
+local call = redis.call('HMGET', KEYS[1], 'holder', 'until', 'stored', 'body', 'begun')
+if (call[1] or call[3]) and (call[4] or '') ~= ARGV[4] then return {'other_body', 0, '', ''} end
+if call[3] then return {'done', 0, call[3], ''} end
 if call[1] and call[1] ~= ARGV[1] and tonumber(call[2]) > now then
-  return {'held', math.max(1, tonumber(call[2]) - now), ''}
+  return {'held', math.max(1, tonumber(call[2]) - now), '', ''}
 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', now + ARGV[2])
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'body', ARGV[4]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
-if call[1] and call[1] ~= ARGV[1] then return {'repeated', 0, ''} end
-return {'ours', 0, ''}
+local kind = (call[1] and call[1] ~= ARGV[1]) and 'repeated' or 'ours'
+return {kind, 0, '', call[5] or ''}
 """
 )
 _REMEMBER_MS = 24 * 3_600_000
+
+_BEGIN = (
+    _NOW
+    + """
+local call = redis.call('HMGET', KEYS[1], 'holder', 'stored')
+if call[2] or (call[1] and call[1] ~= ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', now + ARGV[2], 'begun', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
+return 1
+"""
+)
 
 _RENEW = (
     _NOW
@@ -100,10 +116,19 @@ return 0
 class RedisState:
     """`base.SharedState` over one Redis; `prefix` keeps fleets apart on one server."""
 
-    def __init__(self, client: Redis, prefix: str = "heimdall:") -> None:
+    def __init__(
+        self,
+        client: Redis,
+        prefix: str = "heimdall:",
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._client = client
+        self._timeout_s = timeout_s
+        self._clock = clock
         self._prefix = prefix
         self._claim = client.register_script(_CLAIM)
+        self._begin = client.register_script(_BEGIN)
         self._renew = client.register_script(_RENEW)
         self._finish = client.register_script(_FINISH)
         self._release = client.register_script(_RELEASE)
@@ -112,19 +137,23 @@ class RedisState:
     @classmethod
     def connect(cls, url: str, prefix: str = "heimdall:", timeout_s: float = TIMEOUT_S) -> "RedisState":
         """A state at `redis://`, `rediss://` or `unix://`; no connection is made before the first use."""
-        client = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
+            timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             max_connections=MAX_CONNECTIONS,
         )
-        return cls(client, prefix)
+        return cls(Redis.from_pool(pool), prefix, timeout_s)
 
     async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
         arguments = [holder, lease_ms, _REMEMBER_MS, fingerprint]
-        kind, wait_ms, stored = await self._run(self._claim, [f"call:{call_id}"], arguments)
-        return Claim(ClaimKind(kind.decode()), int(wait_ms), stored)
+        kind, wait_ms, stored, begun = await self._run(self._claim, [f"call:{call_id}"], arguments)
+        return Claim(ClaimKind(kind.decode()), int(wait_ms), stored, begun)
+
+    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        return bool(await self._run(self._begin, [f"call:{call_id}"], [holder, lease_ms, _REMEMBER_MS, begun]))
 
     async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
         for start in range(0, len(holds), _RENEWED_AT_ONCE):
@@ -154,7 +183,12 @@ class RedisState:
         await self._client.aclose()
 
     async def _run(self, script: Any, keys: Sequence[str], arguments: Sequence[object]) -> Any:
-        try:
-            return await script(keys=[self._prefix + key for key in keys], args=arguments)
-        except (RedisError, OSError, ValueError) as error:
-            raise StateUnavailable(f"the shared state does not answer: {type(error).__name__}: {error}") from error
+        for left in reversed(range(_TRIES)):
+            started = self._clock()
+            try:
+                return await script(keys=[self._prefix + key for key in keys], args=arguments)
+            except (RedisError, OSError, ValueError) as error:
+                if left and self._clock() - started > _OWN_PAUSE * self._timeout_s:
+                    continue
+                raise StateUnavailable(f"the shared state does not answer: {type(error).__name__}: {error}") from error
+        raise AssertionError("the last try returns or raises")

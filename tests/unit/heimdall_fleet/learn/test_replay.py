@@ -200,6 +200,14 @@ def test_two_endings_of_a_request_are_counted_and_the_first_stays(desk: Desk) ->
     assert told["counts"]["contradicting_outcomes"] == 1
 
 
+def test_calls_of_an_overtaken_worker_cost_and_are_no_ending(desk: Desk) -> None:
+    wasted = outcome("r", state="failed", superseded=True, cost_usd_micros=40)
+    told = desk.run(decision("r"), wasted, outcome("r", cost_usd_micros=100))
+    row = desk.rows()["r"]
+    assert (row["state"], row["cost_usd_micros"]) == ("answered", 140)
+    assert told["counts"]["contradicting_outcomes"] == 0
+
+
 def test_a_failed_request_has_no_implicit_reward(desk: Desk) -> None:
     desk.run(decision("r"), outcome("r", state="failed", failure="provider_timeout", finish_reason=None, refused=None))
     assert desk.rows()["r"]["reward"] is None

@@ -43,6 +43,17 @@ def test_copies_that_disagree_about_the_end_are_contradictions() -> None:
     assert figures["duplicates"] == 1
 
 
+def test_calls_of_an_overtaken_worker_cost_and_count_once_and_are_no_ending() -> None:
+    guessed = {"failure": "heimdall_interrupted", "call": "w1/1", "cost_usd_micros": 10}
+    made = {"failure": None, "cost_usd_micros": 40}
+    known = {"failure": None, "call": "w1/1", "cost_usd_micros": 50}
+    ended = outcome("1", attempts=[guessed, made], cost_usd_micros=50)
+    wasted = outcome("1", "failed", attempts=[known], cost_usd_micros=40, superseded=True)
+    figures = summarise(Ledger.of([decision("1"), wasted, wasted, ended]), None)
+    assert (figures["provider_calls"], figures["cost_usd"]) == (2, 0.00009)
+    assert (figures["answered"], figures["failed"], figures["duplicates"], figures["lost"]) == (1, 0, 0, 0)
+
+
 def test_a_request_with_a_decision_and_no_end_is_lost() -> None:
     assert summarise(Ledger.of([decision("1")]), None)["lost"] == 1
     assert summarise(Ledger.of([decision("1"), outcome("1")]), None, asked=3)["lost"] == 2
