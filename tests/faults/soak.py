@@ -1,14 +1,16 @@
 """`python -m tests.faults.soak --minutes 10 --seed 1`: load at a steady rate and random faults, one run after another.
 
-Each round is a fleet of its own with a seed of its own; a round that breaks an invariant ends the soak, and says which
-seed and where the history is. Bounded by `--minutes` and `--rounds`.
+Each round is a fleet of its own with a seed of its own; a round that breaks an invariant says which seed and where the
+history is, and the soak ends with code 1. Bounded by `--minutes` and `--rounds`; the last line has the sums.
 """
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -65,6 +67,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=6, help="in each round")
     parser.add_argument("--per-second", type=float, default=40.0)
     arguments = parser.parse_args()
+    sums, broken = Counter[str](), 0
     with load_broker_module().KafkaBroker() as broker:
         until = time.monotonic() + 60 * arguments.minutes
         for seed in range(arguments.seed, arguments.seed + arguments.rounds):
@@ -77,10 +80,20 @@ def main() -> int:
                 )
             except AssertionError as error:
                 sys.stderr.write(f"{error}\n")
-                return 1
+                broken += 1
+                continue
+            sums += added(figures)
             sys.stdout.write(figures.decode() + "\n")
             sys.stdout.flush()
-    return 0
+            shutil.rmtree(directory)
+    sys.stdout.write(orjson.dumps({**sums, "broken": broken}).decode() + "\n")
+    return int(broken > 0)
+
+
+def added(figures: bytes) -> Counter[str]:
+    told = orjson.loads(figures)
+    counts = {name: told[name] for name in ("requests", "calls", "extra_calls", "copies")}
+    return Counter({"seeds": 1, "faults": sum(told["faults"].values()), **counts})
 
 
 if __name__ == "__main__":
