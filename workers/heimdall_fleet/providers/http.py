@@ -31,7 +31,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from heimdall_fleet import __version__
-from heimdall_fleet.providers.body import BodyReader
+from heimdall_fleet.providers.body import BodyReader, whole
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
 from heimdall_fleet.providers.failures import scrub
 from heimdall_schemas.failure import FailureCode
@@ -158,7 +158,7 @@ class Exchange:
         if piece is None:
             reader.finish()
             raise StopAsyncIteration
-        return reader.feed(piece)
+        return await whole(reader, piece)
 
     async def read(self) -> bytes:
         """The whole body. In an error answer the credentials that were sent are masked: some servers echo them."""
@@ -181,7 +181,7 @@ class Exchange:
         self._move(timer)
         parts = []
         async for piece in pieces:
-            parts.append(reader.feed(piece))
+            parts.append(await whole(reader, piece))
             self._move(timer)
         reader.finish()
         body = b"".join(parts)

@@ -1,5 +1,6 @@
 """Bodies within bounds."""
 
+import asyncio
 import gzip
 import zlib
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.providers.body import BodyReader
+from heimdall_fleet.providers.body import SLICE_BYTES, BodyReader, whole
 from heimdall_fleet.providers.dialect import AttemptError
 from heimdall_schemas.failure import FailureCode as Code
 
@@ -45,6 +46,41 @@ def test_a_body_out_of_bounds_is_a_failed_attempt(pieces: list[bytes], headers: 
     with pytest.raises(AttemptError) as caught:
         read(pieces, **headers)
     assert caught.value.failure.code is code
+
+
+async def test_a_large_body_is_unpacked_a_slice_at_a_time_with_turns_for_others_in_between() -> None:
+    body = b"0" * (3 * SLICE_BYTES + 5)
+    packed = gzip.compress(body)
+    limit = len(body)
+    reader = BodyReader(200, {"content-encoding": "gzip"}, max_bytes=limit, max_decompressed_bytes=limit)
+    turns = 0
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    neighbour = asyncio.create_task(another())
+    assert await whole(reader, packed[:1000]) + await whole(reader, packed[1000:]) == body
+    neighbour.cancel()
+    reader.finish()
+    assert turns >= 2
+    assert len(BodyReader(200, {"content-encoding": "gzip"}, limit, limit).feed(packed)) == SLICE_BYTES
+
+
+@given(st.binary(max_size=40), st.integers(1, 3000), st.integers(1, 60))
+def test_slices_make_up_the_body_whatever_its_length(unit: bytes, times: int, size: int) -> None:
+    body = unit * times * 40
+    packed = gzip.compress(body)
+
+    async def read_all() -> bytes:
+        reader = BodyReader(200, {"content-encoding": "gzip"}, len(packed), len(body))
+        found = [await whole(reader, packed[at : at + size]) for at in range(0, len(packed), size)]
+        reader.finish()
+        return b"".join(found)
+
+    assert asyncio.run(read_all()) == body
 
 
 def test_a_bomb_is_cut_at_the_limit_and_never_unpacked() -> None:
