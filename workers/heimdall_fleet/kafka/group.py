@@ -313,7 +313,7 @@ class Group(Listener):
 
     def _admit(self, partition: Partition, polled: Sequence[RawRecord]) -> Chunk:
         tracker = self._trackers[partition]
-        if tracker.went_back(polled[0].offset):
+        if tracker.went_back(polled[0].offset, polled[0].timestamp):
             log.warning(
                 "%s-%d starts again at %d", *partition, polled[0].offset, extra={"action": "kafka_log_replaced"}
             )

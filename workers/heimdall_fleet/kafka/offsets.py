@@ -33,7 +33,7 @@ class Checkpoint(NamedTuple):
 class OffsetTracker:
     """The offsets of one partition; knows nothing about Kafka and does no I/O."""
 
-    __slots__ = ("_ahead", "_floor", "_released", "_running", "dirty", "next", "overflowing")
+    __slots__ = ("_ahead", "_floor", "_read_up_to_ms", "_released", "_running", "dirty", "next", "overflowing")
 
     def __init__(self) -> None:
         self.next: int | None = None
@@ -46,6 +46,7 @@ class OffsetTracker:
         self._released: set[int] = set()
         self._ahead: list[Range] = []
         self._floor = 0
+        self._read_up_to_ms = 0
 
     @property
     def running(self) -> int:
@@ -89,9 +90,16 @@ class OffsetTracker:
             del self._running[offset]
             self._released.add(offset)
 
-    def went_back(self, offset: int) -> bool:
-        """Whether `offset` lies below a confirmed commit: the topic was recreated or truncated under us."""
-        return offset < self._floor
+    def went_back(self, offset: int, timestamp_ms: int) -> bool:
+        """Whether the record to be handed out next belongs to another log: the topic was recreated under us.
+
+        It lies below a confirmed commit, and it is newer than what was read before. An old record below is the same log,
+        read again because the broker lost the group's position for a while: what is known of it still holds.
+        """
+        if offset < self._floor and timestamp_ms > self._read_up_to_ms:
+            return True
+        self._read_up_to_ms = max(self._read_up_to_ms, timestamp_ms)
+        return False
 
     def checkpoint(self) -> Checkpoint | None:
         """What to commit now, or None if nothing is known or it would move the group backwards."""

@@ -89,6 +89,22 @@ async def test_a_partition_that_comes_back_drops_what_another_member_finished() 
         assert all(a.get(A, Checkpoint(9, "")).position >= 2 for a in s.log.history)
 
 
+async def test_a_position_that_the_broker_forgot_repeats_nothing_and_moves_no_commit_back() -> None:
+    async with scene() as s:
+        await s.take(10)
+        for offset in range(4):
+            s.trackers[A].finish(offset)
+        await s.committed(A, Checkpoint(4, ""))
+        s.log.commits.clear()
+        s.log.history.clear()
+        await s.consumer.rebalance([A, B])
+        s.log.append(A, b"new")
+        assert await s.take(1) == {A: [5]}
+        s.trackers[A].finish(4)
+        await s.committed(A, Checkpoint(5, ""))
+        assert all(commit.get(A, Checkpoint(5, "")).position >= 4 for commit in s.log.history)
+
+
 async def test_a_lost_partition_is_never_committed() -> None:
     async with scene() as s:
         await s.take(10)
@@ -156,7 +172,7 @@ async def test_a_log_that_starts_again_is_read_again() -> None:
             s.trackers[A].finish(offset)
         await s.committed(A, Checkpoint(5, ""))
         old = s.trackers[A]
-        s.log.records[A] = [FakeRecord(0, b"another"), FakeRecord(1, b"topic")]
+        s.log.records[A] = [FakeRecord(0, b"another", 1), FakeRecord(1, b"topic", 2)]
         s.consumer.seek(A, 0)
         assert await s.take(2) == {A: [0, 1]}
         assert not s.group.owns(A, old)

@@ -102,10 +102,17 @@ def test_a_commit_never_goes_below_a_confirmed_one() -> None:
     assert tracker.checkpoint() is None
 
 
-def test_an_offset_below_a_confirmed_commit_shows_that_the_log_was_replaced() -> None:
+def test_a_newer_record_below_a_confirmed_commit_shows_that_the_log_was_replaced() -> None:
     tracker = tracker_at(100)
-    assert tracker.went_back(0)
-    assert not tracker.went_back(100)
+    assert not tracker.went_back(100, 5_000)
+    assert tracker.went_back(0, 5_001)
+
+
+def test_an_old_record_below_a_confirmed_commit_is_the_same_log_read_again() -> None:
+    tracker = tracker_at(100)
+    assert not tracker.went_back(100, 5_000)
+    assert not tracker.went_back(0, 4_000)
+    assert not tracker.take(0)
 
 
 def test_a_map_above_the_limit_is_cut_and_stays_true() -> None:
