@@ -24,14 +24,14 @@ BEHAVIOURS = {
     "openai": {"latency_ms": {"median": 300, "sigma": 0.6}, "errors": {"500": 0.03, "429": 0.02}, "hang": 0.002},
 }
 FAULTS = ("kill dispatch", "kill triage", "stop dispatch", "stop triage", "freeze", "broker killed", "broker silent")
-PAUSE_S = (2.0, 6.0)
+PAUSE_S = (1.0, 4.0)
 
 
 async def one_round(cluster: ApacheCluster, seed: int, directory: Path, faults: int, per_second: float) -> bytes:
     """One fleet, so many faults; its figures as JSON. Raises AssertionError with what the checker found."""
     with redis_server(directory) as url:
         setup = Setup(
-            seed, directory, triage=2, dispatch=2, behaviours=BEHAVIOURS, settings={"state": {"url": url}},
+            seed, directory, triage=1, dispatch=2, behaviours=BEHAVIOURS, settings={"state": {"url": url}},
         )  # fmt: skip
         async with scenario(cluster, setup) as run:
             breaking = asyncio.create_task(break_things(run, cluster, faults))
