@@ -12,25 +12,6 @@ from heimdall_fleet.learn.sources import Chunk
 PATIENCE_S = 15.0
 
 
-class RangeReader(PartitionReader):
-    """A partition reader that begins where it is told to."""
-
-    async def beginnings(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """The oldest offset that each partition still has."""
-        await self.assign(partitions, from_end=False)
-        return {each: await self.position(each) for each in partitions}
-
-    async def seek(self, offsets: Mapping[Partition, int]) -> None:
-        """Begin at these offsets. The partitions are assigned."""
-        for at in self._aio.assignment():
-            self._aio.seek(at, offsets[at.topic, at.partition])
-
-    async def at_time(self, unix_ms: int) -> dict[Partition, int | None]:
-        """The first offset at or after a moment in each assigned partition; None when there is none."""
-        found = await self._aio.offsets_for_times(dict.fromkeys(self._aio.assignment(), unix_ms))
-        return {(at.topic, at.partition): None if hit is None else hit.offset for at, hit in found.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
     """Where to begin and to end: offsets go before times. Nothing given: everything that is there now."""
@@ -70,7 +51,7 @@ class KafkaSource:
     _parts: dict[Partition, _Part] = field(default_factory=dict)
 
     async def chunks(self) -> AsyncIterator[Chunk]:
-        reader = RangeReader(self.kafka, PATIENCE_S)
+        reader = PartitionReader(self.kafka, PATIENCE_S)
         try:
             await reader.start()
             await self._aim(reader)
@@ -90,7 +71,7 @@ class KafkaSource:
     def ranges(self) -> list[dict[str, Any]]:
         return [_range(partition, part) for partition, part in sorted(self._parts.items())]
 
-    async def _aim(self, reader: RangeReader) -> None:
+    async def _aim(self, reader: PartitionReader) -> None:
         """Find both ends of every partition. A beginning that the topic no longer has is a gap."""
         partitions = [each for topic in self.topics for each in await reader.partitions(topic)]
         ends = await reader.ends(partitions)
@@ -123,7 +104,7 @@ class KafkaSource:
                 part.next = part.end
         return kept
 
-    async def _pass_over(self, reader: RangeReader) -> None:
+    async def _pass_over(self, reader: PartitionReader) -> None:
         """Offsets that hold no record (compacted away, or marks of a transaction) end a range too."""
         for partition, part in self._parts.items():
             if part.next < part.end:

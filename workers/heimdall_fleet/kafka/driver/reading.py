@@ -1,6 +1,6 @@
 """Reading without a group: replies by the client; cancellations, `heimdall tail` and `explain` by the fleet."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -59,6 +59,22 @@ class PartitionReader:
             self._aio.end_offsets([TopicPartition(*each) for each in partitions]), self._timeout_s, "read end offsets"
         )
         return {(at.topic, at.partition): end for at, end in found.items()}
+
+    async def beginnings(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """The oldest offset that each partition still has."""
+        await self.assign(partitions, from_end=False)
+        return {each: await self.position(each) for each in partitions}
+
+    async def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """Begin at these offsets. The partitions are assigned."""
+        for at in self._aio.assignment():
+            self._aio.seek(at, offsets[at.topic, at.partition])
+
+    async def at_time(self, unix_ms: int) -> dict[Partition, int | None]:
+        """The first offset at or after a moment in each assigned partition; None when there is none."""
+        asked = dict.fromkeys(self._aio.assignment(), unix_ms)
+        found = await bounded(self._aio.offsets_for_times(asked), self._timeout_s, "find offsets by time")
+        return {(at.topic, at.partition): None if hit is None else hit.offset for at, hit in found.items()}
 
     async def position(self, partition: Partition) -> int:
         """The offset that is read next."""
