@@ -1,0 +1,125 @@
+"""The classifier itself: two outcome models joined to the prior's trees, exported, calibrated on later rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heimdall_models.classify import Classifier, Platt
+from heimdall_models.learning.logged import Floats, Logged
+from heimdall_models.learning.outcome import Outcomes, corrected, effective_size, fit_outcomes
+from heimdall_models.learning.prior import Prior, add_trees
+from heimdall_models.learning.sides import CHEAP, STRONG, Sides
+from heimdall_models.learning.split import Split
+from heimdall_models.training.export import largest_difference, to_onnx
+from heimdall_models.training.fit import REWARD_TREES, dumped_trees, fit_platt
+from heimdall_models.training.train import LARGEST_EXPORT_DIFFERENCE, TrainingError, percentile_table
+
+FEWEST_OF_A_SIDE = 20
+
+OWN_WEIGHT, OWN_ROWS = 8.0, 10_000.0
+"""Own trees count `OWN_WEIGHT` · (1 + effective rows / `OWN_ROWS`) beside the prior's 1, and are themselves the flatter the
+fewer rows they saw: with few labels the prior's order rules, with many the own one."""
+
+_CALIBRATION_ROWS = 200.0
+_SMALLEST_SLOPE = 0.01
+
+
+class TooLittle(ValueError):
+    """The rows cannot teach anything: says what is missing, what that means and where it would come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The parts of the new classifier, and what they were made of. `model`: ONNX."""
+
+    logged: Logged
+    sides: Sides
+    split: Split
+    outcomes: Outcomes
+    effective_rows: float
+    model: bytes
+    export_difference: float
+    platt: Platt
+    percentiles: Floats
+    prior: Prior
+
+
+def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) -> Fit:
+    """Fit to the earlier rows, calibrate on the later ones. Raises TooLittle or TrainingError."""
+    fit, later = logged.rows(split.fit), logged.rows(split.calibrate)
+    _both_sides(fit, sides)
+    outcomes = fit_outcomes(fit, sides, seed)
+    effective = effective_rows(fit)
+    factor = OWN_WEIGHT * (1.0 + effective / OWN_ROWS)
+    model = _joined(prior, outcomes, factor)
+    difference = export_difference(model, prior.model, outcomes, factor, fit)
+    if difference > LARGEST_EXPORT_DIFFERENCE:
+        raise TrainingError(
+            f"the exported model differs from the fitted one by {difference:.2g} in probability; "
+            "the bundle was not written: report it with the versions of lightgbm, onnx and onnxruntime"
+        )
+    log_odds = raw(model).log_odds
+    platt = _calibrated(log_odds(later.features), _soft_labels(outcomes, later, sides))
+    reference = 1.0 - platt(log_odds(np.concatenate((fit.features, later.features))))
+    return Fit(logged, sides, split, outcomes, effective, model, difference, platt, percentile_table(reference), prior)
+
+
+def effective_rows(logged: Logged) -> float:
+    """How many rows of even exploration say as much as these: 5 % exploration of two models makes a tenth of them."""
+    known = np.isfinite(logged.p_served) & (logged.p_served > 0)
+    return effective_size(1.0 / logged.p_served[known])
+
+
+def raw(model: bytes) -> Classifier:
+    """The classifier without calibration and percentiles."""
+    return Classifier(model, Platt(1.0, 0.0), np.zeros(2))
+
+
+def _joined(prior: Prior, outcomes: Outcomes, factor: float) -> bytes:
+    cheap, strong = to_onnx(dumped_trees(outcomes.cheap)), to_onnx(dumped_trees(outcomes.strong))
+    with_cheap = add_trees(prior.model, cheap, factor, first=prior.trees)
+    return add_trees(with_cheap, strong, -factor, first=prior.trees + REWARD_TREES)
+
+
+def _soft_labels(outcomes: Outcomes, later: Logged, sides: Sides) -> Floats:
+    """What later rows say of the preference; while they are few, mostly what was predicted of them."""
+    predicted = outcomes.predict(later.features)
+    trust = len(later) / (len(later) + _CALIBRATION_ROWS)
+    return preference(predicted + trust * (corrected(predicted, later, sides) - predicted))
+
+
+def preference(scores: Floats) -> Floats:
+    """(n,) chance that the cheap side is preferred, from (n, 2) scores: (1 + cheap − strong) / 2."""
+    return np.asarray((1.0 + scores[:, 0] - scores[:, 1]) / 2.0)
+
+
+def _calibrated(log_odds: Floats, label: Floats) -> Platt:
+    """A slope of 0 or less would turn the order round on the word of a few rows: it stays, nearly flat."""
+    found = fit_platt(log_odds, label)
+    if found.slope >= _SMALLEST_SLOPE:
+        return found
+    mean = float(np.clip(label.mean(), 0.01, 0.99))
+    centre = float(np.log(mean / (1.0 - mean))) - _SMALLEST_SLOPE * float(log_odds.mean())
+    return Platt(_SMALLEST_SLOPE, centre)
+
+
+def _both_sides(fit: Logged, sides: Sides) -> None:
+    """Raises TooLittle when one side answered (nearly) nothing, or neither side's rewards differ."""
+    side = sides.of(fit.served)
+    counts = [int((side == number).sum()) for number in (CHEAP, STRONG)]
+    if min(counts) < FEWEST_OF_A_SIDE:
+        few, names = ("cheap", sides.cheap) if counts[0] < counts[1] else ("strong", sides.strong)
+        raise TooLittle(
+            f"only {min(counts)} answers by the {few} side ({', '.join(names) or 'no model'}) in the first "
+            f"{len(fit)} rows: with one side only nobody knows what the other would have been worth. "
+            "Set router.exploration.share and let the buckets' candidates overlap, or record shadow pairs"
+        )
+
+
+def export_difference(joined: bytes, prior: bytes, outcomes: Outcomes, factor: float, rows: Logged) -> float:
+    """Largest difference in probability between LightGBM's own prediction over the prior and the one ONNX file."""
+    predicted = outcomes.predict(rows.features)
+    native = raw(prior).log_odds(rows.features) + factor * (predicted[:, 0] - predicted[:, 1])
+    return largest_difference(native, raw(joined).log_odds(rows.features))

@@ -1,0 +1,277 @@
+"""Logged decisions with what came of them, as arrays: what `heimdall replay` wrote. The only module here with pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+MANIFEST = "manifest.json"
+NOBODY = -1
+"""In place of a model's number: nobody answered, or it is not known who."""
+
+_COLUMNS = (
+    "request_id", "time", "bucket", "bucket_before_guardrails", "served_model", "p_served", "explored", "alpha",
+    "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
+    "question", "text",
+)  # fmt: skip
+_TERMS = ("score", "quality", "cost", "cost_usd_micros")
+_MOMENT_US = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class DatasetError(ValueError):
+    """A data set cannot be learned from: says which, what is wrong with it and what to do."""
+
+    def __init__(self, where: Path, what: str, fix: str) -> None:
+        super().__init__(f"{where}: {what}; {fix}")
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a decision knew of its candidates, (n, models) each, NaN where a model was none: the terms of the α-score."""
+
+    score: Floats
+    quality: Floats
+    cost: Floats
+    cost_usd_micros: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """`n` decisions in the order of time; every array has n rows.
+
+    `served` and `candidates` number the `models`. `p_served`: probability that the logging policy asks the model that
+    answered, NaN where failover or a cache changed it. `reward` 0..1, NaN where nothing is known. `clusters` and
+    `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question.
+    `forced`: a guardrail chose the bucket. `text` is None where it may not be kept. `left_out`: why → how many rows.
+    """
+
+    models: tuple[str, ...]
+    time_ms: Indices
+    request_id: NDArray[np.str_]
+    features: NDArray[np.float32]
+    bucket: NDArray[np.str_]
+    forced: Flags
+    explored: Flags
+    alpha: Floats
+    served: Indices
+    p_served: Floats
+    reward: Floats
+    cost_usd_micros: Floats
+    latency_ms: Floats
+    clusters: Indices
+    cluster_weights: Floats
+    question: NDArray[np.str_]
+    bundle: NDArray[np.str_]
+    candidates: Terms
+    text: tuple[str | None, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+    @property
+    def served_model(self) -> NDArray[np.str_]:
+        """(n,) names, empty where nobody answered."""
+        return np.array([*self.models, ""])[self.served]
+
+    @property
+    def was_candidate(self) -> Flags:
+        """(n, models)"""
+        return np.isfinite(self.candidates.score)
+
+    def rows(self, keep: Indices | Flags) -> Logged:
+        """These rows only, in this order."""
+        chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
+        whole = ("models", "left_out", "candidates", "text")
+        arrays: dict[str, Any] = {
+            each.name: getattr(self, each.name)[chosen] for each in fields(self) if each.name not in whole
+        }
+        terms = Terms(*(getattr(self.candidates, name)[chosen] for name in _TERMS))
+        return replace(
+            self, **arrays, candidates=terms, text=tuple(self.text[at] for at in chosen) if self.text else ()
+        )
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether `path` is a directory that `heimdall replay` wrote, and not one of outcome tables."""
+    return (path / MANIFEST).is_file() and (path / "rows").is_dir()
+
+
+def read_logged(dataset: Path, *, since: datetime | None = None, until: datetime | None = None) -> Logged:
+    """The decisions of a replayed data set with `since` ≤ time < `until`. Raises DatasetError.
+
+    Left out and counted in `left_out`: rows without a decision or without features, and rows of another feature version:
+    the numbers of those mean something else, and without the prompt they cannot be computed again.
+    """
+    manifest = _manifest(dataset)
+    table = _between(_table(dataset), since, until)
+    if not table.num_rows:
+        span = "" if since is None and until is None else " in that range of time"
+        raise DatasetError(dataset, f"it has no decisions{span}", "replay more of the audit first")
+    known = ~_is_null(table["features"])
+    version = np.array(table["feature_version"].to_pylist(), np.str_)
+    current = version == FEATURE_VERSION
+    left_out = {
+        "no features: the decision is in a gap of the audit, or was taken without them": int((~known).sum()),
+        f"features of another version than {FEATURE_VERSION}: without the prompt they cannot be computed again": int(
+            (known & ~current).sum()
+        ),
+    }
+    if not (known & current).any():
+        reasons = "; ".join(f"{count} rows: {why}" for why, count in left_out.items() if count)
+        raise DatasetError(dataset, f"no row can be used ({reasons})", "replay decisions of this version's workers")
+    gaps = manifest.get("gaps") or ()
+    if gaps:
+        left_out["in gaps of the audit topic (ranges of offsets)"] = len(gaps)
+    kept = table.filter(pa.array(known & current))
+    return _logged(kept, {why: count for why, count in left_out.items() if count})
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Logged:
+    """Decisions from rows as `heimdall replay` names them; columns that are missing are unknown. For tests and tools."""
+    known = [{name: row.get(name) for name in _COLUMNS} for row in rows]
+    return _logged(pa.Table.from_pylist(known, schema=_SCHEMA), {})
+
+
+def _manifest(dataset: Path) -> dict[str, Any]:
+    if not is_dataset(dataset):
+        raise DatasetError(
+            dataset, "not a directory that `heimdall replay` wrote", "give the --out of a replay, or outcome tables"
+        )
+    try:
+        found: dict[str, Any] = orjson.loads((dataset / MANIFEST).read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise DatasetError(dataset / MANIFEST, f"cannot be read ({error})", "replay into a new directory") from error
+    names = found.get("feature_names")
+    if names is not None and tuple(names) != FEATURE_NAMES:
+        raise DatasetError(
+            dataset, "its rows have other features than this version computes", "replay into a new directory"
+        )
+    return found
+
+
+def _table(dataset: Path) -> Any:
+    files = sorted((dataset / "rows").glob("day=*/rows.parquet"))
+    try:
+        tables = [pq.read_table(file, columns=list(_COLUMNS), partitioning=None) for file in files]
+        return pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(dataset, f"its rows cannot be read ({error})", "replay into a new directory") from error
+
+
+def _between(table: Any, since: datetime | None, until: datetime | None) -> Any:
+    moment = table["time"].cast(pa.int64()).to_numpy()
+    keep = np.ones(len(moment), np.bool_)
+    if since is not None:
+        keep &= moment >= (since - _EPOCH) // _MOMENT_US
+    if until is not None:
+        keep &= moment < (until - _EPOCH) // _MOMENT_US
+    return table.filter(pa.array(keep))
+
+
+def _logged(table: Any, left_out: Mapping[str, int]) -> Logged:
+    table = table.sort_by([("time", "ascending"), ("request_id", "ascending")])
+    count = table.num_rows
+    request_id = _names(table["request_id"])
+    question = _names(table["question"])
+    before = _names(table["bucket_before_guardrails"])
+    bucket = _names(table["bucket"])
+    rows, models, terms = _flat_candidates(table["candidates"])
+    names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist())}))
+    number = {name: at for at, name in enumerate(names)}
+    columns = np.array([number[model] for model in models], np.int64)
+    clusters, weights = _clusters(table["clusters"])
+    return Logged(
+        models=names,
+        time_ms=table["time"].cast(pa.int64()).to_numpy() // 1000,
+        request_id=request_id,
+        features=table["features"].combine_chunks().flatten().to_numpy().reshape(count, len(FEATURE_NAMES)),
+        bucket=bucket,
+        forced=(before != "") & (before != bucket),
+        explored=np.array([value is True for value in table["explored"].to_pylist()], np.bool_),
+        alpha=_numbers(table["alpha"]),
+        served=np.array([number.get(name, NOBODY) for name in table["served_model"].to_pylist()], np.int64),
+        p_served=_numbers(table["p_served"]),
+        reward=_numbers(table["reward"]),
+        cost_usd_micros=_numbers(table["cost_usd_micros"]),
+        latency_ms=_numbers(table["latency_ms"]),
+        clusters=clusters,
+        cluster_weights=weights,
+        question=np.where(question == "", request_id, question),
+        bundle=_names(table["bundle"]),
+        candidates=Terms(*(_spread(count, len(names), rows, columns, terms[name]) for name in _TERMS)),
+        text=tuple(table["text"].to_pylist()),
+        left_out=left_out,
+    )
+
+
+def _flat_candidates(column: Any) -> tuple[Indices, list[str], dict[str, Floats]]:
+    """The row and the model of every candidate, and its terms."""
+    joined = column.combine_chunks()
+    flat = joined.flatten()
+    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64))
+    rows = np.repeat(np.arange(len(joined)), lengths.astype(np.int64))
+    return rows, flat.field("model").to_pylist(), {name: _numbers(flat.field(name)) for name in _TERMS}
+
+
+def _spread(count: int, width: int, rows: Indices, columns: Indices, values: Floats) -> Floats:
+    matrix = np.full((count, width), np.nan)
+    matrix[rows, columns] = values
+    return matrix
+
+
+def _clusters(column: Any) -> tuple[Indices, Floats]:
+    joined = column.combine_chunks()
+    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64)).astype(int)
+    flat = joined.flatten()
+    width = int(lengths.max(initial=0))
+    rows = np.repeat(np.arange(len(joined)), lengths)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    ids, weights = np.full((len(joined), width), NOBODY), np.zeros((len(joined), width))
+    ids[rows, place] = flat.field("id").to_numpy()
+    weights[rows, place] = flat.field("weight").to_numpy()
+    return ids, weights
+
+
+def _names(column: Any) -> NDArray[np.str_]:
+    return np.array([value or "" for value in column.to_pylist()], np.str_)
+
+
+def _numbers(column: Any) -> Floats:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _is_null(column: Any) -> Flags:
+    return np.asarray(column.is_null().to_numpy(), np.bool_)
+
+
+_CANDIDATE = pa.struct(
+    [("model", pa.string()), *((name, pa.float64()) for name in _TERMS[:3]), ("cost_usd_micros", pa.int64())]
+)
+_TYPES: Mapping[str, Any] = {
+    "time": pa.timestamp("us", tz="UTC"),
+    "explored": pa.bool_(),
+    "candidates": pa.list_(_CANDIDATE),
+    "features": pa.list_(pa.float32(), len(FEATURE_NAMES)),
+    "clusters": pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())])),
+    "cost_usd_micros": pa.int64(),
+    **dict.fromkeys(("p_served", "alpha", "latency_ms", "reward"), pa.float64()),
+}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])

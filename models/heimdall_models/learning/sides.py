@@ -1,0 +1,90 @@
+"""The two sides that a difficulty tells apart, and the pool of each bucket, as the log shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from heimdall_models.classify import BUCKETS
+from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged
+
+CHEAP, STRONG = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """`of_model` (models,): `CHEAP`, `STRONG`, or `NOBODY` for a model that is on neither side."""
+
+    models: tuple[str, ...]
+    of_model: Indices
+
+    @property
+    def cheap(self) -> tuple[str, ...]:
+        return tuple(name for name, side in zip(self.models, self.of_model, strict=True) if side == CHEAP)
+
+    @property
+    def strong(self) -> tuple[str, ...]:
+        return tuple(name for name, side in zip(self.models, self.of_model, strict=True) if side == STRONG)
+
+    def of(self, models: Indices) -> Indices:
+        """The side of each of these model numbers; `NOBODY` for nobody."""
+        return np.append(self.of_model, NOBODY)[models]
+
+
+def pools_of(logged: Logged, given: Mapping[str, tuple[str, ...]] | None = None) -> Flags:
+    """(buckets, models) who may answer in which bucket: as given (a bucket's models by its name), else whoever was ever a
+    candidate in it without a guardrail's doing."""
+    if given is not None:
+        return np.array([[model in given.get(bucket, ()) for model in logged.models] for bucket in BUCKETS])
+    free = ~logged.forced
+    stood = [logged.was_candidate[free & (logged.bucket == bucket)].any(axis=0) for bucket in BUCKETS]
+    return np.stack(stood)
+
+
+def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: tuple[str, ...] = ()) -> Sides:
+    """The models named; else by bucket, and what stands in both or neither of cheap and hard, by what it costs.
+
+    Costs are means of expected and paid costs of a call. Where every model stands in every bucket, the largest step in
+    cost divides them.
+    """
+    numbers = {name: at for at, name in enumerate(logged.models)}
+    found = np.full(len(logged.models), NOBODY)
+    if cheap or strong:
+        found[[numbers[name] for name in cheap if name in numbers]] = CHEAP
+        found[[numbers[name] for name in strong if name in numbers]] = STRONG
+        return Sides(logged.models, found)
+    only_cheap, only_hard = pools[0] & ~pools[2], pools[2] & ~pools[0]
+    found[only_cheap], found[only_hard] = CHEAP, STRONG
+    undecided = np.flatnonzero(pools.any(axis=0) & (found == NOBODY))
+    cost = np.log(np.maximum(_mean_cost(logged), 1e-3))
+    limit = _limit(cost, only_cheap, only_hard, undecided)
+    found[undecided] = np.where(cost[undecided] > limit, STRONG, CHEAP)
+    return Sides(logged.models, found)
+
+
+def _mean_cost(logged: Logged) -> Floats:
+    """(models,) micro-dollars a call: what was paid where it was paid, else what was expected."""
+    expected = _column_means(logged.candidates.cost_usd_micros)
+    paid = np.full((len(logged), len(logged.models)), np.nan)
+    known = np.flatnonzero(logged.served != NOBODY)
+    paid[known, logged.served[known]] = logged.cost_usd_micros[known]
+    means = _column_means(paid)
+    return np.where(np.isfinite(means), means, np.nan_to_num(expected))
+
+
+def _limit(cost: Floats, only_cheap: Flags, only_hard: Flags, undecided: Indices) -> float:
+    if only_cheap.any() and only_hard.any():
+        return float(cost[only_cheap].mean() + cost[only_hard].mean()) / 2
+    everyone = np.sort(np.concatenate((cost[undecided], cost[only_cheap | only_hard])))
+    if len(everyone) < 2:
+        return float("inf")
+    step = int(np.argmax(np.diff(everyone)))
+    return float(everyone[step] + everyone[step + 1]) / 2
+
+
+def _column_means(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
