@@ -3,7 +3,7 @@
     python bench/http_client.py -o json
 
 The ways: the httpx client over the transport of `httpx_aiohttp`; that transport called directly with prepared
-requests; the fleet's `HttpClient` (httpx's types and errors over its own aiohttp transport); a bare aiohttp session.
+requests; the fleet's `HttpClient` (httpx's headers and errors over an aiohttp session); a bare aiohttp session.
 Rounds are interleaved, so that a noisy machine disturbs all of them alike; figures are medians of CPU time.
 """
 

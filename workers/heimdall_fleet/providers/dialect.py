@@ -5,9 +5,9 @@ It is pure: no I/O, no waiting. What goes wrong in one attempt is an `AttemptFai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from heimdall_schemas.failure import FailureCode
 
@@ -75,8 +75,7 @@ class Target:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One attempt at one target.
 
     `body` is what the caller sent; its `heimdall` object never reaches the wire. `settings` are the bucket's defaults
@@ -90,8 +89,7 @@ class Call:
     stream: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WireRequest:
+class WireRequest(NamedTuple):
     """One HTTP request. `dropped` names the parameters of the caller that this target cannot take."""
 
     method: str
@@ -101,7 +99,7 @@ class WireRequest:
     dropped: tuple[str, ...] = ()
 
     def with_header(self, name: str, value: str) -> "WireRequest":
-        return replace(self, headers={**self.headers, name: value})
+        return self._replace(headers={**self.headers, name: value})
 
 
 class StreamReader(Protocol):

@@ -1,8 +1,9 @@
-"""The one HTTP module: httpx's requests, responses and errors at the seam, aiohttp's connections below it.
+"""The one HTTP module: httpx's headers and errors at the seam, aiohttp's connections below it.
 
 httpx's own pool costs CPU that grows with the open connections. The transport of `httpx_aiohttp` re-quotes the path
-(`%3A` becomes `:`, which breaks an AWS signature) and reports a closed connection as a connect time-out; so ours is
-its own. `bench/http_client.py` measures it against both and against bare aiohttp.
+(`%3A` becomes `:`, which breaks an AWS signature) and reports a closed connection as a connect time-out; and the two
+objects that httpx makes for a call cost half as much as the call. So a `WireRequest` goes to an aiohttp session as it
+is: docs/adr/0004-http-transport.md has the figures, `bench/http_client.py` prints them.
 
 The transport's errors, and what `failure_of_transport` makes of them:
 
@@ -17,11 +18,12 @@ The transport's errors, and what `failure_of_transport` makes of them:
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Self
+from typing import NamedTuple, Protocol, Self
 
 import aiohttp
 import certifi
@@ -34,13 +36,13 @@ from heimdall_fleet import __version__
 from heimdall_fleet.providers.body import BodyReader, whole
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
 from heimdall_fleet.providers.failures import scrub
+from heimdall_fleet.providers.wire_headers import masked
 from heimdall_schemas.failure import FailureCode
 
 # A server that gave up an idle connection says so within a round trip; after a longer silence it was at work.
 STALE_WITHIN_S = 1.0
 # aiohttp warns about a larger body given as bytes; as a file it is sent in pieces.
 _SEND_WHOLE_BYTES = 1024 * 1024
-_CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token"})
 _FRESH: ContextVar[bool] = ContextVar("heimdall_fresh_connection", default=False)
 
 
@@ -50,15 +52,12 @@ class Network:
 
     proxy: str | None = None
     ca_file: str | None = None
-    keepalive_s: float = 15.0
+    keepalive_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class CallLimits:
+class CallLimits(NamedTuple):
     """What one call may take. `total_timeout_ms` is the provider's time-out or the rest of the deadline.
-
-    `idle_timeout_ms` is the longest silence inside an answer; the wait for its head is bounded by the total alone.
-    """
+    `idle_timeout_ms` is the longest silence inside an answer; the wait for its head is bounded by the total alone."""
 
     total_timeout_ms: int
     connect_timeout_ms: int = 5_000
@@ -67,16 +66,45 @@ class CallLimits:
     max_decompressed_bytes: int = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer of any status. `headers` is a Mapping with lower-case names; the body is decompressed."""
+class Answer(NamedTuple):
+    """A whole answer of any status; the body is decompressed. `named` are its headers as they came."""
 
     status: int
-    headers: httpx.Headers
     body: bytes
+    named: Mapping[str, str]
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """A Mapping with lower-case names; made when asked for, which only failures are."""
+        return _headers(self.named)
 
 
-TRANSPORT_ERRORS = (httpx.TransportError, httpx.InvalidURL, TimeoutError)
+class Incoming(Protocol):
+    """An answer whose head has come. Looking a header up does not mind the case of its name."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def piece(self) -> bytes:
+        """What comes next of the body, nothing at its end. Raises httpx.TransportError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection, which is kept when the whole answer was read."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests; `AiohttpTransport` is the real one."""
+
+    async def send(self, request: WireRequest, connect_timeout_ms: int) -> Incoming:
+        """The request is sent, the head of its answer is there. Raises httpx.TransportError."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+TRANSPORT_ERRORS = (httpx.TransportError, TimeoutError)
 
 
 class StaleConnection(httpx.RemoteProtocolError):
@@ -85,12 +113,9 @@ class StaleConnection(httpx.RemoteProtocolError):
 
 class HttpClient:
     """Calls over kept connections, usually one client for each provider. Every problem comes out as AttemptError.
+    How many calls run at once is the caller's business: a connection is opened whenever none is free."""
 
-    How many calls run at once is the caller's business: a connection is opened whenever none is free. `transport` is
-    an argument, so that a test can pass `httpx.ASGITransport` or `httpx.MockTransport`.
-    """
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     @classmethod
@@ -107,8 +132,8 @@ class HttpClient:
         except TRANSPORT_ERRORS as error:
             raise exchange.failed(error) from error
         finally:
-            await exchange.close()
-        return Answer(exchange.status, exchange.headers, body)
+            exchange.close()
+        return Answer(exchange.status, body, exchange.named)
 
     def stream(self, request: WireRequest, limits: CallLimits) -> "Exchange":
         """`async with client.stream(…) as answer:` then iterate it, or `await answer.read()` when the status is bad."""
@@ -121,17 +146,24 @@ class HttpClient:
 class Exchange:
     """One request and its answer. Leaving the block early closes the connection, which stops the generation."""
 
-    status: int
-    headers: httpx.Headers
+    __slots__ = ("_incoming", "_limits", "_now", "_reader", "_request", "_transport", "deadline", "named", "status")
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, request: WireRequest, limits: CallLimits) -> None:
+    status: int
+    named: Mapping[str, str]
+
+    def __init__(self, transport: Transport, request: WireRequest, limits: CallLimits) -> None:
         self._transport = transport
         self._request = request
         self._limits = limits
         self._now = asyncio.get_running_loop().time
         self.deadline = self._now() + limits.total_timeout_ms / 1000
-        self._response: httpx.Response | None = None
-        self._body: tuple[AsyncIterator[bytes], BodyReader] | None = None
+        self._incoming: Incoming | None = None
+        self._reader: BodyReader | None = None
+
+    @property
+    def headers(self) -> httpx.Headers:
+        """A Mapping with lower-case names."""
+        return _headers(self.named)
 
     async def __aenter__(self) -> Self:
         try:
@@ -142,20 +174,20 @@ class Exchange:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        self.close()
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
         """The pieces of the body as they come, decompressed and within the limits. Each step may raise AttemptError."""
         return self
 
     async def __anext__(self) -> bytes:
-        pieces, reader = self._body or self._open_body()
+        incoming, reader = self._opened()
         try:
             async with asyncio.timeout_at(self._latest()):
-                piece = await anext(pieces, None)
+                piece = await incoming.piece()
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
-        if piece is None:
+        if not piece:
             reader.finish()
             raise StopAsyncIteration
         return await whole(reader, piece)
@@ -170,29 +202,28 @@ class Exchange:
 
     async def open(self) -> None:
         """Send the request and wait for the head of the answer; the time is the caller's to bound."""
-        prepared = _prepared(self._request, self._limits.connect_timeout_ms)
-        self._response = await self._transport.handle_async_request(prepared)
-        self.status = self._response.status_code
-        self.headers = self._response.headers
+        self._incoming = incoming = await self._transport.send(self._request, self._limits.connect_timeout_ms)
+        self.status = incoming.status
+        self.named = incoming.headers
 
     async def collect(self, timer: asyncio.Timeout) -> bytes:
         """The whole body, with `timer` moved on at each piece."""
-        pieces, reader = self._body or self._open_body()
+        incoming, reader = self._opened()
         self._move(timer)
         parts = []
-        async for piece in pieces:
+        while piece := await incoming.piece():
             parts.append(await whole(reader, piece))
             self._move(timer)
         reader.finish()
         body = b"".join(parts)
-        return _masked(body, self._request) if self.status >= 400 else body
+        return masked(body, self._request) if self.status >= 400 else body
 
     def failed(self, error: Exception) -> AttemptError:
-        return AttemptError(failure_of_transport(error, in_body=self._response is not None))
+        return AttemptError(failure_of_transport(error, in_body=self._incoming is not None))
 
-    async def close(self) -> None:
-        if self._response is not None:
-            await self._response.aclose()
+    def close(self) -> None:
+        if self._incoming is not None:
+            self._incoming.close()
 
     def _latest(self) -> float:
         """When the next byte must be there, on the loop's clock."""
@@ -203,35 +234,16 @@ class Exchange:
         if latest != timer.when():
             timer.reschedule(latest)
 
-    def _open_body(self) -> tuple[AsyncIterator[bytes], BodyReader]:
-        assert self._response is not None, "the exchange was not entered"
-        assert isinstance(self._response.stream, httpx.AsyncByteStream)
-        limits = self._limits
-        reader = BodyReader(self.status, self.headers, limits.max_bytes, limits.max_decompressed_bytes)
-        self._body = aiter(self._response.stream), reader
-        return self._body
+    def _opened(self) -> tuple[Incoming, BodyReader]:
+        assert self._incoming is not None, "the exchange was not entered"
+        if self._reader is None:
+            limits = self._limits
+            self._reader = BodyReader(self.status, self.named, limits.max_bytes, limits.max_decompressed_bytes)
+        return self._incoming, self._reader
 
 
-def _prepared(request: WireRequest, connect_timeout_ms: int) -> httpx.Request:
-    return httpx.Request(
-        request.method,
-        _url(request.url),
-        headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in request.headers.items()],
-        stream=httpx.ByteStream(request.body),
-        extensions={"timeout": {"connect": connect_timeout_ms / 1000}},
-    )
-
-
-@lru_cache(maxsize=1024)
-def _url(url: str) -> httpx.URL:
-    return httpx.URL(url)
-
-
-def _masked(body: bytes, request: WireRequest) -> bytes:
-    for name, value in request.headers.items():
-        if name.lower() in _CREDENTIAL_HEADERS and value:
-            body = body.replace(value.rsplit(" ", 1)[-1].encode(), b"[secret]")
-    return body
+def _headers(named: Mapping[str, str]) -> httpx.Headers:
+    return httpx.Headers(list(named.items()))
 
 
 _UNREACHABLE = AttemptFailure(
@@ -264,8 +276,8 @@ def failure_of_transport(error: Exception, *, in_body: bool) -> AttemptFailure:
     return replace(failure, message=scrub(f"{type(error).__name__}: {error}"))
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """An httpx transport over one aiohttp session: no redirects, no cookies, no environment, TLS verified.
+class AiohttpTransport:
+    """Requests over one aiohttp session: no redirects, no cookies, no environment, TLS verified.
 
     The session is opened by the first request, in the loop that runs it.
     """
@@ -273,29 +285,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __init__(self, network: Network) -> None:
         self._network = network
         self._session: aiohttp.ClientSession | None = None
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, request: WireRequest, connect_timeout_ms: int) -> "_Incoming":
         session = self._session or self._open()
         _FRESH.set(False)
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()
         try:
             answer = await session.request(
                 request.method,
-                _exact_url(str(request.url)),
-                headers={name.decode("ascii"): value.decode("latin-1") for name, value in request.headers.raw},
-                data=_payload(request),
+                _exact_url(request.url),
+                headers=request.headers,
+                data=_payload(request.body),
                 allow_redirects=False,
-                timeout=self._timeout(request),
+                timeout=_connecting_within(connect_timeout_ms),
                 proxy=self._network.proxy,
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            stale = not _FRESH.get() and loop.time() - started < STALE_WITHIN_S
+            stale = not _FRESH.get() and time.monotonic() - started < STALE_WITHIN_S
             raise _as_httpx(error, stale=stale) from error
-        # With the encoding named, httpx does not try three of them at every look-up.
-        headers = httpx.Headers(answer.raw_headers, encoding="latin-1")
-        return httpx.Response(answer.status, headers=headers, stream=_Body(answer), request=request)
+        return _Incoming(answer)
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -313,12 +321,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
         return self._session
 
-    def _timeout(self, request: httpx.Request) -> aiohttp.ClientTimeout:
-        connect_s = request.extensions["timeout"]["connect"]
-        if connect_s not in self._timeouts:
-            self._timeouts[connect_s] = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
-        return self._timeouts[connect_s]
-
 
 class _Connector(aiohttp.TCPConnector):
     """Notes, for the task that asked, that its connection was opened just now."""
@@ -330,23 +332,24 @@ class _Connector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
 
-class _Body(httpx.AsyncByteStream):
+class _Incoming:
+    """An answer of aiohttp's."""
+
+    __slots__ = ("_answer", "_content", "headers", "status")
+
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
+        self._content = answer.content
+        self.status = answer.status
+        self.headers: Mapping[str, str] = answer.headers
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
+    async def piece(self) -> bytes:
         try:
-            piece = await self._answer.content.readany()
+            return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(_words(error)) from error
-        if not piece:
-            raise StopAsyncIteration
-        return piece
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         self._answer.release()
 
 
@@ -355,12 +358,13 @@ def _exact_url(url: str) -> URL:
     return URL(url, encoded=True)
 
 
-def _payload(request: httpx.Request) -> bytes | io.BytesIO | None:
-    assert isinstance(request.stream, httpx.ByteStream)
-    body = b"".join(request.stream)
-    if len(body) > _SEND_WHOLE_BYTES:
-        return io.BytesIO(body)
-    return body or None
+@lru_cache(maxsize=256)
+def _connecting_within(timeout_ms: int) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=timeout_ms / 1000)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    return io.BytesIO(body) if len(body) > _SEND_WHOLE_BYTES else body or None
 
 
 @lru_cache(maxsize=16)

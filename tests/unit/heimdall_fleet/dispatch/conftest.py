@@ -30,6 +30,7 @@ from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure, NeverSent
 from heimdall_fleet.kafka.records import Outgoing, Record
+from heimdall_fleet.providers.dialect import WireRequest
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
 from heimdall_fleet.state.memory import MemoryState
@@ -140,8 +141,25 @@ class Notes:
         self.bugs.append(error)
 
 
-class Upstream(httpx.AsyncBaseTransport):
-    """Every provider at once: answers what `script` says, and keeps every request."""
+class Arrived:
+    """A scripted answer as the transport hands it over: `http.Incoming`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._pieces = aiter(response.stream)
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.closed = False
+
+    async def piece(self) -> bytes:
+        return await anext(self._pieces, b"")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Upstream:
+    """Every provider at once: answers what `script` says, and keeps every request. An `http.Transport`."""
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
@@ -154,12 +172,16 @@ class Upstream(httpx.AsyncBaseTransport):
     def called(self) -> list[str]:
         return [str(request.url.host).removesuffix(".test") for request in self.requests]
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(self, wire: WireRequest, connect_timeout_ms: int) -> Arrived:
+        request = httpx.Request(wire.method, wire.url, headers=dict(wire.headers), content=wire.body)
         self.requests.append(request)
         answers = self.script.get(request.url.host.removesuffix(".test"), [ok()])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         response = answer(request)
-        return await response if isinstance(response, Awaitable) else response
+        return Arrived(await response if isinstance(response, Awaitable) else response)
+
+    async def aclose(self) -> None:
+        return
 
 
 def ok(text: str = "hello", **usage: Any) -> Answerer:

@@ -17,6 +17,8 @@ from heimdall_schemas.failure import FailureCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.unit.heimdall_fleet.dispatch.conftest import Bench
+
 KEY = KeySettings("a", "sk-example-secret")
 ROUTE = Route(
     Offer(Target("p", "custom", "https://p.test/v1", "m", "p/m", {}, {}, None, {}), None, None), "hard", {}, 0
@@ -63,11 +65,12 @@ def _refuse(request: httpx.Request) -> httpx.Response:
     [(lambda request: httpx.Response(200, content=b"{}"), 200), (_refuse, "refused")],
 )
 async def test_asking_gives_a_status_or_a_reason(
-    answers: "Callable[[httpx.Request], httpx.Response]", expected: "int | str"
+    bench: "Bench", answers: "Callable[[httpx.Request], httpx.Response]", expected: "int | str"
 ) -> None:
+    bench.upstream.on("p", answers)
     request = models_request(provider(), KEY, DIALECTS["custom"])
     assert request is not None
-    found = await ask(HttpClient(httpx.MockTransport(answers)), request, 1_000)
+    found = await ask(HttpClient(bench.upstream), request, 1_000)
     assert found == expected or str(expected) in str(found)
 
 
