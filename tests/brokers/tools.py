@@ -13,7 +13,9 @@ from heimdall_fleet.kafka.intake import Intake, open_intake
 from heimdall_fleet.kafka.offsets import Checkpoint
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.records import Handler, Outgoing, Partition, Record
-from heimdall_fleet.kafka.settings import REPLIES, IntakeSettings, KafkaSettings, ProducerSettings
+from heimdall_fleet.kafka.settings import IntakeSettings, KafkaSettings, ProducerSettings
+
+PROMPT = ProducerSettings()
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
@@ -24,7 +26,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
 
 
 @asynccontextmanager
-async def producing(cluster: Cluster, tuning: ProducerSettings = REPLIES) -> AsyncIterator[SupervisedProducer]:
+async def producing(cluster: Cluster, tuning: ProducerSettings = PROMPT) -> AsyncIterator[SupervisedProducer]:
     producer = open_producer(cluster.settings(), tuning)
     await producer.start()
     try:

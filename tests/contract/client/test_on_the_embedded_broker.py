@@ -15,7 +15,7 @@ from heimdall_fleet.kafka import records
 from heimdall_fleet.kafka.batches import open_batches
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.producer import open_producer
-from heimdall_fleet.kafka.settings import REPLIES, BatchSettings
+from heimdall_fleet.kafka.settings import BatchSettings, ProducerSettings
 from heimdall_schemas import headers as h
 from heimdall_schemas.ids import new_id
 from heimdall_schemas.request import read_request
@@ -38,7 +38,7 @@ async def fleet(broker: EmbeddedBroker) -> AsyncIterator[None]:
     """Echoes the last message, as a stream where one is asked for; does not answer to "silence"."""
     settings = broker.settings("fleet")
     batches = open_batches(settings, BatchSettings(group_id=new_id(), topics=(TOPICS.requests,)))
-    producer = open_producer(settings, REPLIES)
+    producer = open_producer(settings, ProducerSettings())
     await producer.start()
     batches.start()
 

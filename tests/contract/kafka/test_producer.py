@@ -21,7 +21,7 @@ from heimdall_fleet.kafka.errors import (
     UnknownTopic,
 )
 from heimdall_fleet.kafka.records import Outgoing, Record
-from heimdall_fleet.kafka.settings import KIB, REPLIES, ProducerSettings
+from heimdall_fleet.kafka.settings import KIB, ProducerSettings
 
 Unique = Callable[[str], str]
 
@@ -46,13 +46,26 @@ async def test_a_record_arrives_as_it_was_sent(cluster: Cluster, unique: Unique)
 async def test_a_partition_keeps_the_order_of_the_calls(cluster: Cluster, unique: Unique) -> None:
     topic = unique("order")
     await cluster.create_topic(topic, 2)
-    small_batches = replace(REPLIES, batch_bytes=2 * KIB)
+    small_batches = replace(ProducerSettings(), batch_bytes=2 * KIB)
     async with producing(cluster, small_batches) as producer:
         acks = [producer.send(Outgoing(topic, b"%d" % i + b"x" * 100, None, 1)) for i in range(200)]
         acks.append(producer.send_batch(topic, 1, [Outgoing(topic, b"%d" % i) for i in range(200, 300)]))
         offsets = await asyncio.gather(*acks)
     assert offsets == [*range(200), 299]
     assert [int((record.value or b"").rstrip(b"x")) for record in await read(cluster, topic)] == list(range(300))
+
+
+async def test_records_of_a_patient_topic_wait_for_company_and_hold_up_nobody(cluster: Cluster, unique: Unique) -> None:
+    patient, prompt = unique("patient"), unique("prompt")
+    for topic in (patient, prompt):
+        await cluster.create_topic(topic, 1)
+    async with producing(cluster, ProducerSettings(linger_ms=1, patient_ms={patient: 3_600_000})) as producer:
+        assert await producer.partition_count(patient) == await producer.partition_count(prompt) == 1
+        waiting = [producer.send(Outgoing(patient, b"%d" % i, None, 0)) for i in range(3)]
+        assert await producer.send(Outgoing(prompt, b"now", None, 0)) == 0
+        assert producer.facts().pending_records == 3
+        assert await producer.flush(20.0)
+        assert await asyncio.gather(*waiting) == [0, 1, 2]
 
 
 async def test_a_key_without_a_partition_goes_where_the_default_partitioner_sends_it(
@@ -72,7 +85,7 @@ async def test_a_key_without_a_partition_goes_where_the_default_partitioner_send
 async def test_what_can_never_be_sent_is_refused_and_disturbs_nothing(cluster: Cluster, unique: Unique) -> None:
     topic = unique("refused")
     await cluster.create_topic(topic, 2)
-    async with producing(cluster, replace(REPLIES, max_record_bytes=100 * KIB)) as producer:
+    async with producing(cluster, replace(ProducerSettings(), max_record_bytes=100 * KIB)) as producer:
         with pytest.raises(RecordTooLarge, match="max_record_bytes"):
             producer.send(Outgoing(topic, b"x" * 101 * KIB, None, 0))
         with pytest.raises(RecordTooLarge):
@@ -88,7 +101,7 @@ async def test_what_can_never_be_sent_is_refused_and_disturbs_nothing(cluster: C
 async def test_bytes_waiting_for_the_broker_are_bounded(cluster: Cluster, unique: Unique) -> None:
     topic = unique("full")
     await cluster.create_topic(topic, 1)
-    async with producing(cluster, replace(REPLIES, max_pending_bytes=1000)) as producer:
+    async with producing(cluster, replace(ProducerSettings(), max_pending_bytes=1000)) as producer:
         ack = producer.send(Outgoing(topic, b"x" * 900, None, 0))
         with pytest.raises(ProducerFull, match="limit is 1000"):
             producer.send(Outgoing(topic, b"x" * 200, None, 0))
@@ -141,7 +154,7 @@ async def test_a_broker_that_comes_back_gets_what_waited(embedded_broker: Embedd
 async def test_a_delivery_time_out_says_unknown(embedded_broker: EmbeddedCluster, unique: Unique) -> None:
     topic = unique("late")
     await embedded_broker.create_topic(topic, 1)
-    async with producing(embedded_broker, replace(REPLIES, delivery_timeout_s=0.1)) as producer:
+    async with producing(embedded_broker, replace(ProducerSettings(), delivery_timeout_s=0.1)) as producer:
         await producer.send(Outgoing(topic, b"before", None, 0))
         embedded_broker.broker.set_up(False)
         try:

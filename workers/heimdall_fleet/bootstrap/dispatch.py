@@ -4,7 +4,7 @@ import random
 import secrets
 from datetime import UTC, datetime
 
-from heimdall_fleet.bootstrap.edges import open_producer_for, undertaker_for, worker_name
+from heimdall_fleet.bootstrap.edges import open_patient_producer_for, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
 from heimdall_fleet.dispatch.account import ConfiguredAccount
 from heimdall_fleet.dispatch.cancel import Cancellations
@@ -64,7 +64,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     clock = SystemClock()
     providers = providers_of(config)
     turnstile = Turnstile()
-    producer = open_producer_for(kafka, config)
+    producer = open_patient_producer_for(kafka, config)
     room = Room(
         settings=dispatch_settings(config, name),
         topics=topics,

@@ -43,6 +43,18 @@ def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProduce
     return open_producer(kafka, ProducerSettings(linger_ms=2, max_record_bytes=config.kafka.max_message_bytes))
 
 
+def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
+    """For records that come one at a time, after seconds at a provider: a few milliseconds fill the batches."""
+    return open_producer(
+        kafka,
+        ProducerSettings(
+            linger_ms=5,
+            patient_ms={config.kafka.topics.audit: 20},
+            max_record_bytes=config.kafka.max_message_bytes,
+        ),
+    )
+
+
 def undertaker_for(config: Config, worker: str, group: str) -> Undertaker:
     return Undertaker(
         config.kafka.topics.dlq, worker, group, max_value_bytes=config.kafka.max_message_bytes - 64 * 1024

@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from heimdall_fleet.kafka.driver.consuming import RawConsumer
 from heimdall_fleet.kafka.group import Group, GroupFacts, Want
@@ -31,6 +32,8 @@ from heimdall_fleet.kafka.settings import IntakeSettings, KafkaSettings
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
+_GATHER_S = 0.005
+_LOOK_S = 1.0
 _MAX_PAUSE_S = 60.0
 _CANCEL_GRACE_S = 2.0
 
@@ -78,6 +81,8 @@ class Intake:
         self._open.set()
         self._room = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], float] = {}
+        self._trying: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
         self._in_flight_bytes = 0
         self._failing = 0
         self._finished = 0
@@ -88,6 +93,7 @@ class Intake:
         self._group.start()
         reading = asyncio.ensure_future(self._read())
         stopping = asyncio.ensure_future(self._stopping.wait())
+        watching = asyncio.ensure_future(self._watch_deadlines())
         try:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -96,6 +102,8 @@ class Intake:
             await asyncio.wait({reading, stopping})
             self._stopping.set()
             await self._drain()
+            watching.cancel()
+            await asyncio.wait({watching})
             await self._group.close()
         if not reading.cancelled():
             reading.result()
@@ -134,6 +142,8 @@ class Intake:
             if want.records <= 0 or want.size_bytes <= 0:
                 self._room.clear()
                 await self._room.wait()
+                # Several handlers end within a few milliseconds; looking for one record costs as much as for ten.
+                await asyncio.sleep(_GATHER_S)
                 continue
             for chunk in await self._group.take(want, _WAIT_S):
                 for record in chunk.records:
@@ -147,6 +157,7 @@ class Intake:
 
     def _end(self, task: asyncio.Task[None], record: Record, tracker: OffsetTracker) -> None:
         del self._tasks[task]
+        self._overdue.discard(task)
         self._in_flight_bytes -= record.size_bytes()
         tracker.release(record.offset)
         self._room.set()
@@ -175,8 +186,7 @@ class Intake:
 
     async def _try(self, record: Record) -> bool:
         try:
-            async with asyncio.timeout(self._settings.handler_deadline_s):
-                await self._handler(record)
+            await self._within_deadline(record)
         except Exception:  # the outermost loop: it logs, counts and keeps the record
             self._failures += 1
             log.exception(
@@ -188,6 +198,34 @@ class Intake:
             )
             return False
         return True
+
+    async def _within_deadline(self, record: Record) -> None:
+        """Raises TimeoutError when `_watch_deadlines` has ended the handler."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._trying[task] = self._clock()
+        try:
+            await self._handler(record)
+        except asyncio.CancelledError:
+            if task in self._overdue and task.uncancel() == 0:
+                raise TimeoutError(f"no end after {self._settings.handler_deadline_s:.0f} s") from None
+            raise
+        finally:
+            del self._trying[task]
+            self._overdue.discard(task)
+
+    async def _watch_deadlines(self) -> None:
+        """Cancel handlers that run too long. One look for all of them; a timer for each costs more than its Kafka."""
+        deadline_s = self._settings.handler_deadline_s
+        while True:
+            await asyncio.sleep(min(_LOOK_S, deadline_s / 4))
+            began_before = self._clock() - deadline_s
+            for task, began in self._trying.items():
+                if began > began_before:
+                    break
+                if task not in self._overdue:
+                    self._overdue.add(task)
+                    task.cancel()
 
     async def _drain(self) -> None:
         if self._tasks:

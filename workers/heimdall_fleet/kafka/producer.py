@@ -1,6 +1,6 @@
 """Sending records through an idempotent producer that is replaced when it is poisoned.
 
-1. `send` checks the size and puts the record into the lane of its partition; the pump wakes after the linger.
+1. `send` checks the size and puts the record into the lane of its partition; the pump wakes after the topic's linger.
 2. The pump makes one batch of what waits in each idle lane and hands it to the raw producer.
 3. The broker confirms: the records leave the lane and their awaitables get offsets. Until then they stay, so nothing
    is lost when the raw producer is poisoned: the next producer gets the same records from the lane's front. One batch
@@ -54,7 +54,7 @@ class RawProducing(Protocol):
     async def stop(self, timeout_s: float) -> None: ...
     def partitions(self, topic: str) -> int: ...
     async def look_up(self, topics: Collection[str], timeout_s: float) -> dict[str, int]: ...
-    def batch(self) -> RawBatch: ...
+    def batch(self, size_bytes: int) -> RawBatch: ...
     async def submit(self, batch: RawBatch, topic: str, partition: int) -> "asyncio.Future[Any]": ...
 
 
@@ -97,7 +97,7 @@ class SupervisedProducer:
         self._unknown_until: dict[str, float] = {}
         self._turn = 0
         self._wake = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._lingering: dict[float, dict[Lane, None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._tally = Tally()
         self._replaced = 0
@@ -121,8 +121,6 @@ class SupervisedProducer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._timer is not None:
-            self._timer.cancel()
         for entry in self._waiting():
             entry.fail(DeliveryUnknown("the producer stopped before the broker confirmed the record"))
         if self._raw is not None:
@@ -154,6 +152,8 @@ class SupervisedProducer:
 
     async def flush(self, timeout_s: float) -> bool:
         """See `records.Producer.flush`."""
+        for linger_s in tuple(self._lingering):
+            self._lingered(linger_s)
         self._wake.set()
         waiting = [entry.done for entry in self._waiting()]
         if not waiting:
@@ -215,11 +215,15 @@ class SupervisedProducer:
         lane.queue.append(entry)
         if lane.flight is not None:
             return
-        self._dirty[lane] = None
-        if self._settings.linger_ms == 0 or lane.queued_bytes() >= self._settings.batch_bytes:
-            self._wake.set()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._settings.linger_ms / 1000, self._lingered)
+        linger_s = self._settings.patient_ms.get(topic, self._settings.linger_ms) / 1000
+        if linger_s == 0 or lane.queued_bytes() >= self._settings.batch_bytes:
+            self._ready(lane)
+            return
+        lanes = self._lingering.get(linger_s)
+        if lanes is None:
+            lanes = self._lingering[linger_s] = {}
+            asyncio.get_running_loop().call_later(linger_s, self._lingered, linger_s)
+        lanes[lane] = None
 
     def _choose(self, entry: Entry, count: int) -> int:
         key = entry.records[0].key
@@ -228,8 +232,8 @@ class SupervisedProducer:
         self._turn += 1
         return self._turn % count
 
-    def _lingered(self) -> None:
-        self._timer = None
+    def _lingered(self, linger_s: float) -> None:
+        self._dirty.update(self._lingering.pop(linger_s, {}))
         self._wake.set()
 
     def _park(self, topic: str, entry: Entry) -> None:
@@ -306,7 +310,7 @@ class SupervisedProducer:
             # Submitting now would block all lanes until the cluster knows the topic again.
             self._spawn(self._revive(lane))
             return
-        batch = raw.batch()
+        batch = raw.batch(lane.queued_bytes())
         flight = lane.load(batch)
         if flight is not None:
             future = await raw.submit(batch, lane.topic, lane.partition)

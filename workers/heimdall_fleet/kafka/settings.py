@@ -1,6 +1,7 @@
 """How the fleet talks to Kafka. The values are measured; the reasons stand beside them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -56,10 +57,12 @@ class KafkaSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerSettings:
-    """One use of a producer; `REPLIES` and `AUDIT` are the two the fleet has."""
+    """One use of a producer."""
 
     linger_ms: int = 0
     """How long a record may wait for company."""
+    patient_ms: Mapping[str, int] = field(default_factory=dict)
+    """Topics whose records may wait longer, since nobody waits for them: fewer and fuller batches."""
     batch_bytes: int = 128 * KIB
     """Size at which a batch is full; must stay below the topic's `max.message.bytes`."""
     max_record_bytes: int = MIB
@@ -73,9 +76,6 @@ class ProducerSettings:
     metadata_timeout_s: float = 5.0
     """Longest wait to learn whether a topic exists (the client's own wait is 40 s)."""
 
-
-REPLIES = ProducerSettings(linger_ms=0)
-AUDIT = ProducerSettings(linger_ms=25, batch_bytes=256 * KIB)
 
 COMMIT_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
