@@ -31,6 +31,7 @@ def chain_for(run: Run, room: Room) -> Chain:
         routes=routes if limits.enabled else routes[:1],
         rules=rules,
         attempts=run.attempts_before,
+        limited=run.limited_before,
         spent_usd_micros=run.spent_before_usd_micros,
     )
 

@@ -12,7 +12,8 @@
 Routes are asked in the order of their rank. Inside a rank those come first that nothing has failed at, then those at
 providers nothing has failed at. A provider that is down (unreachable, overloaded, silent) comes last in *any* rank, so
 that an outage of one aggregator moves the order a bucket up instead of through all of its models. A target that failed
-is asked again only when nothing better is left, and never when its failure was final for it.
+is asked again only when nothing better is left, and never when its failure was final for it. An order that everybody it
+asked has turned away keeps its last attempt for later, since an outage ends sooner than most deadlines.
 """
 
 import math
@@ -28,6 +29,10 @@ from heimdall_schemas.failure import Failure, FailureCode
 _OUT_OF_ORDER = frozenset(
     {FailureCode.PROVIDER_UNREACHABLE, FailureCode.PROVIDER_OVERLOADED, FailureCode.PROVIDER_TIMEOUT}
 )
+_NOT_NOW = _OUT_OF_ORDER | {FailureCode.PROVIDER_RATE_LIMITED}
+_OUTAGE_PAUSE_MS = 15_000.0
+_OUTAGE_PROVIDERS = 3
+_MOST_LIMITED = 50
 
 
 class Retry(NamedTuple):
@@ -92,6 +97,11 @@ class Chain(NamedTuple):
     rules: Rules
     current: Route | None = None
     attempts: int = 0
+    """Those that count; being turned away by a rate limit costs nothing and closes the key, so it does not."""
+    limited: int = 0
+    """Those that do not count."""
+    outage: bool = True
+    """Every failure so far says that a provider is out of order or full, none that it will not do."""
     retries: int = 0
     spent_usd_micros: int = 0
     failed: frozenset[tuple[str, str]] = frozenset()
@@ -124,8 +134,11 @@ def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> 
     assert chain.current is not None
     failure = tried.failure
     route = chain.current
+    limited = failure.code is FailureCode.PROVIDER_RATE_LIMITED
     chain = chain._replace(
-        attempts=chain.attempts + 1,
+        attempts=chain.attempts + (not limited),
+        limited=chain.limited + limited,
+        outage=chain.outage and failure.code in _NOT_NOW,
         spent_usd_micros=chain.spent_usd_micros + tried.cost_usd_micros,
         last=failure,
     )
@@ -155,7 +168,24 @@ def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) ->
         return chain, Stop(ending(tried.failure))
     if tried.failure.action is Action.OTHER_KEY:
         return _other_key(chain, tried, capacity, now_ms)
-    return _choose(_mark_failed(chain, tried.failure), capacity, now_ms)
+    chain = _mark_failed(chain, tried.failure)
+    if _looks_like_an_outage(chain, capacity, now_ms):
+        return chain, Wait(now_ms + min(_OUTAGE_PAUSE_MS, max(0.0, chain.rules.deadline_ms - now_ms) / 2))
+    return _choose(chain, capacity, now_ms)
+
+
+def _looks_like_an_outage(chain: Chain, capacity: Capacity, now_ms: float) -> bool:
+    """Only the last attempt is left, and who was asked is out of order: it is kept for when they may be back.
+
+    It is not kept from a provider that is free and was not asked yet, unless three others have failed.
+    """
+    if not chain.outage or chain.attempts != chain.rules.max_attempts - 1 or not chain.attempts:
+        return False
+    troubled = {provider for provider, _ in chain.failed}
+    fresh = (route for route in chain.routes if route.provider not in troubled and route.place not in chain.out)
+    return len(troubled) >= _OUTAGE_PROVIDERS or not any(
+        capacity.status(route, _keys_without(chain, route), now_ms).readiness is Readiness.READY for route in fresh
+    )
 
 
 def _retry(chain: Chain, failure: AttemptFailure, now_ms: float) -> Retry | None:
@@ -241,7 +271,7 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     rules = chain.rules
     if now_ms >= rules.deadline_ms:
         return chain, Stop(too_late())
-    if chain.attempts >= rules.max_attempts:
+    if chain.attempts >= rules.max_attempts or chain.limited >= _MOST_LIMITED:
         return chain, Stop(_given_up(chain))
     left = [route for route in chain.routes if route.place not in chain.out] if chain.out else chain.routes
     paid = left if rules.affordable is None else [route for route in left if _affords(chain, route)]
@@ -324,12 +354,13 @@ def _given_up(chain: Chain, closed: bool = False) -> Failure:
             else "no key can serve any model of this order: none lists the model, or all are disabled"
         )
         return Failure(FailureCode.PROVIDER_EXHAUSTED, f"{reason}; see `heimdall keys list`")
-    if chain.last.context_overflow or (chain.attempts == 1 and len(chain.routes) == 1):
+    attempts = chain.attempts + chain.limited
+    if chain.last.context_overflow or (attempts == 1 and len(chain.routes) == 1):
         return ending(chain.last)
     return Failure(
         FailureCode.PROVIDER_EXHAUSTED,
-        f"{chain.attempts} attempts failed; the last one: {chain.last.code}: {chain.last.message}"[:500],
-        context={"last_failure": chain.last.code.value, "attempts": chain.attempts},
+        f"{attempts} attempts failed; the last one: {chain.last.code}: {chain.last.message}"[:500],
+        context={"last_failure": chain.last.code.value, "attempts": attempts},
     )
 
 

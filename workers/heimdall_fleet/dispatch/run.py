@@ -88,8 +88,14 @@ class Run:
         return self.body.get("stream") is True
 
     @property
+    def limited_before(self) -> int:
+        """Earlier attempts that a rate limit turned away."""
+        return sum(record.get("failure") == FailureCode.PROVIDER_RATE_LIMITED for record in self.earlier)
+
+    @property
     def attempts_before(self) -> int:
-        return max(self.order.plan.attempts_before, len(self.earlier))
+        """All the other earlier ones."""
+        return max(self.order.plan.attempts_before, len(self.earlier) - self.limited_before)
 
     @property
     def spent_before_usd_micros(self) -> int:

@@ -275,8 +275,50 @@ def test_every_sequence_of_failures_ends_within_the_attempts_and_asks_failed_pla
             assert move.target.provider not in closed
         asked.append(begun.current.place)
         begun, move = next_move(begun, tried, keys, 0.0)
-    assert isinstance(move, Stop)
-    assert len(asked) <= max_attempts
+    counted = len(asked) - sum(tried is LIMITED for tried in failures[: len(asked)])
+    assert counted <= max_attempts
+    assert isinstance(move, Stop | Wait) or counted < max_attempts
+
+
+def sequence(begun: Chain, *tries: Tried, keys: Keys | None = None) -> tuple[Chain, NextMove]:
+    begun, move = first_move(begun, keys or Keys(), 0.0)
+    for tried in tries:
+        begun, move = next_move(begun, tried, keys or Keys(), 0.0)
+    return begun, move
+
+
+def test_being_turned_away_by_rate_limits_uses_no_attempts_up() -> None:
+    begun, move = sequence(chain(A1, max_attempts=2), *[LIMITED] * 10)
+    assert move == Move(A1)
+    assert isinstance(next_move(begun, BUSY, Keys(), 0.0)[1], Wait)
+
+
+def test_rate_limits_for_ever_end_an_order_all_the_same() -> None:
+    assert isinstance(sequence(chain(A1), *[LIMITED] * 60)[1], Stop)
+
+
+def test_the_last_attempt_is_kept_when_everybody_who_was_asked_is_out_of_order() -> None:
+    apart = route("mistral", "large")
+    begun, move = sequence(chain(A1, A2, UP, apart), BUSY, BUSY, BUSY)
+    assert move == Wait(15_000.0)
+    assert first_move(begun, Keys(), 15_000.0)[1] == Move(UP)
+    late = next_move(sequence(chain(A1, A2, UP, apart), BUSY, BUSY)[0], BUSY, Keys(), DEADLINE - 1_000.0)[1]
+    assert late == Wait(DEADLINE - 500.0)
+
+
+def test_the_last_attempt_is_not_kept_from_somebody_who_was_not_asked_yet() -> None:
+    assert sequence(chain(A1, A2, UP), STALE, STALE, BUSY)[1] == Move(UP)
+    shut = Keys(closed={UP.place: Status(Readiness.CLOSED, 30_000.0)})
+    assert sequence(chain(A1, A2, UP), STALE, STALE, BUSY, keys=shut)[1] == Wait(15_000.0)
+
+
+def test_the_last_attempt_is_not_kept_after_a_failure_that_no_time_mends() -> None:
+    broken = failed(C.PROVIDER_MALFORMED, Action.OTHER_PROVIDER)
+    assert isinstance(sequence(chain(A1, A2, UP, route("mistral", "large")), BUSY, broken, BUSY)[1], Move)
+
+
+def test_the_only_attempt_is_not_kept() -> None:
+    assert isinstance(sequence(chain(max_attempts=1), BUSY)[1], Stop)
 
 
 @given(st.sampled_from(FAILURES), st.integers(0, 5))
