@@ -41,7 +41,10 @@ _UNKNOWN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """`n` prompts with the scores of the cheap and the strong side (n,); `benches` and `tables` may be left out."""
+    """`n` prompts with the scores of the cheap and the strong side (n,); `benches`, `tables` and costs may be left out.
+
+    `costs_usd` (2, n): what the cheap and what the strong side costs, NaN where unknown.
+    """
 
     conversations: tuple[Conversation, ...]
     domains: tuple[str, ...]
@@ -49,6 +52,7 @@ class Outcomes:
     strong: Floats
     benches: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    costs_usd: Floats | None = None
 
 
 def evaluate_bundle(
@@ -67,6 +71,7 @@ def evaluate_bundle(
     verdicts = bundle.classifier.predict(np.concatenate(chunks))
     difficulty = np.where(verdicts.ok, verdicts.difficulty, _UNKNOWN)
     percentile = np.where(verdicts.ok, verdicts.percentile, _UNKNOWN)
+    others = {name: score(outcomes.conversations) for name, score in BASELINES.items()}
     return measured(outcomes, difficulty) | {
         "bundle": bundle.hash,
         "classifier_failed": int((~verdicts.ok).sum()),
@@ -78,9 +83,10 @@ def evaluate_bundle(
         "tables": by_group(outcomes.tables, outcomes, difficulty),
         "win_rates": win_rates(outcomes, percentile),
         "baseline_frontiers": {
-            name: frontier_points(score(outcomes.conversations), outcomes.cheap, outcomes.strong)
-            for name, score in BASELINES.items()
+            name: frontier_points(score, outcomes.cheap, outcomes.strong) for name, score in others.items()
         },
+        "frontier_usd": cost_points(difficulty, outcomes),
+        "baseline_frontiers_usd": {name: cost_points(score, outcomes) for name, score in others.items()},
     }
 
 
@@ -95,6 +101,7 @@ def outcomes_of(tables: Sequence[OutcomeTable], cheap: str | None, strong: str |
     keep = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
     if not len(keep):
         raise TableError("no prompt has scores of both sides; compare models that answered the same prompts")
+    costs = [(table.cost_of(pair.cheap), table.cost_of(pair.strong)) for table, pair in pairs]
     conversations = [c for table, _ in pairs for c in table.conversations]
     return Outcomes(
         conversations=tuple(conversations[i] for i in keep),
@@ -103,6 +110,7 @@ def outcomes_of(tables: Sequence[OutcomeTable], cheap: str | None, strong: str |
         strong=high[keep],
         benches=_kept((b for table, _ in pairs for b in table.benches), keep),
         tables=_kept((table.name for table, _ in pairs for _ in table.pids), keep),
+        costs_usd=np.concatenate(costs, axis=1)[:, keep],
     )
 
 
@@ -208,6 +216,21 @@ def frontier_points(difficulty: Floats, cheap: Floats, strong: Floats) -> list[t
     gap = strong.mean() - cheap.mean()
     reached = np.interp(shares, curve.share, curve.pgr) if gap else np.zeros(FRONTIER_POINTS)
     return [(float(s), float(cheap.mean() + r * gap)) for s, r in zip(shares, reached, strict=True)]
+
+
+def cost_points(difficulty: Floats, outcomes: Outcomes) -> list[tuple[float, float]]:
+    """(mean cost of a prompt in USD, mean score) at evenly spaced shares of strong calls; empty unless all costs are known."""
+    if outcomes.costs_usd is None or not np.isfinite(outcomes.costs_usd).all():
+        return []
+    cheap_usd, strong_usd = outcomes.costs_usd
+    return [
+        (cost, score)
+        for (_, cost), (_, score) in zip(
+            frontier_points(difficulty, cheap_usd, strong_usd),
+            frontier_points(difficulty, outcomes.cheap, outcomes.strong),
+            strict=True,
+        )
+    ]
 
 
 def _best_first(table: OutcomeTable) -> list[str]:

@@ -1,137 +1,277 @@
-"""`evaluate --html`: one page with a frontier, a calibration plot and tables; inline SVG, nothing fetched."""
+"""`evaluate --html`: one page with plots and tables; nothing is fetched, both colour schemes, no script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
-_SIZE, _MARGIN = 320, 46
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse}td,th{padding:.25rem .8rem;border-bottom:1px solid #d9dee6;text-align:right}
-td:first-child,th:first-child{text-align:left}.plots{display:flex;flex-wrap:wrap;gap:2rem}
-svg{background:#f7f9fb;border-radius:6px}text{font-size:11px;fill:#4a5568}
-"""
+from heimdall_models.training.plots import Axis, Curve, Dot, Point, axis_of, plot, swatch
+
+_SAME_AS_RANDOM = ("always_cheap", "always_strong")
+"""Baselines that order nothing: in the plot two points and one straight line."""
+
+_NAMES = {
+    "random": "random",
+    "length": "length of the prompt",
+    "keywords": "keyword rules",
+    "nearest_phrase": "nearest reference phrase",
+    "always_cheap": "always cheap",
+    "always_strong": "always strong",
+}
 
 
 def report_html(evaluation: Mapping[str, Any], title: str = "Routing evaluation") -> str:
-    """The page for what `evaluate_bundle` returned."""
-    plots = (
-        _plot("Frontier", "share of calls to the strong model", "mean score", _frontier(evaluation)),
-        _plot("Calibration", "predicted", "observed", _calibration(evaluation)),
+    """The page for what `evaluate_bundle` returned; a part whose data is absent is left out."""
+    parts = (
+        _header(evaluation, title),
+        _warning(evaluation),
+        _tiles(evaluation),
+        f'<div class="pair">{_frontier(evaluation)}{_calibration(evaluation)}</div>',
+        _section("Beside what needs no training", _baselines(evaluation), _BASELINES_SAY),
+        f'<div class="pair">{_buckets(evaluation)}{_win_rates(evaluation)}</div>',
+        _section("By table", _groups(evaluation.get("tables", {}), "table"))
+        if len(evaluation.get("tables", {})) > 1
+        else "",
+        _section("By domain", _groups(evaluation["domains"], "domain"), _DOMAINS_SAY),
+        _section("Recorded when the bundle was made", _recorded(evaluation), _RECORDED_SAY),
+        _GLOSSARY,
     )
+    style = files(__package__).joinpath("report.css").read_text("utf-8")
     return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f"<meta name='viewport' content='width=device-width'><title>{escape(title)}</title>"
-        f"<style>{_STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n{_summary(evaluation)}\n"
-        f"<div class='plots'>{''.join(plots)}</div>\n"
-        f"<h2>Beside scores that need no training</h2>\n{_baselines(evaluation)}\n"
-        f"<h2>By domain</h2>\n{_domains(evaluation)}\n</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
+        f"<style>\n{style}</style></head><body><main>\n{chr(10).join(filter(None, parts))}\n</main></body></html>\n"
     )
 
 
-def _summary(found: Mapping[str, Any]) -> str:
-    low, high = found["apgr_ci95"]
+def _header(found: Mapping[str, Any], title: str) -> str:
+    names = ", ".join(found.get("pairs", {}))
+    bundle = found.get("bundle", "")
+    of = f" of {escape(names)}" if names else ""
+    made = f" · bundle <code>{escape(str(bundle)[:12])}</code>" if bundle else ""
     return (
-        f"<p>{found['n']} prompts; cheap side {found['cheap_mean']:.3f}, strong side {found['strong_mean']:.3f}. "
-        f"APGR <b>{_number(found['apgr'])}</b> (95 % {low:.3f} to {high:.3f}; 0.5 = random), "
-        f"CPT50 {_number(found['cpt50'])}, CPT80 {_number(found['cpt80'])}, AUC {_number(found['auc'])}, "
-        f"calibration error {found['ece']:.3f}.</p>"
+        f"<header><h1>{escape(title)}</h1><p>{found['n']:,} prompts{of} · mean score {found['cheap_mean']:.3f} on the "
+        f"cheap side, {found['strong_mean']:.3f} on the strong side{made}</p></header>"
     )
+
+
+def _warning(found: Mapping[str, Any]) -> str:
+    seen = ", ".join(found.get("seen_in_training", ()))
+    if not seen:
+        return ""
+    return (
+        f'<p class="warning"><b>These figures flatter the bundle:</b> it was trained on {escape(seen)}. '
+        "What it is worth on prompts that it never saw stands under “Recorded when the bundle was made”.</p>"
+    )
+
+
+def _tiles(found: Mapping[str, Any]) -> str:
+    tiles = (
+        ("APGR", _number(found["apgr"]), f"95 % {_interval(found['apgr_ci95'])}; random 0.500"),
+        ("CPT 50 %", _share(found["cpt50"]), "of calls to the strong side recover half of the gap"),
+        ("CPT 80 %", _share(found["cpt80"]), "of calls to the strong side recover 80 % of it"),
+        ("AUC", _number(found["auc"]), "easy prompts rank before hard ones"),
+        ("Calibration error", _number(found["ece"]), "15 bins; 0 is perfect"),
+    )
+    inside = "".join(
+        f"<div><dt>{name}</dt><dd><b>{value}</b><span>{escape(note)}</span></dd></div>" for name, value, note in tiles
+    )
+    return f'<dl class="tiles">{inside}</dl>'
 
 
 def _frontier(found: Mapping[str, Any]) -> str:
-    points = found["frontier"]
-    scores = [score for _, score in points]
-    low, high = min(scores), max(scores)
-    span = (high - low) or 1.0
-    curve = [(share, (score - low) / span) for share, score in points]
-    straight = [curve[0], curve[-1]]
-    labels = _label(0, 0, f"{low:.3f}", -8, 4) + _label(0, 1, f"{high:.3f}", -8, 4)
-    return _line(straight, "#a0aec0", "4 4") + _line(curve, "#2563a8") + labels
+    costs = found.get("frontier_usd")
+    curves = [
+        Curve(_NAMES.get(name, name), f"line {name}", points)
+        for name, points in (
+            found.get("baseline_frontiers_usd" if costs else "baseline_frontiers") or _straight(found)
+        ).items()
+        if name not in _SAME_AS_RANDOM
+    ]
+    points: Sequence[Point] = costs or found["frontier"]
+    curves.append(Curve("this bundle", "line bundle", points))
+    across = (
+        axis_of("mean cost of a prompt (USD)", [x for x, _ in points])
+        if costs
+        else Axis("share of calls to the strong side", 0.0, 1.0)
+    )
+    up = axis_of("mean score", [y for curve in curves for _, y in curve.points])
+    ends = [_end("always cheap", points[0], across.name), _end("always strong", points[-1], across.name)]
+    said = (
+        f"Cost against quality. From always cheap ({points[0][1]:.3f}) to always strong ({points[-1][1]:.3f}); "
+        f"the bundle's area is {_number(found['apgr'])} of the gap, " + ", ".join(_said(found))
+    )
+    legend = "".join(f"<li>{swatch(curve.style)}{escape(curve.name)}</li>" for curve in reversed(curves))
+    return _figure("Cost against quality", plot((across, up), curves, ends, said), f'<ul class="legend">{legend}</ul>')
+
+
+def _straight(found: Mapping[str, Any]) -> dict[str, Sequence[Point]]:
+    return {"random": [found["frontier"][0], found["frontier"][-1]]}
+
+
+def _said(found: Mapping[str, Any]) -> Iterable[str]:
+    return (
+        f"{_NAMES.get(name, name)} {_number(row['apgr'])}"
+        for name, row in found["baselines"].items()
+        if name not in _SAME_AS_RANDOM
+    )
+
+
+def _end(name: str, point: Point, across: str) -> Dot:
+    return Dot(point, f"{name}: {across} {point[0]:.3g}, mean score {point[1]:.3f}", name)
 
 
 def _calibration(found: Mapping[str, Any]) -> str:
     bins: Sequence[tuple[float, float, int]] = found["calibration"]
     most = max((count for _, _, count in bins), default=1)
-    dots = "".join(
-        f"<circle cx='{_x(p):.1f}' cy='{_y(observed):.1f}' r='{3 + 7 * (count / most) ** 0.5:.1f}' "
-        f"fill='#2563a8' fill-opacity='.7'><title>{count} prompts: {p:.3f} → {observed:.3f}</title></circle>"
+    dots = [
+        Dot((p, observed), f"{count:,} prompts: predicted {p:.3f}, observed {observed:.3f}", weight=count / most)
         for p, observed, count in bins
+    ]
+    axes = (
+        Axis("predicted chance that the cheap side answers well", 0.0, 1.0),
+        Axis("mean score of the cheap side", 0.0, 1.0),
     )
-    return _line([(0, 0), (1, 1)], "#a0aec0", "4 4") + dots + _label(0, 0, "0", -8, 4) + _label(0, 1, "1", -8, 4)
-
-
-def _plot(title: str, x_name: str, y_name: str, inside: str) -> str:
-    frame = f"<path d='M{_x(0)} {_y(1)}V{_y(0)}H{_x(1)}' fill='none' stroke='#4a5568'/>"
-    names = (
-        f"<text x='{_SIZE / 2}' y='{_SIZE - 8}' text-anchor='middle'>{escape(x_name)}</text>"
-        f"<text x='14' y='{_SIZE / 2}' text-anchor='middle' transform='rotate(-90 14 {_SIZE / 2})'>{escape(y_name)}</text>"
-    )
-    return (
-        f"<figure><figcaption><b>{escape(title)}</b></figcaption>"
-        f"<svg width='{_SIZE}' height='{_SIZE}' role='img' aria-label='{escape(title)}'>{frame}{names}{inside}</svg></figure>"
+    said = f"Calibration: {len(bins)} bins of predicted against observed score; mean distance {_number(found['ece'])}."
+    drawn = plot(axes, [Curve("perfect calibration", "line random", [(0, 0), (1, 1)])], dots, said)
+    return _figure(
+        "Calibration", drawn, '<p class="note">A larger dot stands for more prompts. On the dashed line is perfect.</p>'
     )
 
 
-def _line(points: Sequence[tuple[float, float]], colour: str, dashes: str = "") -> str:
-    path = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-    return f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2' stroke-dasharray='{dashes}'/>"
-
-
-def _label(x: float, y: float, text: str, right: float, down: float) -> str:
-    return f"<text x='{_x(x) + right:.1f}' y='{_y(y) + down:.1f}' text-anchor='end'>{escape(text)}</text>"
-
-
-def _x(value: float) -> float:
-    return _MARGIN + value * (_SIZE - 2 * _MARGIN)
-
-
-def _y(value: float) -> float:
-    return _SIZE - _MARGIN - value * (_SIZE - 2 * _MARGIN)
+def _figure(title: str, drawn: str, below: str) -> str:
+    return f"<figure><figcaption><h2>{escape(title)}</h2></figcaption>{drawn}{below}</figure>"
 
 
 def _baselines(found: Mapping[str, Any]) -> str:
-    rows = [("this bundle", found), *found["baselines"].items()]
-    return _table(
-        ("score", "APGR", "95 %", "CPT50", "CPT80"),
+    own = ("this bundle", _number(found["apgr"]), _interval(found["apgr_ci95"]), "", *_cpts(found), "")
+    rest = (
         (
-            (
-                name,
-                _number(row["apgr"]),
-                "{:.3f} to {:.3f}".format(*row["apgr_ci95"]),
-                _number(row["cpt50"]),
-                _number(row["cpt80"]),
-            )
-            for name, row in rows
-        ),
+            _NAMES.get(name, name),
+            _number(row["apgr"]),
+            _interval(row["apgr_ci95"]),
+            _lead(row["behind_ci95"]),
+            *_cpts(row),
+            _verdict(row["behind_ci95"]),
+        )
+        for name, row in found["baselines"].items()
+    )
+    head = ("score", "APGR", "95 %", "lead of the bundle, 95 %", "CPT 50 %", "CPT 80 %", "the bundle is")
+    return _table(head, (own, *rest))
+
+
+def _cpts(row: Mapping[str, Any]) -> tuple[str, str]:
+    return _share(row["cpt50"]), _share(row["cpt80"])
+
+
+def _verdict(lead: Sequence[float | None]) -> str:
+    low, high = lead
+    if low is None or high is None or low != low:  # noqa: PLR0124 — NaN is the one value unlike itself
+        return "–"
+    return "better" if low > 0 else "worse" if high < 0 else "not distinguishable"
+
+
+def _buckets(found: Mapping[str, Any]) -> str:
+    shares: Mapping[str, float] = found.get("buckets", {})
+    if not shares:
+        return ""
+    said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    bar = "".join(f'<i class="{escape(name)}" style="flex:{share:.4f}"></i>' for name, share in shares.items())
+    rows = ((name, _share(share)) for name, share in shares.items())
+    return (
+        '<section><h2>Buckets</h2><p class="note">Shares at the default thresholds; 30 / 40 / 30 on traffic like the '
+        f'reference.</p><div class="bar" role="img" aria-label="Bucket shares: {escape(said)}">{bar}</div>'
+        f"{_table(('bucket', 'share of prompts'), rows)}</section>"
     )
 
 
-def _domains(found: Mapping[str, Any]) -> str:
-    return _table(
-        ("domain", "prompts", "cheap", "strong", "mean difficulty", "APGR"),
-        (
-            (
-                name,
-                str(row["n"]),
-                _number(row["cheap"]),
-                _number(row["strong"]),
-                _number(row["difficulty"]),
-                _number(row["apgr"]),
-            )
-            for name, row in found["domains"].items()
-        ),
+def _win_rates(found: Mapping[str, Any]) -> str:
+    rates: Mapping[str, Any] = found.get("win_rates", {})
+    if not rates:
+        return ""
+    rows = (
+        (_NAMES.get(name, name), _share(row["win_rate"]), _share(row["wins"]), _share(row["losses"]))
+        for name, row in rates["against"].items()
+    )
+    return (
+        f'<section><h2>Win rates</h2><p class="note">The pair routed at the median difficulty: '
+        f"{_share(rates['strong_share'])} of calls to the strong side, mean score {rates['mean_score']:.3f}. "
+        f"A tie is half a win.</p>{_table(('against', 'win rate', 'wins', 'losses'), rows)}</section>"
     )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+def _groups(groups: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    if not groups:
+        return ""
+    rows = (
+        (
+            group,
+            f"{row['n']:,}",
+            _number(row["cheap"]),
+            _number(row["strong"]),
+            _number(row["difficulty"]),
+            _number(row["apgr"]),
+        )
+        for group, row in groups.items()
+    )
+    return _table((name, "prompts", "cheap side", "strong side", "mean difficulty", "APGR"), rows)
+
+
+def _recorded(found: Mapping[str, Any]) -> str:
+    recorded: Mapping[str, Any] = found.get("recorded", {})
+    rows = [
+        (name, how, f"{row['n']:,}", _number(row["apgr"]), _interval(row["apgr_ci95"]))
+        for key, how in (("left_out", "benchmark left out"), ("in_domain", "own labels, five folds"))
+        for name, row in sorted(recorded.get(key, {}).items())
+    ]
+    return _table(("table", "how", "prompts", "APGR", "95 %"), rows) if rows else ""
+
+
+def _section(title: str, inside: str, note: str = "") -> str:
+    if not inside:
+        return ""
+    said = f'<p class="note">{note}</p>' if note else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{inside}</section>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(limits: Sequence[float | None]) -> str:
+    low, high = limits
+    return f"{_number(low)} to {_number(high)}" if low == low else "–"  # noqa: PLR0124
+
+
+def _lead(limits: Sequence[float]) -> str:
+    low, high = limits
+    return f"{low:+.3f} to {high:+.3f}".replace("-", "−") if low == low else "–"  # noqa: PLR0124
+
+
+_BASELINES_SAY = (
+    "APGR is the mean share of the quality gap that is recovered over all shares of strong calls. Leads are "
+    "differences on the same resampled questions."
+)
+_DOMAINS_SAY = "Domains of 30 prompts and more."
+_RECORDED_SAY = "Each figure from rows that the fit it comes from never saw."
+_GLOSSARY = (
+    '<footer><p class="note">APGR and CPT as in RouteLLM (arXiv 2406.18665); intervals are 95 % bootstrap over questions, so '
+    "that one question in two wrappings counts once. Difficulty is one minus the predicted chance that the cheap side "
+    "answers well.</p></footer>"
+)

@@ -41,13 +41,27 @@ def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
 
 
 def in_domain(rows: Labelled, table: str, seed: int = 0) -> dict[str, Any]:
-    """Five folds by question within one table, fitted to its own labels (the chance that the cheap side is preferred)."""
+    """Five folds by question within one table, fitted to its own labels (the chance that the cheap side is preferred).
+
+    The calibration of a fold is fitted to the other folds, so that the calibration error is judged on rows it never saw.
+    """
     place = np.flatnonzero(rows.source == rows.tables.index(table))
     examples = _own_examples(rows, place)
     settings = own_settings(len(place) * (FOLDS - 1) // FOLDS, seed)
     log_odds = out_of_fold(examples, settings, FOLDS)
-    preferred = fit_platt(log_odds, examples.label)(log_odds)
+    preferred = calibrated_by_fold(log_odds, examples, seed)
     return measured(_outcomes(rows, place), 1.0 - preferred) | {"ece": calibration_error(preferred, examples.label)}
+
+
+def calibrated_by_fold(log_odds: NDArray[np.float64], examples: Examples, seed: int) -> NDArray[np.float64]:
+    """(n,) probabilities of held-out log-odds (n,): Platt's line of each fold from the rows of the other folds."""
+    fold = fold_of(examples.question, FOLDS, seed)
+    result = np.zeros(len(examples))
+    for number in range(FOLDS):
+        inside, outside = fold != number, fold == number
+        if outside.any():
+            result[outside] = fit_platt(log_odds[inside], examples.label[inside])(log_odds[outside])
+    return result
 
 
 def few_labels(rows: Labelled, table: str, sizes: Sequence[int] = FEW_LABELS) -> Mapping[str, float]:

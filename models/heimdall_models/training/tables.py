@@ -59,14 +59,20 @@ class OutcomeTable:
 
     def score_of(self, models: Sequence[str]) -> NDArray[np.float64]:
         """(n,) mean score of these models, NaN where none was asked. Raises TableError for a model the table does not have."""
+        return self._mean_of(self.scores, models)
+
+    def cost_of(self, models: Sequence[str]) -> NDArray[np.float64]:
+        """(n,) mean cost of these models in USD, NaN where none is known. Raises TableError for an unknown model."""
+        return self._mean_of(self.costs_usd, models)
+
+    def _mean_of(self, values: NDArray[np.float64], models: Sequence[str]) -> NDArray[np.float64]:
         unknown = [model for model in models if model not in self.models]
         if unknown:
             raise TableError(f"{self.name}: no scores of {unknown}; it has {', '.join(self.models)}")
-        columns = [self.models.index(model) for model in models]
-        chosen = self.scores[:, columns]
-        asked = np.isfinite(chosen)
-        total = np.where(asked, chosen, 0.0).sum(axis=1)
-        count = asked.sum(axis=1)
+        chosen = values[:, [self.models.index(model) for model in models]]
+        known = np.isfinite(chosen)
+        total = np.where(known, chosen, 0.0).sum(axis=1)
+        count = known.sum(axis=1)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
