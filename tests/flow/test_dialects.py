@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +12,12 @@ import pytest
 import pytest_asyncio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from tests.contract.dialects.google_account import new_key, service_account, token_endpoint
 
 from heimdall_fleet.client import HeimdallClient
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.settings import KafkaSettings
+from heimdall_fleet.providers.scripted import fingerprint
 from heimdall_fleet.report.explanation import explanation, story
 from heimdall_fleet.stack import processes
 from heimdall_fleet.stack.local import Stack, StackOptions, local_stack
@@ -29,7 +32,7 @@ PATHS = {
     "openrouter": "/api/v1", "groq": "/openai/v1", "mistral": "/v1", "deepseek": "", "xai": "/v1", "together": "/v1",
     "fireworks": "/inference/v1", "ollama": "/v1", "vllm": "/v1", "custom": "/v1",
 }  # fmt: skip
-TYPES = [*PATHS, "azure"]
+TYPES = [*PATHS, "azure", "vertex"]
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Good morning, fleet!"}]
 TOOLS = [
     {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}},
@@ -42,14 +45,17 @@ def model_of(provider_type: str) -> str:
     return f"at-{provider_type.replace('_', '-')}/one"
 
 
-def provider(url: str, provider_type: str) -> dict[str, Any]:
-    """Its section of the configuration, with a scripted server's address."""
+def provider(url: str, provider_type: str, account: Path) -> dict[str, Any]:
+    """Its section of the configuration, with a scripted server's address. `account`: a Google service account."""
     author = model_of(provider_type).partition("/")[0]
     entry: dict[str, Any] = {"type": provider_type, "keys": [{"name": "k", "value": f"scripted-{provider_type}"}]}
     entry["network"] = {"max_retries": 0}
     entry["models"] = ["one", model_of(provider_type)]  # a gateway would serve the models of the others too
     if provider_type == "azure":
         return {**entry, "meta": {"endpoint": f"{url}/{author}"}}
+    if provider_type == "vertex":
+        meta = {"project_id": "my-project", "auth_credentials": str(account)}
+        return {**entry, "keys": [], "base_url": f"{url}/{author}", "meta": meta}
     entry["base_url"] = f"{url}/{author}{PATHS[provider_type]}"
     if provider_type == "bedrock":
         entry["meta"] = {"region": "us-east-1", "secret_access_key": "scripted"}
@@ -61,20 +67,23 @@ async def mixed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     directory = tmp_path_factory.mktemp("mixed")
     scripted = await start_scripted({"seed": 1, "behaviours": CALM}, directory, None)
     try:
-        config = directory / "heimdall.yaml"
-        config.write_text(yaml.safe_dump(configuration(scripted.url)))
-        async with local_stack(StackOptions(directory, config=config)) as running:
-            yield running
+        config, account = directory / "heimdall.yaml", directory / "account.json"
+        async with token_endpoint() as google:
+            account.write_text(service_account(google.url, new_key()))
+            config.write_text(yaml.safe_dump(configuration(scripted.url, account)))
+            async with local_stack(StackOptions(directory, config=config)) as running:
+                yield running
+            assert google.grants, "nobody asked for a token"
     finally:
         await processes.stop([scripted.child])
 
 
-def configuration(url: str) -> dict[str, Any]:
+def configuration(url: str, account: Path) -> dict[str, Any]:
     facts = {"price": {"input": 1, "output": 2}, "context_window": 100_000, "tools": True, "structured_output": True}
     return {
         "version": 1,
         "kafka": {"fetch_max_wait_ms": 10},
-        "providers": {model_of(each).partition("/")[0]: provider(url, each) for each in TYPES},
+        "providers": {model_of(each).partition("/")[0]: provider(url, each, account) for each in TYPES},
         "models": {model_of(each): facts for each in TYPES},
         "observe": {"metrics": {"host": "127.0.0.1"}},
     }
@@ -110,6 +119,17 @@ async def test_every_dialect_answers_with_the_same_shape(client: HeimdallClient,
     usage = body["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
     assert [attempt.failure for attempt in reply.heimdall.attempts] == [None]
+
+
+async def test_vertex_is_called_with_the_token_that_its_service_account_was_given(
+    mixed: Stack, client: HeimdallClient
+) -> None:
+    model = model_of("vertex")
+    reply = await client.complete(messages=HELLO, model=model, deadline=PATIENCE)
+    assert reply.heimdall.selected_provider == "at-vertex"
+    async with httpx.AsyncClient() as http:
+        calls = (await http.get(f"{url_of(mixed)}/_calls")).json()["calls"]
+    assert {call["key"] for call in calls if call["provider"] == "at-vertex"} == {fingerprint("ya29.1")}
 
 
 @pytest.mark.parametrize("provider_type", TYPES)

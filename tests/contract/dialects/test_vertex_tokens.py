@@ -4,69 +4,32 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
+from tests.contract.dialects.google_account import Endpoint, new_key, service_account, token_endpoint
 
 from heimdall_fleet.providers.dialect import Action, AttemptError, Target
 from heimdall_fleet.providers.vertex_tokens import GoogleTokens
 from heimdall_schemas.failure import FailureCode as Code
 
 
-class Endpoint:
-    """Google's token endpoint: one answer for each grant."""
-
-    def __init__(self) -> None:
-        self.grants: list[dict[str, str]] = []
-        self.refuses = False
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        form = parse_qs((await reader.readexactly(length)).decode())
-        self.grants.append({name: values[0] for name, values in form.items()})
-        body = orjson.dumps({"access_token": f"ya29.{len(self.grants)}", "expires_in": 3600, "token_type": "Bearer"})
-        status = b"200 OK"
-        if self.refuses:
-            status, body = b"400 Bad Request", b'{"error":"invalid_grant","error_description":"Invalid JWT Signature."}'
-        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
-        writer.write(head + body)
-        await writer.drain()
-        writer.close()
-
-
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
-    made = Endpoint()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token"
-    yield made
-    server.close()
+    async with token_endpoint() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def private_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return new_key()
 
 
 @pytest.fixture
 def account(endpoint: Endpoint, private_key: rsa.RSAPrivateKey) -> str:
-    plain = serialization.NoEncryption()
-    pem = private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    fields = {
-        "type": "service_account",
-        "client_email": "robot@my-project.iam.gserviceaccount.com",
-        "private_key": pem.decode(),
-        "private_key_id": "1",
-        "project_id": "my-project",
-        "token_uri": endpoint.url,
-    }
-    return orjson.dumps(fields).decode()
+    return service_account(endpoint.url, private_key)
 
 
 def vertex(credentials: str | None, family: str = "vertex") -> Target:

@@ -26,6 +26,7 @@ from heimdall_fleet.kafka.settings import IntakeSettings
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.providers.http import HttpClient, Network
 from heimdall_fleet.providers.registry import DIALECTS
+from heimdall_fleet.providers.vertex_tokens import GoogleTokens
 from heimdall_fleet.settings import (
     catalogue_of,
     dispatch_settings,
@@ -75,6 +76,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         turnstile=turnstile,
         clients={provider: client_of(provider, config) for provider in providers},
         dialects=DIALECTS,
+        tokens=GoogleTokens(),
         state=_state(config, clock),
         leases=Leases(f"{name}-{secrets.token_hex(4)}"),
         cancels=Cancellations(),

@@ -43,12 +43,11 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     """
     target = ticket.route.target
     dialect = room.dialects[target.type]
-    asked = Call(
-        bounded_body(run, ticket.route, room), target, ticket.key.settings.secret, ticket.route.settings, run.stream
-    )
     client = room.clients[target.provider]
-    limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
     try:
+        secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
+        asked = Call(bounded_body(run, ticket.route, room), target, secret, ticket.route.settings, run.stream)
+        limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
         wire = dialect.to_wire(asked).with_header("x-request-id", run.request_id)
         if asked.stream:
             return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))

@@ -16,6 +16,7 @@ from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.kafka.records import Producer
 from heimdall_fleet.providers.dialect import Dialect
 from heimdall_fleet.providers.http import HttpClient
+from heimdall_fleet.providers.vertex_tokens import TokenSource
 from heimdall_fleet.state.base import SharedState
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Topics
@@ -55,7 +56,8 @@ class Telemetry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an order is answered with. `clients`: one HTTP client a provider; `dialects`: by family.
+    """What an order is answered with. `clients`: one HTTP client a provider; `dialects`: by family. `tokens`: for
+    credentials that must be exchanged before they can be sent.
 
     `objects`: where replies go that no record can hold; None: they become an error.
     """
@@ -69,6 +71,7 @@ class Room:
     turnstile: Turnstile
     clients: Mapping[str, HttpClient]
     dialects: Mapping[str, Dialect]
+    tokens: TokenSource
     state: SharedState
     leases: Leases
     cancels: Cancellations

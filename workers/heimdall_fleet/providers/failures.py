@@ -8,6 +8,7 @@ malformed, truncated   an answer that is not one
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure
@@ -24,7 +25,9 @@ from heimdall_schemas.failure import FailureCode
 
 MAX_MESSAGE_CHARS = 500
 _MASK = "[secret]"
+_MONTHLY_SPEND_LIMIT = "enforced_spend_limit_reached"
 _DAY_S = 86_400
+_HOUR_MS = 3_600_000
 # Daily quotas of Gemini open at midnight Pacific: 8:00 UTC, an hour early for half the year at worst.
 _PACIFIC_MIDNIGHT_S = 8 * 3_600
 
@@ -52,7 +55,8 @@ def failure_of_answer(
     facts = read_error_body(body, headers)
     wait_ms = retry_after_ms(headers, now_s, facts.delay)
     if wait_ms is None and status == 429:
-        wait_ms = _until_midnight_pacific_ms(now_s) if QUOTA_PER_DAY in facts.codes else reset_ms(headers, now_s)
+        wait_ms = _until_the_quota_opens_ms(facts, now_s)
+        wait_ms = reset_ms(headers, now_s) if wait_ms is None else wait_ms
     verdict = _verdict(family, facts, status, wait_ms is not None)
     verdict = _obey(headers.get("x-should-retry", ""), verdict)
     return _failure(verdict, facts, status, wait_ms)
@@ -129,5 +133,13 @@ def _failure(verdict: Verdict, facts: ErrorFacts, status: int | None, wait_ms: i
     )
 
 
-def _until_midnight_pacific_ms(now_s: float) -> int:
-    return int((_DAY_S - (now_s - _PACIFIC_MIDNIGHT_S) % _DAY_S) * 1000)
+def _until_the_quota_opens_ms(facts: ErrorFacts, now_s: float) -> int | None:
+    """Until the date that providers have but do not send: midnight Pacific for Gemini's daily quotas, the first of the
+    next month UTC for Anthropic's monthly spend limit, and an hour at least: a shorter pause speaks of a rate."""
+    if QUOTA_PER_DAY in facts.codes:
+        return int((_DAY_S - (now_s - _PACIFIC_MIDNIGHT_S) % _DAY_S) * 1000)
+    if _MONTHLY_SPEND_LIMIT in facts.codes:
+        now = datetime.fromtimestamp(now_s, UTC)
+        first = datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
+        return max(_HOUR_MS, int((first.timestamp() - now_s) * 1000))
+    return None

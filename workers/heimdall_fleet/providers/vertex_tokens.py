@@ -23,6 +23,7 @@ _FAMILY = "vertex"
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 # A token is replaced this long before it ends: longer than the longest call.
 _EARLY_S = 300.0
+FETCH_WITHIN_S = 10.0
 
 
 class TokenSource(Protocol):
@@ -86,16 +87,22 @@ class GoogleTokens:
 
     async def _fetched(self, account: str | None) -> tuple[str, float]:
         try:
-            return await asyncio.to_thread(self._read_and_fetch, account)
+            async with asyncio.timeout(FETCH_WITHIN_S):
+                return await asyncio.to_thread(self._read_and_fetch, account)
+        except TimeoutError as error:
+            raise _refused(f"nothing came within {FETCH_WITHIN_S:g} s") from error
         except (OSError, ValueError) as error:
-            message = f"no Google access token: {error}; check meta.auth_credentials of this provider"
-            failure = AttemptFailure(
-                FailureCode.PROVIDER_AUTH, Action.OTHER_PROVIDER, scrub(message), connection_only=True
-            )
-            raise AttemptError(failure) from error
+            raise _refused(str(error)) from error
 
     def _read_and_fetch(self, account: str | None) -> tuple[str, float]:
         """The account is JSON, or the path of a file with it."""
         if account is not None and not account.lstrip().startswith("{"):
             account = Path(account).read_text("utf-8")
         return self._fetch(account)
+
+
+def _refused(why: str) -> AttemptError:
+    message = f"no Google access token: {why}; check meta.auth_credentials of this provider"
+    return AttemptError(
+        AttemptFailure(FailureCode.PROVIDER_AUTH, Action.OTHER_PROVIDER, scrub(message), connection_only=True)
+    )

@@ -33,6 +33,7 @@ from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.providers.dialect import WireRequest
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
+from heimdall_fleet.providers.vertex_tokens import GoogleTokens, TokenSource
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
@@ -218,6 +219,7 @@ class Bench:
     upstream: Upstream = field(default_factory=Upstream)
     models: dict[str, ModelSettings] = field(default_factory=dict)
     clock: SystemClock = field(default_factory=SystemClock)
+    tokens: TokenSource = field(default_factory=GoogleTokens)
     offset: int = 0
     _worker: DispatchWorker | None = None
 
@@ -250,6 +252,7 @@ class Bench:
                 turnstile=turnstile,
                 clients=dict.fromkeys(self.providers, HttpClient(self.upstream)),
                 dialects=DIALECTS,
+                tokens=self.tokens,
                 state=self.state,
                 leases=Leases(self.settings.worker),
                 cancels=Cancellations(),

@@ -1,5 +1,6 @@
 """One table from signals of providers to failed attempts; every row has a case."""
 
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -248,6 +249,21 @@ def test_a_signal_has_its_code_and_its_action(
     assert (failure.code, failure.action, flags(failure)) == (code, action, expected_flags)
     assert failure.status == status
     assert failure.message
+
+
+@pytest.mark.parametrize(
+    ("now", "opens"),
+    [
+        ("2026-11-21T13:00:00Z", "2026-12-01T00:00:00Z"),
+        ("2026-12-31T20:00:00Z", "2027-01-01T00:00:00Z"),
+        ("2028-02-29T00:00:00Z", "2028-03-01T00:00:00Z"),
+        ("2026-11-30T23:59:59Z", "2026-12-01T00:59:59Z"),
+    ],
+)
+def test_a_monthly_spend_limit_opens_on_the_first_of_the_next_month(now: str, opens: str) -> None:
+    now_s, opens_s = (datetime.fromisoformat(each).timestamp() for each in (now, opens))
+    body = orjson.dumps(anthropic("rate_limit_error", error_code="enforced_spend_limit_reached"))
+    assert failure_of_answer("anthropic", 429, {}, body, now_s).retry_after_ms == (opens_s - now_s) * 1000
 
 
 @pytest.mark.parametrize(("status", "exception", "message", "code", "action", "expected_flags"), AWS_CASES)
