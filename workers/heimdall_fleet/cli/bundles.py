@@ -6,17 +6,14 @@ from typing import Any, get_args
 
 import click
 
-from heimdall_fleet.bootstrap.edges import reader_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
-from heimdall_fleet.cli.promote import write
-from heimdall_fleet.config import Config
-from heimdall_fleet.learn.aliases import Alias, NothingEarlier, read_aliases, stepping_back
+from heimdall_fleet.cli.promote import pointers, write
+from heimdall_fleet.learn.aliases import Alias, NothingEarlier, stepping_back
 from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from heimdall_models.shipped import shipped
-from heimdall_schemas.control import Pointer
 
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -81,7 +78,7 @@ def diff(options: Globals, one: Path, other: Path) -> None:
 @click.pass_obj
 def aliases(options: Globals) -> None:
     """What the fleet's control topic points at, one alias a line, with the way back."""
-    for alias, pointer in asyncio.run(_aliases(configuration(options).config)).items():
+    for alias, pointer in asyncio.run(pointers(configuration(options).config)).items():
         row = {"alias": alias, **pointer.model_dump(mode="json")}
         if options.output == "json":
             data(row)
@@ -101,7 +98,7 @@ def rollback(options: Globals, alias: Alias) -> None:
       heimdall bundles rollback
     """
     config = configuration(options).config
-    current = asyncio.run(_aliases(config)).get(alias)
+    current = asyncio.run(pointers(config)).get(alias)
     try:
         before = stepping_back(current)
     except NothingEarlier as error:
@@ -111,11 +108,6 @@ def rollback(options: Globals, alias: Alias) -> None:
     note(f"{alias} is {(before.bundle or before.url)[:12] if before else nothing} again")
     if options.output == "json":
         data({"alias": alias, "from": current and current.bundle, "to": before and before.bundle})
-
-
-async def _aliases(config: Config) -> dict[Alias, Pointer]:
-    async with reader_for(config) as reader:
-        return await read_aliases(reader, config.kafka.topics.control)
 
 
 def _row(path: Path) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from heimdall_fleet.cli.globals import Globals
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("heimdall_fleet.cli.demo:demo", "the whole path on the embedded broker, with an outage in the middle"),
+    "demo-learning": (
+        "heimdall_fleet.cli.demo_learning:demo_learning",
+        "the learning loop in a few minutes, with a change",
+    ),
     "dev": ("heimdall_fleet.cli.dev:dev", "keep the same stack running until SIGINT or SIGTERM"),
     "triage": ("heimdall_fleet.cli.workers:triage", "one triage worker, for production"),
     "dispatch": ("heimdall_fleet.cli.workers:dispatch", "one dispatch worker, for production"),
@@ -30,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "feedback": ("heimdall_fleet.cli.feedback:feedback", "say what an answer was worth"),
     "train": ("heimdall_fleet.cli.train:train", "outcome tables to a bundle with a model card"),
     "evaluate": ("heimdall_fleet.cli.train:evaluate", "how good a bundle is on outcome tables, with intervals"),
+    "learn": (
+        "heimdall_fleet.cli.learn:learn",
+        "replay, train, compare, promote what is proven better: one turn",
+    ),
     "promote": ("heimdall_fleet.cli.promote:promote", "let a bundle decide in the whole fleet, if it passes its gates"),
     "bundles": ("heimdall_fleet.cli.bundles:bundles", "list, show and compare bundles; aliases and rollback"),
     "dlq": ("heimdall_fleet.cli.dlq:dlq", "list, show, redrive and discard dead letters"),

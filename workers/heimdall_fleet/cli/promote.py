@@ -4,24 +4,30 @@ import asyncio
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from heimdall_fleet.bootstrap.edges import producer_for, reader_for
-from heimdall_fleet.bootstrap.learn import refuse_unusable, shelf_for
+from heimdall_fleet.bootstrap.learn import champion_of, refuse_unusable, shelf_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
+from heimdall_fleet.cli.train import needs_training_extra
 from heimdall_fleet.config import Config
 from heimdall_fleet.dispatch.objects import ObjectStoreError
 from heimdall_fleet.learn.aliases import Alias, point, read_aliases, succeeding
 from heimdall_fleet.learn.archive import Shelf, digest_of, packed
+from heimdall_fleet.triage.sources import SourceError
 from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.bundle import Bundle, BundleError, load_bundle
 from heimdall_schemas.control import Pointer
 
+NO_SHELF = (
+    "not promoted: there is no place for the archive; set learning.bundle_store, such as file:///srv/heimdall/bundles "
+    "on a volume that all triage workers mount"
+)
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -40,22 +46,45 @@ class Promoted:
 @click.argument("bundle", type=BUNDLE)
 @click.option("--alias", type=click.Choice(get_args(Alias)), default="champion", show_default=True,
               help="champion decides; challenger decides silently beside it.")  # fmt: skip
+@click.option("--data", "dataset", type=BUNDLE, help="A replayed data set on which it must prove to be better.")
 @click.pass_obj
-def promote(options: Globals, bundle: Path, alias: Alias) -> None:
+def promote(options: Globals, bundle: Path, alias: Alias, dataset: Path | None) -> None:
     """Let BUNDLE decide in every triage worker, from its next batch on.
+
+    It must pass what each worker checks and, with --data, every gate of a comparison with the bundle that decides now;
+    else exit code 1 and the reason. Without --data nobody asks whether it is better.
 
     \b
     Example:
       heimdall promote bundles/mine --alias challenger
-      heimdall promote bundles/mine
+      heimdall promote bundles/mine --data data/audit
       heimdall bundles rollback
     """
     config = configuration(options).config
     loaded = usable(bundle, config)
+    gates = _passed(bundle, dataset, config) if dataset else []
     done = asyncio.run(promoted(loaded, alias, config))
     note(f"{done.alias} is {done.bundle[:12]}; `heimdall bundles rollback --alias {alias}` takes it back")
     if options.output == "json":
-        data(asdict(done))
+        data({**asdict(done), "gates": gates})
+
+
+@needs_training_extra
+def _passed(bundle: Path, dataset: Path, config: Config) -> list[dict[str, Any]]:
+    """The gates, all passed. Raises CommandError (1) with those that failed."""
+    from heimdall_fleet.learn.turn import failing, judged, rules_for
+    from heimdall_models.learning.logged import DatasetError, read_logged
+
+    try:
+        with champion_of(config, asyncio.run(pointers(config)).get("champion")) as champion:
+            _, gates = judged(champion, bundle, read_logged(dataset), rules_for(config))
+    except (DatasetError, BundleError, SourceError) as error:
+        raise CommandError(Exit.USAGE, f"not promoted: {error}") from error
+    if (why_not := failing(gates)) is not None:
+        raise CommandError(Exit.CHECK_FAILED, f"not promoted: {why_not}")
+    for gate in gates:
+        note(f"  gate {gate.name}: passed: {gate.why}")
+    return [asdict(gate) for gate in gates]
 
 
 def usable(path: Path, config: Config) -> Bundle:
@@ -78,9 +107,7 @@ async def promoted(bundle: Bundle, alias: Alias, config: Config) -> Promoted:
         raise CommandError(Exit.UNREACHABLE, f"not promoted: {error}") from error
     now = datetime.now(UTC).isoformat(timespec="seconds")
     fresh = Pointer(name="bundle", url=url, sha256=digest, bundle=bundle.hash, time=now)
-    topics = config.kafka.topics
-    async with reader_for(config) as reader:
-        standing = await read_aliases(reader, topics.control)
+    standing = await pointers(config)
     before = standing.get(alias)
     changes: dict[Alias, Pointer | None] = {alias: succeeding(before, fresh)}
     challenger = standing.get("challenger")
@@ -88,6 +115,12 @@ async def promoted(bundle: Bundle, alias: Alias, config: Config) -> Promoted:
         changes["challenger"] = None
     await write(config, changes)
     return Promoted(alias, bundle.hash, url, digest, before.bundle if before else None)
+
+
+async def pointers(config: Config) -> dict[Alias, Pointer]:
+    """What the fleet's control topic points at. Raises KafkaFailure."""
+    async with reader_for(config) as reader:
+        return await read_aliases(reader, config.kafka.topics.control)
 
 
 async def write(config: Config, changes: dict[Alias, Pointer | None]) -> None:
@@ -104,9 +137,5 @@ async def write(config: Config, changes: dict[Alias, Pointer | None]) -> None:
 def _shelf(config: Config) -> Shelf:
     shelf = shelf_for(config)
     if shelf is None:
-        raise CommandError(
-            Exit.USAGE,
-            "not promoted: there is no place for the archive; set learning.bundle_store, such as "
-            "file:///srv/heimdall/bundles on a volume that all triage workers mount",
-        )
+        raise CommandError(Exit.USAGE, NO_SHELF)
     return shelf

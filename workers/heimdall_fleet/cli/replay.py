@@ -97,7 +97,7 @@ def replay(  # noqa: PLR0913, PLR0917 - click hands every option over by itself
         note(f"{told['rows']:,} rows of {erase} are erased; later replays into {out} leave its records out")
     else:
         wish = Wish(sources, out, since, until, offsets, resume)
-        told = _replay(configuration(options).config, wish)
+        told = replayed(configuration(options).config, wish)
     if options.output == "json":
         data(told)
 
@@ -112,7 +112,8 @@ def _erase(out: Path, tenant: str) -> dict[str, Any]:
 
 
 @needs_training_extra
-def _replay(config: Config, wish: Wish) -> dict[str, Any]:
+def replayed(config: Config, wish: Wish) -> dict[str, Any]:
+    """Replay as wished; the summary. Raises CommandError, DatasetError, SourceError."""
     from heimdall_fleet.learn.dataset import Layout, read_manifest
     from heimdall_fleet.learn.replay import Job, open_dataset
     from heimdall_fleet.learn.replay import replay as run_replay

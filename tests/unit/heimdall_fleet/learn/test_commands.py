@@ -55,3 +55,31 @@ def test_a_wish_that_cannot_be_met_says_why(
 ) -> None:
     assert run(arguments) == code
     assert why in capfdbinary.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "why"),
+    [
+        (["learn", "--out", "d"], 2, b"give --once"),
+        (["learn", "--once", "--out", "d"], 2, b"learning.bundle_store"),
+        (["learn", "--once", "--out", "d", "--from", "nowhere.jsonl", "--dry-run"], 4, b"does not exist"),
+        (["promote", "nowhere"], 2, b"does not exist"),
+    ],
+)
+@pytest.mark.usefixtures("audit")
+def test_a_turn_that_cannot_be_made_says_why(
+    arguments: list[str], code: int, why: bytes, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(arguments) == code
+    assert why in capfdbinary.readouterr().err
+
+
+def test_a_dry_run_on_two_requests_says_what_is_missing_and_keeps_its_summary(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(["learn", "--once", "--from", str(audit), "--out", "loop", "--dry-run", "-o", "json"]) == 0
+    told = orjson.loads(capfdbinary.readouterr().out)
+    assert told["promoted"] is False
+    assert told["why_not"]
+    kept = orjson.loads(Path(told["summary"]).read_bytes())
+    assert kept == {name: value for name, value in told.items() if name != "summary"}

@@ -1,0 +1,134 @@
+"""One turn of the loop on a replayed data set: what drifted, a challenger learned from it, and whether it may serve.
+
+It reads the data set and the champion, writes the challenger's directory, and decides; promoting is its caller's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heimdall_fleet.config import Config
+from heimdall_models.learning.compare import Comparison, compare
+from heimdall_models.learning.drift import Drift, drift
+from heimdall_models.learning.gates import Gate, judge
+from heimdall_models.learning.logged import Logged, read_logged
+from heimdall_models.learning.policy import PolicyRules
+from heimdall_models.learning.train import Options, TooLittle, Trained, TrainingError, train_logged
+
+OUTDATED_BY = ("reward:", "cost:")
+"""Alarms after which the older rows tell of models that are no longer what they were."""
+
+SHOWN_FEATURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`out` gets the challenger. `recent`: the end of the log that is held against what was before it."""
+
+    dataset: Path
+    champion: Path
+    out: Path
+    created: datetime
+    recent: timedelta
+    rules: PolicyRules
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of it. `promotable` only where a challenger was trained and every gate passed."""
+
+    rows: int
+    learned_from_recent: bool
+    drift: Drift
+    trained: Trained | None
+    comparison: Comparison | None
+    gates: tuple[Gate, ...]
+    why_not: str | None
+
+    @property
+    def promotable(self) -> bool:
+        return self.why_not is None and bool(self.gates)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "learned_from": "recent" if self.learned_from_recent else "all",
+            "drift": drift_json(self.drift),
+            "trained": self.trained and trained_json(self.trained),
+            "comparison": self.comparison and self.comparison.as_json(),
+            "gates": [asdict(gate) for gate in self.gates],
+            "why_not": self.why_not,
+        }
+
+
+def turn(plan: Plan) -> Turn:
+    """Raises DatasetError for a data set that cannot be read, BundleError for the champion.
+
+    After an alarm about rewards or costs only the recent rows teach and judge: the older ones tell of other models.
+    """
+    logged = read_logged(plan.dataset)
+    earlier, recent = parted(logged, plan.recent)
+    seen = drift(earlier, recent)
+    outdated = any(name.startswith(OUTDATED_BY) for name in seen.alarms)
+    rows = recent if outdated else logged
+    try:
+        trained = train_logged(rows, plan.champion, plan.out, Options(plan.created, pools=plan.rules.pools))
+    except (TooLittle, TrainingError) as why:
+        return Turn(len(logged), outdated, seen, None, None, (), str(why))
+    comparison, gates = judged(plan.champion, plan.out, rows, plan.rules)
+    return Turn(len(logged), outdated, seen, trained, comparison, gates, failing(gates))
+
+
+def judged(champion: Path, challenger: Path, logged: Logged, rules: PolicyRules) -> tuple[Comparison, tuple[Gate, ...]]:
+    """The challenger held against the champion, and every gate. Raises BundleError."""
+    comparison = compare(champion, challenger, logged, rules)
+    return comparison, tuple(judge(comparison))
+
+
+def failing(gates: tuple[Gate, ...]) -> str | None:
+    """Why the challenger may not serve; None when it may."""
+    return "; ".join(f"{gate.name}: {gate.why}" for gate in gates if not gate.passed) or None
+
+
+def parted(logged: Logged, recent: timedelta) -> tuple[Logged, Logged]:
+    """The log before the last stretch of this length, and that stretch."""
+    edge_ms = int(logged.time_ms[-1]) - recent // timedelta(milliseconds=1) if len(logged) else 0
+    late = np.asarray(logged.time_ms > edge_ms)
+    return logged.rows(~late), logged.rows(late)
+
+
+def rules_for(config: Config) -> PolicyRules:
+    """What decides beside the bundle, as configured now."""
+    router = config.router
+    pools: Mapping[str, tuple[str, ...]] = {
+        "cheap": tuple(router.cheap_candidates),
+        "mid": tuple(router.mid_candidates),
+        "hard": tuple(router.hard_candidates),
+    }
+    return PolicyRules(pools, router.thresholds.cheap, router.thresholds.hard)
+
+
+def drift_json(found: Drift) -> dict[str, Any]:
+    """The figures and the alarms; of the features those that moved most."""
+    moved = sorted(found.features.items(), key=lambda each: -each[1])[:SHOWN_FEATURES]
+    return {
+        "rows": {"before": found.rows[0], "recent": found.rows[1]},
+        "psi_features": {name: round(value, 4) for name, value in moved},
+        "psi_buckets": round(found.buckets, 4),
+        "reward_drops": [asdict(drop) for drop in found.drops],
+        "cost_ratios": {model: round(ratio, 4) for model, ratio in found.costs.items()},
+        "alarms": dict(found.alarms),
+    }
+
+
+def trained_json(trained: Trained) -> dict[str, Any]:
+    return {
+        "bundle": str(trained.bundle),
+        "rows": trained.rows,
+        "metrics": dict(trained.metrics),
+        "warnings": list(trained.warnings),
+    }
