@@ -11,6 +11,7 @@ Headers of an order: those of the request that may travel on, and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -51,6 +52,8 @@ class Plan:
 
 
 _PLAN_FIELDS = frozenset(each.name for each in fields(Plan))
+_BEFORE_STEPS, _AFTER_STEPS = b'{"steps":', b'],"deadline_ms":'
+"""What `plan_json` writes around the steps. The end cannot come again: no later field is a list."""
 _PLAN_DEFAULTS = tuple((each.name, each.default) for each in fields(Plan))
 
 
@@ -106,7 +109,7 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
             request_id=found[h.REQUEST_ID].decode(),
             bucket=found[h.BUCKET].decode(),
             decision=orjson.loads(found[h.DECISION]),
-            plan=plan_of(orjson.loads(found[h.PLAN])),
+            plan=_plan_in(found[h.PLAN]),
             address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
             body=value or b"",
             trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
@@ -118,11 +121,29 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
         ) from error
 
 
+def _plan_in(header: bytes) -> Plan:
+    """The plan in its header. Orders with the same chain of models share its steps, which are read once."""
+    end = header.rfind(_AFTER_STEPS)
+    if end < 0 or not header.startswith(_BEFORE_STEPS):
+        return plan_of(orjson.loads(header))
+    steps = _shared_steps(header[len(_BEFORE_STEPS) : end + 1])
+    return _plan(steps, orjson.loads(b"{" + header[end + 2 :]))
+
+
+@lru_cache(maxsize=1024)
+def _shared_steps(json: bytes) -> tuple[Step, ...]:
+    return tuple(map(_step, orjson.loads(json)))
+
+
 def plan_of(found: dict[str, Any]) -> Plan:
     """The plan in the JSON of its header. What only a newer triage knows is left out: both run in an upgrade."""
-    steps = tuple(map(_step, found["steps"]))
-    known = {name: value for name, value in found.items() if name in _PLAN_FIELDS}
-    return Plan(**{**known, "steps": steps})
+    return _plan(tuple(map(_step, found["steps"])), found)
+
+
+def _plan(steps: tuple[Step, ...], said: Mapping[str, Any]) -> Plan:
+    known = {name: value for name, value in said.items() if name in _PLAN_FIELDS}
+    known["steps"] = steps
+    return Plan(**known)
 
 
 def _step(found: Mapping[str, Any]) -> Step:

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -13,7 +14,13 @@ def rfc3339(unix_ms: int) -> str:
     >>> rfc3339(0)
     '1970-01-01T00:00:00.000Z'
     """
-    return (_EPOCH + unix_ms * _MILLISECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(unix_ms // 1000)}.{unix_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(unix_s: int) -> str:
+    """Records of one second share all but their milliseconds."""
+    return (_EPOCH + timedelta(seconds=unix_s)).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def unix_ms_of(moment: datetime) -> int:

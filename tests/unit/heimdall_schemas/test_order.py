@@ -108,3 +108,16 @@ def test_a_record_without_a_header_of_triage_is_no_order(missing: str) -> None:
 def test_a_header_that_triage_would_not_write_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(Failure, match="no order"):
         read_order(b"{}", [*written(SMALL), (name, value)])
+
+
+def test_a_setting_that_looks_like_the_end_of_the_steps_is_read_as_a_setting() -> None:
+    tricky = Step("a/b", "mid", {"x": [1], "deadline_ms": 3, "y": '],"deadline_ms":7'})
+    plan = Plan((tricky, Step("c/d", "hard")), deadline_ms=5, received_ms=1, p_chosen=1.0, tenant='"],"deadline_ms":9')
+    order = Order("id", "mid", {}, plan, Address("t", None, b"c"), b"{}")
+    assert read_order(order.body, written(order)).plan == plan
+
+
+def test_orders_with_the_same_chain_share_its_steps() -> None:
+    plans = [Plan((Step("a/b", "mid"),), deadline_ms=at, received_ms=1, p_chosen=1.0) for at in (5, 6)]
+    one, other = (Order("id", "mid", {}, plan, Address("t", None, b"c"), b"{}") for plan in plans)
+    assert read_order(b"{}", written(one)).plan.steps is read_order(b"{}", written(other)).plan.steps

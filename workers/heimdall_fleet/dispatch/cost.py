@@ -87,7 +87,7 @@ def read_tokens(usage: Mapping[str, Any]) -> Tokens:
 
 def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = usage.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _count(values: Mapping[str, Any], name: str) -> int:

@@ -25,7 +25,8 @@ class InFlight:
     def __init__(self, max_kept: int = MAX_KEPT, max_bytes: int = MAX_BYTES) -> None:
         self._max_kept = max_kept
         self._max_bytes = max_bytes
-        self._running: dict[str, asyncio.Future[Published | None]] = {}
+        self._running: dict[str, asyncio.Future[Published | None] | None] = {}
+        """What runs, with a future once somebody waits for it."""
         self._ended: OrderedDict[str, Published] = OrderedDict()
         self._bytes = 0
 
@@ -39,8 +40,10 @@ class InFlight:
 
         A copy whose twin failed or was parked does the work itself.
         """
-        while (twin := self._running.get(request_id)) is not None:
-            published = await asyncio.shield(twin)
+        while request_id in self._running:
+            twin = self._running[request_id] or asyncio.get_running_loop().create_future()
+            self._running[request_id] = twin
+            published: Published | None = await asyncio.shield(twin)
             if published is not None:
                 return published
         if (known := self._ended.get(request_id)) is not None:
@@ -50,8 +53,7 @@ class InFlight:
     async def _lead(
         self, request_id: str, address: Address, work: Callable[[], Awaitable[Ending | Parked]]
     ) -> Published | Parked:
-        mine: asyncio.Future[Published | None] = asyncio.get_running_loop().create_future()
-        self._running[request_id] = mine
+        self._running[request_id] = None
         published: Published | None = None
         try:
             result = await work()
@@ -61,8 +63,9 @@ class InFlight:
             self._keep(request_id, published)
             return published
         finally:
-            del self._running[request_id]
-            mine.set_result(published)
+            awaited = self._running.pop(request_id)
+            if awaited is not None:
+                awaited.set_result(published)
 
     def _keep(self, request_id: str, published: Published) -> None:
         self._ended[request_id] = published

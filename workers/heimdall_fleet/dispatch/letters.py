@@ -158,7 +158,10 @@ def told(letter: Letter) -> dict[str, Any]:
 
 def times_redriven(headers: h.Headers) -> int:
     """How often the record was sent again; 0 for a record of the ordinary kind."""
-    return next((_count(value) for name, value in headers if name == REDRIVEN), 0)
+    for name, value in headers:
+        if name == REDRIVEN:
+            return _count(value)
+    return 0
 
 
 def _origin(letter: Letter, headers: Mapping[str, bytes], topics: Topics) -> tuple[str, int]:

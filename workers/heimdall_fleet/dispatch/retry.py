@@ -48,7 +48,10 @@ def resting(record: Record, run: Run, delay: Delay, topics: Topics, unix_ms: int
 
 def earlier_attempts(headers: h.Headers) -> list[dict[str, Any]]:
     """What was tried before the order rested. Raises Failure `heimdall_internal` when the header is unreadable."""
-    raw = h.last(headers).get(ATTEMPTS)
+    raw = None
+    for name, value in headers:
+        if name == ATTEMPTS:
+            raw = value
     if raw is None:
         return []
     try:

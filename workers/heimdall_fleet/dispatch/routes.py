@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from heimdall_fleet.dispatch.settings import Chains, ModelSettings, Price, ProviderSettings
 from heimdall_fleet.providers.dialect import Target
-from heimdall_schemas.order import Plan, Step
+from heimdall_schemas.order import Step
 
 _NOTHING_KNOWN = ModelSettings()
 _MAX_KEPT = 10_000
@@ -56,6 +56,7 @@ class RouteBook:
         self._models = models
         self._serving = serving
         self._offers: dict[str, tuple[Offer, ...]] = {}
+        self._routes: dict[int, _Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
         for model_id in models:
             for place in serving(model_id):
@@ -76,6 +77,15 @@ class RouteBook:
         if name in self._models or provider not in self._providers or not model_there:
             return self.offers(name)
         return (self._offer(provider, model_there, self._id_of(provider, model_there)),)
+
+    def routes(self, steps: tuple[Step, ...], fallbacks: Chains) -> tuple[Route, ...]:
+        """`routes_of` these steps, made once for all orders that share them."""
+        kept = self._routes.get(id(steps))
+        if kept is None or kept.steps is not steps or kept.fallbacks is not fallbacks:
+            if len(self._routes) >= _MAX_KEPT:
+                self._routes.clear()
+            kept = self._routes[id(steps)] = _Kept(steps, fallbacks, routes_of(steps, self, fallbacks))
+        return kept.routes
 
     def _id_of(self, provider: str, model_there: str) -> str:
         listed = self._ids.get((provider, model_there))
@@ -118,13 +128,21 @@ def serves(patterns: tuple[str, ...], model_there: str, model_id: str) -> bool:
     )
 
 
-def routes_of(plan: Plan, book: RouteBook, fallbacks: Chains) -> tuple[Route, ...]:
+class _Kept(NamedTuple):
+    """Holds its steps, so that no others can have their identity."""
+
+    steps: tuple[Step, ...]
+    fallbacks: Chains
+    routes: tuple[Route, ...]
+
+
+def routes_of(steps: tuple[Step, ...], book: RouteBook, fallbacks: Chains) -> tuple[Route, ...]:
     """Everything that may be asked for an order: the explicit chain of its first model, then the plan's steps.
 
     A chain that begins with the model itself replaces that model's own providers (its first member is the primary);
     otherwise the model's own providers come first.
     """
-    first = plan.steps[0]
+    first = steps[0]
     members = chain_of(first.model, fallbacks)
     own = book.offers(first.model)
     routes: list[Route] = []
@@ -135,7 +153,7 @@ def routes_of(plan: Plan, book: RouteBook, fallbacks: Chains) -> tuple[Route, ..
         routes = [Route(offer, first.bucket, first.settings, rank) for rank, offer in enumerate(listed)]
     rank = len(routes)
     bucket = first.bucket
-    for step in plan.steps:
+    for step in steps:
         if step.bucket != bucket:
             bucket, rank = step.bucket, rank + 1
         routes += [Route(offer, bucket, step.settings, rank) for offer in book.offers(step.model)]

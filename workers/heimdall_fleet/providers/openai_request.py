@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from heimdall_fleet.providers.compat import EXTENSIONS, LADDER, SAMPLING, Profile
@@ -91,7 +92,7 @@ def nearest_effort(effort: str, allowed: Iterable[str]) -> str:
 
 def _refused(draft: _Draft) -> None:
     profile = draft.profile
-    draft.drop(sorted(profile.drops | (EXTENSIONS - profile.extras)))
+    draft.drop(sorted(_foreign(profile.drops, profile.extras).intersection(draft.body)))
     if profile.takes is not None:
         limits = {"max_tokens", "max_completion_tokens"}
         draft.drop(sorted(draft.body.keys() - profile.takes - profile.extras - limits))
@@ -101,6 +102,11 @@ def _refused(draft: _Draft) -> None:
         draft.drop(sorted(profile.reasoning_drops))
     if draft.fact("stop") is False:
         draft.drop(["stop"])
+
+
+@lru_cache(maxsize=64)
+def _foreign(drops: frozenset[str], extras: frozenset[str]) -> frozenset[str]:
+    return drops | (EXTENSIONS - extras)
 
 
 def _limit(draft: _Draft) -> None:

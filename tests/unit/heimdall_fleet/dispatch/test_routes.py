@@ -41,14 +41,14 @@ def test_a_provider_is_used_for_its_listed_models_only() -> None:
 
 
 def test_steps_follow_each_other_and_a_dearer_bucket_has_a_higher_rank() -> None:
-    routes = routes_of(plan(("qwen/coder", "cheap"), ("openai/gpt-4o", "mid")), book(), {})
+    routes = routes_of(plan(("qwen/coder", "cheap"), ("openai/gpt-4o", "mid")).steps, book(), {})
     assert places(routes) == ["openrouter/qwen/coder", "openai-primary/gpt-4o", "openrouter/openai/gpt-4o"]
     assert routes[0].rank < routes[1].rank == routes[2].rank
 
 
 def test_a_chain_whose_first_member_is_the_model_itself_replaces_its_own_providers() -> None:
     chains = {"gpt-4o": ("openai-primary/gpt-4o", "anthropic-backup/claude")}
-    routes = routes_of(plan(("openai/gpt-4o", "mid"), ("qwen/coder", "mid")), book(), chains)
+    routes = routes_of(plan(("openai/gpt-4o", "mid"), ("qwen/coder", "mid")).steps, book(), chains)
     assert places(routes)[:2] == ["openai-primary/gpt-4o", "anthropic-backup/claude"]
     assert routes[1].target.model_id == "anthropic/claude"
     assert [route.rank for route in routes[:2]] == [0, 1]
@@ -57,9 +57,7 @@ def test_a_chain_whose_first_member_is_the_model_itself_replaces_its_own_provide
 def test_a_chain_of_other_models_comes_after_the_model_itself() -> None:
     chains = {"openai/gpt-4o": ("anthropic/claude", "groq/llama")}
     routes = routes_of(
-        plan(
-            ("openai/gpt-4o", "mid"),
-        ),
+        plan(("openai/gpt-4o", "mid")).steps,
         book(),
         chains,
     )
@@ -73,7 +71,7 @@ def test_a_chain_of_other_models_comes_after_the_model_itself() -> None:
 
 
 def test_a_place_is_asked_once_however_often_it_is_listed() -> None:
-    routes = routes_of(plan(("qwen/coder", "cheap"), ("qwen/coder", "mid")), book(), {})
+    routes = routes_of(plan(("qwen/coder", "cheap"), ("qwen/coder", "mid")).steps, book(), {})
     assert places(routes) == ["openrouter/qwen/coder"]
 
 
@@ -92,3 +90,12 @@ def test_a_special_chain_is_found_by_id_or_by_name() -> None:
 )
 def test_patterns_match_either_name_of_a_model(patterns: tuple[str, ...], served: bool) -> None:
     assert serves(patterns, "gpt-4o", "openai/gpt-4o") is served
+
+
+def test_orders_that_share_their_steps_share_their_routes_and_a_new_book_makes_new_ones() -> None:
+    steps = plan(("openai/gpt-4o", "mid"), ("qwen/coder", "mid")).steps
+    here, chains = book(), {"openai/gpt-4o": ("anthropic/claude",)}
+    assert here.routes(steps, {}) is not here.routes(steps, chains)
+    assert here.routes(steps, chains) is here.routes(steps, chains)
+    assert here.routes(steps, chains) == routes_of(steps, here, chains)
+    assert book(openrouter=("groq/*",)).routes(steps, {}) != here.routes(steps, {})
