@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests.brokers.clusters import Cluster
+from tests.brokers.clusters import ApacheCluster, Cluster
 from tests.brokers.tools import fill, producing
 
 from heimdall_fleet.kafka.driver.reading import PartitionReader, TopicReader
@@ -38,6 +38,19 @@ async def test_following_goes_on_after_the_end(cluster: Cluster, unique: Unique)
             if len(values) == 3:
                 break
     assert values == [b"0:0", b"0:1", b"later"]
+
+
+@pytest.mark.kafka
+async def test_reading_since_a_moment_leaves_out_what_was_written_before(
+    apache_broker: ApacheCluster, unique: Unique
+) -> None:
+    topic = unique("since")
+    await apache_broker.create_topic(topic, 2)
+    async with producing(apache_broker) as producer:
+        for moment_ms in (1_000, 2_000, 3_000):
+            await producer.send(Outgoing(topic, b"%d" % moment_ms, None, 1, timestamp_ms=moment_ms))
+    async with TopicReader(apache_broker.settings()) as reader:
+        assert [record.value async for record in reader.read([topic], since_ms=2_000)] == [b"2000", b"3000"]
 
 
 async def test_what_is_written_after_an_assignment_at_the_end_is_read_and_nothing_before(

@@ -91,7 +91,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         producer=producer,
         cancels=lambda: TopicReader(kafka),
     )
-    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
+    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics, _is_shared(config))
 
 
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
@@ -132,12 +132,15 @@ def _book(config: Config) -> RouteBook:
 
 def _state(config: Config, clock: SystemClock) -> SharedState:
     """`memory://` serves one process; anything else is a Redis that the fleet shares."""
-    url = config.state.url.get_secret_value()
-    if url.startswith("memory:"):
+    if not _is_shared(config):
         return MemoryState(clock.mono_ms)
     from heimdall_fleet.state.redis import RedisState  # noqa: PLC0415 - 5 MiB that a fleet without Redis need not hold
 
-    return RedisState.connect(url, prefix=f"{config.kafka.topic_prefix}:")
+    return RedisState.connect(config.state.url.get_secret_value(), prefix=f"{config.kafka.topic_prefix}:")
+
+
+def _is_shared(config: Config) -> bool:
+    return not config.state.url.get_secret_value().startswith("memory:")
 
 
 def _objects(config: Config) -> ObjectStore | None:

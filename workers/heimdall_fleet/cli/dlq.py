@@ -16,12 +16,13 @@ from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.cli.values import DURATION
 from heimdall_fleet.config import Config
-from heimdall_fleet.dispatch.letters import Letter, Wanted, mark, open_letters, redriven, told
+from heimdall_fleet.dispatch.letters import Letter, OpenLetters, Wanted, mark, redriven, told
 from heimdall_fleet.kafka.records import Producer
 from heimdall_fleet.report.decode import decoded
 from heimdall_schemas.failure import Failure
 from heimdall_schemas.topics import Topics
 
+LIMIT = 1_000
 Settle = Callable[[Letter], Awaitable[None]]
 
 
@@ -45,6 +46,7 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--since", type=DURATION, metavar="1h", help="Died within this span."),
         click.option("--until", type=DURATION, metavar="10m", help="Died longer ago than this."),
         click.option("--tenant", help="Of this tenant."),
+        click.option("--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="So many at most."),
         click.argument("ids", nargs=-1, metavar="[REQUEST_ID]…"),
     )
     for option in options:
@@ -57,14 +59,16 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_obj
 def list_(options: Globals, /, **chosen: Any) -> None:
     """The letters that are still open, oldest first; never their text."""
-    found = asyncio.run(_find(configuration(options).config, wanted(_now_ms(), **chosen)))
+    limit = chosen.pop("limit")
+    letters = asyncio.run(_find(configuration(options).config, wanted(_now_ms(), **chosen), limit))
+    found = letters.oldest_first()
     if options.output == "json":
-        data({"letters": [told(letter) for letter in found]})
+        data({"letters": [told(letter) for letter in found], "more": letters.more})
         return
     for letter in found:
         facts = told(letter)
         click.echo(f"{facts['time']}  {letter.request_id}  {letter.reason}  {letter.topic}  {letter.error[:120]}")
-    note(f"{len(found)} open letters")
+    note(f"{len(found)} open letters" + (f", and {letters.more} more; see --limit" if letters.more else ""))
 
 
 @dlq.command()
@@ -72,7 +76,7 @@ def list_(options: Globals, /, **chosen: Any) -> None:
 @click.pass_obj
 def show(options: Globals, request_id: str) -> None:
     """Everything that the letters of a request hold: headers, reason and the record's own value."""
-    found = asyncio.run(_find(configuration(options).config, Wanted(ids=frozenset({request_id}))))
+    found = asyncio.run(_find(configuration(options).config, Wanted(ids=frozenset({request_id})))).oldest_first()
     _all_there({request_id}, found)
     data({"letters": [{**told(letter), "record": decoded(letter.record)} for letter in found]})
 
@@ -132,11 +136,15 @@ def _ago(now_ms: int, span: timedelta | None) -> int | None:
 
 def _chosen(config: Config, chosen: dict[str, Any], everything: bool) -> list[Letter]:
     """The letters to be settled. Raises CommandError (2) when nothing says which, (4) for an id that is not there."""
+    limit = chosen.pop("limit")
     choice = wanted(_now_ms(), **chosen)
     if choice == Wanted() and not everything:
         raise CommandError(Exit.USAGE, "which letters? Name ids, --reason, --since, --until, --tenant, or --all")
-    found = asyncio.run(_find(config, choice))
+    letters = asyncio.run(_find(config, choice, limit))
+    found = letters.oldest_first()
     _all_there(choice.ids, found)
+    if letters.more:
+        note(f"{letters.more} more are left for another time; see --limit")
     return found
 
 
@@ -159,9 +167,13 @@ def _tell(options: Globals, verb: str, done: Sequence[Letter], refused: dict[str
         raise CommandError(Exit.CHECK_FAILED, "not every letter can be sent again; the lines above say why")
 
 
-async def _find(config: Config, choice: Wanted) -> list[Letter]:
+async def _find(config: Config, choice: Wanted, limit: int = LIMIT) -> OpenLetters:
+    """A letter is written after its record died, so that nothing before `since` need be read."""
+    letters = OpenLetters(choice, limit)
     async with reader_for(config) as reader:
-        return open_letters([record async for record in reader.read([config.kafka.topics.dlq])], choice)
+        async for record in reader.read([config.kafka.topics.dlq], since_ms=choice.since_ms):
+            letters.see(record)
+    return letters
 
 
 async def _settle(config: Config, letters: Sequence[Letter], way: Callable[[Producer], Settle]) -> None:

@@ -9,7 +9,7 @@ A topic is only ever written to, so a letter that is settled is followed by a ma
 Readers of the topic tell a mark by its first header and pass it over. Pure: reading and writing are the caller's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -68,19 +68,40 @@ class Wanted(NamedTuple):
         )
 
 
-def open_letters(records: Iterable[Record], wanted: Wanted) -> list[Letter]:
-    """The letters that are wanted and not settled yet, in the order they were written."""
-    settled: set[tuple[int, int]] = set()
-    found: list[Letter] = []
-    for record in records:
+class OpenLetters:
+    """The letters that are wanted and not settled, of which `at_most` are held at any time.
+
+    Show it the records of the topic, each partition in its order. `more` counts what found no room: settle or narrow
+    what is there, and look again.
+    """
+
+    def __init__(self, wanted: Wanted, at_most: int) -> None:
+        self._wanted = wanted
+        self._at_most = at_most
+        self._found: dict[tuple[int, int], Letter] = {}
+        self._left_out: set[tuple[int, int]] = set()
+
+    def see(self, record: Record) -> None:
         headers = h.last(record.headers)
         if SETTLED in headers:
-            settled.add((record.partition, _number(headers, LETTER, -1)))
-            continue
+            place = (record.partition, _number(headers, LETTER, -1))
+            self._found.pop(place, None)
+            self._left_out.discard(place)
+            return
         letter = read_letter(record)
-        if wanted.takes(letter):
-            found.append(letter)
-    return sorted((each for each in found if each.place not in settled), key=lambda each: each.died_ms)
+        if not self._wanted.takes(letter):
+            return
+        if len(self._found) < self._at_most:
+            self._found[letter.place] = letter
+        else:
+            self._left_out.add(letter.place)
+
+    @property
+    def more(self) -> int:
+        return len(self._left_out)
+
+    def oldest_first(self) -> list[Letter]:
+        return sorted(self._found.values(), key=lambda each: each.died_ms)
 
 
 def read_letter(record: Record) -> Letter:

@@ -14,17 +14,23 @@ from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
+from heimdall_fleet.kafka.group import GroupFacts
 from heimdall_fleet.kafka.intake import Intake
 from heimdall_fleet.kafka.producer import SupervisedProducer
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.state.base import StateUnavailable
+from heimdall_schemas.topics import Bucket
 
 log = logging.getLogger(__name__)
 
 TEND_EVERY_S = 1.0
 REREAD_KEYS_EVERY_S = 300.0
 RENEWALS_PER_LEASE = 4
+NOT_ALONE = (
+    "state.url is memory:// and this worker is not the only one: after a crash or a pause of a worker its requests may be "
+    "called and answered twice, and its calls are not in the audit; set state.url to a Redis that all workers share"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,9 @@ class DispatchService:
     wires: Wires
     account: Account
     metrics: Metrics
+    shared_state: bool = True
+    """Whether other workers see what this one reserves; `memory://` serves one worker alone."""
+    _order_partitions: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _reread_now: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,10 +59,11 @@ class DispatchService:
         """What `/readyz` and `/health` say of this worker."""
         health.add("kafka", lambda: broker_check(self.wires.orders.facts().group, self.wires.producer.facts()))
         health.add("providers", self._providers_check)
+        health.add("state", self._state_check)
 
     async def run(self) -> None:
         await until_possible(self.wires.producer.start, "connecting to the broker", self._stopping)
-        await until_possible(self._count_audit_partitions, "looking for the fleet's topics", self._stopping)
+        await until_possible(self._count_partitions, "looking for the fleet's topics", self._stopping)
         intakes = [asyncio.create_task(each.run()) for each in (self.wires.orders, self.wires.resting)]
         tending = [asyncio.create_task(each) for each in self._side_tasks()]
         stopped = asyncio.create_task(self._stopping.wait())
@@ -85,17 +95,21 @@ class DispatchService:
         always = (self._tend(), self._renew_reservations(), self._follow_cancels(), self._reread_keys())
         return *always, *map(self._probe, probed)
 
-    async def _count_audit_partitions(self) -> None:
+    async def _count_partitions(self) -> None:
         room = self.worker.room
         count = await room.producer.partition_count(room.topics.audit)
         self.worker.room = replace(room, settings=replace(room.settings, audit_partitions=count))
+        orders = [await room.producer.partition_count(room.topics.dispatch(bucket)) for bucket in Bucket]
+        self._order_partitions = sum(orders)
 
     async def _tend(self) -> None:
         """Stop intake while nearly everything fails, and keep the gauges true."""
-        seen = Seen()
+        seen, warned = Seen(), False
         while True:
             await asyncio.sleep(TEND_EVERY_S)
             orders = self.wires.orders
+            if not warned and (warned := self._state_check().state == "degraded"):
+                log.warning("%s", NOT_ALONE, extra={"action": "state_not_shared"})
             if self.worker.accepts():
                 orders.resume()
             else:
@@ -153,6 +167,9 @@ class DispatchService:
             self._reread_now.clear()
             await reread(self.account, self.worker.room.pool)
 
+    def _state_check(self) -> Check:
+        return state_check(self.shared_state, self.wires.orders.facts().group, self._order_partitions)
+
     def _providers_check(self) -> Check:
         """Degraded while a provider is taken out, unhealthy while nearly everything fails: no new work comes then."""
         room = self.worker.room
@@ -162,3 +179,10 @@ class DispatchService:
         if not self.worker.accepts():
             return Check("unhealthy", {**details, "reason": "nearly every call fails; intake is paused"})
         return Check("degraded" if closed else "healthy", details)
+
+
+def state_check(shared: bool, group: GroupFacts, partitions: int) -> Check:
+    """Degraded where other workers have some of the `partitions` of the orders and do not see what is reserved here."""
+    if not shared and group.joined and len(group.assigned) < partitions:
+        return Check("degraded", {"shared": False, "reason": NOT_ALONE})
+    return Check("healthy", {"shared": shared})

@@ -95,6 +95,13 @@ def test_an_unknown_id_is_not_found_and_no_filter_is_a_mistake(broker: EmbeddedB
     assert run(broker, "list", "--tenant", "acme", "--since", "1h")[0]["letters"] == []
 
 
+def test_a_list_is_bounded_in_number_and_by_time(broker: EmbeddedBroker) -> None:
+    listed, _ = run(broker, "list", "--limit", "2")
+    assert (len(listed["letters"]), listed["more"]) == (2, 1)
+    assert len(run(broker, "list", "--until", "1m")[0]["letters"]) == 3
+    assert run(broker, "list", "--since", "1m")[0]["letters"] == []
+
+
 def test_spans_are_counted_back_from_now() -> None:
     found = wanted(10_000_000, since=timedelta(hours=1), until=timedelta(minutes=1))
     assert found == Wanted(since_ms=6_400_000, until_ms=9_940_000)

@@ -7,9 +7,9 @@ import pytest
 
 from heimdall_fleet.dispatch.letters import (
     REDRIVEN,
+    OpenLetters,
     Wanted,
     mark,
-    open_letters,
     read_letter,
     redriven,
     times_redriven,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.unit.heimdall_fleet.dispatch.conftest import Bench
 
 TOPICS = Topics()
+NOTHING = Wanted()
 DIED_MS = 1_700_000_000_000
 
 
@@ -34,6 +35,13 @@ def buried(
 ) -> Outgoing:
     undertaker = Undertaker(TOPICS.dlq, "w1", "g", most)
     return undertaker.letter(record, Failure(code, "a bug"), request_id, now_ms=DIED_MS)
+
+
+def look(records: list[Record], wanted: Wanted = NOTHING, at_most: int = 100) -> OpenLetters:
+    letters = OpenLetters(wanted, at_most)
+    for record in records:
+        letters.see(record)
+    return letters
 
 
 def written(outgoing: Outgoing, offset: int = 0, partition: int = 2) -> Record:
@@ -125,10 +133,19 @@ def test_settled_letters_are_no_longer_open() -> None:
     facts = {"by": "me"}
     marks = [written(mark(read_letter(letters[n]), "discarded", facts, TOPICS, 1), 10 + n) for n in (0, 2)]
     elsewhere = written(mark(read_letter(letters[1]), "redriven", facts, TOPICS, 1), 20, partition=4)
-    found = open_letters([*letters, *marks, elsewhere], Wanted())
+    found = look([*letters, *marks, elsewhere]).oldest_first()
     assert [letter.request_id for letter in found] == ["b"]
     assert marks[0].partition == letters[0].partition
     assert orjson.loads(marks[0].value or b"")["by"] == "me"
+
+
+def test_so_many_letters_are_held_and_the_others_counted_until_they_are_settled() -> None:
+    letters = [written(buried(request(), request_id=name), offset) for offset, name in enumerate("abcd")]
+    held = look(letters, at_most=2)
+    assert [letter.request_id for letter in held.oldest_first()] == ["a", "b"]
+    assert held.more == 2
+    held.see(written(mark(read_letter(letters[3]), "discarded", {}, TOPICS, 1), 10))
+    assert held.more == 1
 
 
 @pytest.mark.parametrize(
@@ -151,7 +168,7 @@ def test_letters_are_chosen_by_every_condition_at_once(wanted: Wanted, expected:
         written(buried(request(value=b"\xff"), FailureCode.CALLER_BAD_REQUEST, request_id="a"), 0),
         written(buried(bench.order(tenant="acme"), request_id="b"), 1),
     ]
-    assert "".join(letter.request_id for letter in open_letters(letters, wanted)) == expected
+    assert "".join(letter.request_id for letter in look(letters, wanted).oldest_first()) == expected
 
 
 def test_the_tenant_of_a_request_is_read_from_its_body() -> None:

@@ -113,15 +113,23 @@ class TopicReader:
     async def __aexit__(self, *_: object) -> None:
         await self._reader.stop()
 
-    async def read(self, topics: Sequence[str], *, follow: bool = False) -> AsyncIterator[Record]:
+    async def read(
+        self, topics: Sequence[str], *, follow: bool = False, since_ms: int | None = None
+    ) -> AsyncIterator[Record]:
         """The records of `topics`, each partition in order; ends where the topics ended at the start, unless `follow`.
 
+        `since_ms`: begin at what was written at that moment or later (Unix milliseconds). Where the broker knows of nothing
+        since then, all is read: the embedded one finds no offsets by time.
         Raises UnknownTopic when a topic is not there, BrokerUnavailable when the broker does not answer in time.
         """
         reader = self._reader
         partitions = [each for topic in topics for each in await reader.partitions(topic)]
         ends = await reader.ends(partitions)
         await reader.assign(partitions, from_end=False)
+        if since_ms is not None:
+            begin = await reader.at_time(since_ms)
+            if any(at is not None for at in begin.values()):
+                await reader.seek({each: ends[each] if at is None else at for each, at in begin.items()})
         while follow or await self._behind(ends):
             for record in await reader.read():
                 if follow or record.offset < ends[record.topic, record.partition]:
