@@ -115,8 +115,8 @@ def asking_of(recorded: Mapping[str, Any]) -> Asking:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of each conversation: (n, …) arrays. `late` rows are not classified, and no row is when the whole
-    batch has `spent` its time. `extraction_ms` holds `embedding_ms`."""
+    """What was read of each conversation: (n, …) arrays. Of `truncated` rows some text was not scanned. `late` rows are
+    not classified, and no row is when the whole batch has `spent` its time. `extraction_ms` holds `embedding_ms`."""
 
     numeric: NDArray[np.float32]
     token_count: NDArray[np.int64]
@@ -130,6 +130,7 @@ class Reading:
     clusters: Indices
     similarities: NDArray[np.float32]
     embedding_cached: Flags
+    truncated: Flags
     late: Flags
     extraction_ms: float
     embedding_ms: float = 0.0
@@ -197,6 +198,7 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
         clusters=np.where(nowhere[:, None], len(reader.centres), nearest.ids),
         similarities=np.where(nowhere[:, None], np.float32(0), nearest.similarities),
         embedding_cached=cached,
+        truncated=np.array([c.truncated for c in conversations], np.bool_),
         late=late,
         extraction_ms=round((finished - started) * 1000.0, 3),
         embedding_ms=round((finished - extracted) * 1000.0, 3),

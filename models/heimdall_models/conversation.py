@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 SCAN_CHARS = 4096
 """Characters kept from the head, and again from the tail, of the text that is scanned."""
@@ -23,8 +23,7 @@ WALKED_PARTS = 4096
 """Content parts read in one message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """The shape of one chat body and the text that says how hard it is.
 
     `text` is what the user asks last (with the user turn before it when that is very short; without any user turn
@@ -74,20 +73,18 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
+_NO_KINDS = dict.fromkeys(_ROLES.values(), 0)
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
 def read_conversation(body: Mapping[str, Any]) -> Conversation:
     """Read one OpenAI chat body; never raises, whatever its values are."""
     messages = _list(body.get("messages"))
-    tally = _Tally(
-        dict.fromkeys(("user", "system", "assistant", "tool"), 0),
-        dict.fromkeys(("user", "system", "assistant", "tool"), 0),
-    )
+    tally = _Tally({**_NO_KINDS}, {**_NO_KINDS})
     asks: list[str] = []
     walked = _walked(messages)
     for message in walked:
-        if isinstance(message, Mapping):
+        if _is_mapping(message):
             _count(message, tally, asks)
     if len(walked) < len(messages):
         tally.truncated = True
@@ -111,7 +108,7 @@ def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally, as
         assistant_turns=turns["assistant"],
         tool_turns=turns["tool"],
         tool_definition_count=len(tools),
-        tool_definition_chars=sum(_json_chars(tool) for tool in tools[:WALKED_PARTS]),
+        tool_definition_chars=sum(map(_json_chars, tools[:WALKED_PARTS])) if tools else 0,
         tool_call_count=tally.tool_calls,
         image_count=tally.images,
         structured_output=_is_structured(body.get("response_format")),
@@ -143,7 +140,7 @@ def _count_parts(parts: Sequence[Any], kind: str, tally: _Tally, asks: list[str]
     for part in parts[:WALKED_PARTS]:
         if isinstance(part, str):
             texts.append(part)
-        elif isinstance(part, Mapping):
+        elif _is_mapping(part):
             text = part.get("text")
             if isinstance(text, str):
                 texts.append(text)
@@ -205,7 +202,7 @@ def _sizes(value: Any) -> Iterator[int]:
         item = pending.pop()
         if isinstance(item, str):
             yield len(item) + 2
-        elif isinstance(item, Mapping):
+        elif _is_mapping(item):
             yield 2 + sum(len(key) + 4 for key in item if isinstance(key, str))
             pending.extend(item.values())
         elif isinstance(item, (list, tuple)):
@@ -216,7 +213,12 @@ def _sizes(value: Any) -> Iterator[int]:
 
 
 def _is_structured(response_format: Any) -> bool:
-    return isinstance(response_format, Mapping) and response_format.get("type") in ("json_schema", "json_object")
+    return _is_mapping(response_format) and response_format.get("type") in ("json_schema", "json_object")
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it is an object; the look at the exact type spares most values a dear look at an abstract one."""
+    return isinstance(value, dict) or (value is not None and isinstance(value, Mapping))
 
 
 def _list(value: Any) -> Sequence[Any]:

@@ -10,6 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -44,15 +45,23 @@ class EmbedderError(ValueError):
 def embed(scanned: Scan) -> NDArray[np.float32]:
     """(n, 384) unit rows of hashed words, word lists and non-ASCII characters; an empty text is the zero vector."""
     on_list = word_class(scanned.word_hash)
-    content = on_list != _FUNCTION_WORDS
+    width = len(WORD_LISTS) + 1
+    listed = np.bincount(scanned.word_row * width + on_list, minlength=scanned.rows * width)
+    content = np.flatnonzero(on_list != _FUNCTION_WORDS)
     hashes, rows = scanned.word_hash[content], scanned.word_row[content]
-    # The lists are words of their own: "integral" and "theorem" share one coordinate besides their two each.
-    listed = on_list[content] > 0
-    list_keys = (on_list[content][listed].astype(np.uint64) + np.uint64(1)) * _SEED
     foreign, foreign_rows = _foreign(scanned)
-    keys = [hashes, hashes * _SEED, *[list_keys] * _LIST_WEIGHT, foreign]
-    key_rows = [rows, rows, *[rows[listed]] * _LIST_WEIGHT, foreign_rows]
-    return _signed_counts(np.concatenate(keys), np.concatenate(key_rows), scanned.rows)
+    keys = np.concatenate((hashes, hashes * _SEED, foreign))
+    sums = _signed_counts(keys, np.concatenate((rows, rows, foreign_rows)), scanned.rows)
+    sums += listed.reshape(scanned.rows, width).astype(np.float64) @ _list_table()
+    return _unit_rows(sums)
+
+
+@cache
+def _list_table() -> NDArray[np.float64]:
+    """(word lists + 1, 384): the lists are words of their own, so "integral" and "theorem" share coordinates."""
+    numbers = np.setdiff1d(np.arange(1, len(WORD_LISTS) + 1), [_FUNCTION_WORDS])
+    keys = (numbers.astype(np.uint64) + np.uint64(1)) * _SEED
+    return _LIST_WEIGHT * _signed_counts(keys, numbers, len(WORD_LISTS) + 1)
 
 
 def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -155,14 +164,19 @@ def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     return keys ^ (keys >> np.uint64(31)), scanned.row[lead]
 
 
-def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """Unit rows of ±√(how often), one coordinate and sign for each key."""
+def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """(count, 384) sums of ±1, one coordinate and sign for each key; whole numbers, so exact in any order."""
     mixed = keys * np.uint64(0x9FB21C651E98DF25)
-    slot = ((mixed >> np.uint64(40)) % np.uint64(DIMENSIONS)).astype(np.int64)
+    high = (mixed >> np.uint64(40)).astype(np.uint32)
+    slot = high - (high // np.uint32(DIMENSIONS)) * np.uint32(DIMENSIONS)
     sign = 1.0 - 2.0 * (mixed >> np.uint64(63)).astype(np.float64)
     sums = np.bincount(rows * DIMENSIONS + slot, weights=sign, minlength=count * DIMENSIONS)
-    sums = sums.reshape(count, DIMENSIONS)
-    # |Σ| is a whole number, so its own sum (the squared length after the root) is exact in any order.
-    squared_length = np.abs(sums).sum(axis=1, keepdims=True)
-    rooted = np.sign(sums) * np.sqrt(np.abs(sums))
+    return np.asarray(sums, np.float64).reshape(count, DIMENSIONS)
+
+
+def _unit_rows(sums: NDArray[np.float64]) -> NDArray[np.float32]:
+    """±√|sum| brought to unit length; Σ |sum| is the squared length, a whole number, so exact in any order."""
+    size = np.abs(sums)
+    squared_length = size.sum(axis=1, keepdims=True)
+    rooted = np.copysign(np.sqrt(size), sums)
     return np.asarray(rooted / np.sqrt(np.maximum(squared_length, 1.0)), np.float32)

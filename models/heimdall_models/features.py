@@ -21,11 +21,11 @@ from heimdall_models.lexicon import (
     pair_class_table,
     word_class,
 )
-from heimdall_models.scan import Scan, scan, windows
+from heimdall_models.scan import PAD_BYTES, Scan, scan, windows
 from heimdall_models.text_model import TextModel
 from heimdall_models.tokens import estimate_tokens
 
-FEATURE_VERSION = "1"
+FEATURE_VERSION = "2"
 MAX_BATCH = 64
 
 _SHAPE_NAMES = (
@@ -118,8 +118,9 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     byte_counts = _byte_counts(scanned)
     classes = byte_counts @ byte_class_table()
     pairs, options = _pair_counts(scanned)
-    words = _word_numbers(scanned)
-    tokens = estimate_tokens(conversations, scanned, byte_counts)
+    word_lists = word_class(scanned.word_hash)
+    words = _word_numbers(scanned, word_lists)
+    tokens = estimate_tokens(conversations, scanned, word_lists, byte_counts)
     flags = _flags(classes, pairs)
     entropy = _entropy(byte_counts)
     pair_entropy = _entropy(_pair_histogram(scanned))
@@ -208,11 +209,20 @@ def _pair_counts(scanned: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64
 def _pair_histogram(scanned: Scan) -> NDArray[np.float64]:
     """(n, buckets) byte pairs of each text, case and digits folded, hashed; a pair with a byte of padding is none."""
     pairs = windows(scanned.folded, 2)
-    keys = (pairs * np.uint16(0x9E37)) >> np.uint16(16 - _PAIR_BUCKETS.bit_length() + 1)
-    inside = (pairs > 0xFF) & ((pairs & np.uint16(0xFF)) > 0)
-    places = (scanned.row[: len(keys)] * _PAIR_BUCKETS + keys)[inside]
-    counts = np.bincount(places, minlength=scanned.rows * _PAIR_BUCKETS)
-    return np.asarray(counts[: scanned.rows * _PAIR_BUCKETS].reshape(scanned.rows, _PAIR_BUCKETS), np.float64)
+    hashed = (pairs * np.uint16(0x9E37)) >> np.uint16(16 - _PAIR_BUCKETS.bit_length() + 1)
+    keys = scanned.row[: len(pairs)] * _PAIR_BUCKETS + hashed
+    size = scanned.rows * _PAIR_BUCKETS
+    # Counting all pairs and taking those with padding out again is cheaper than picking the others first.
+    counts = np.bincount(keys, minlength=size) - np.bincount(keys[_padded_pairs(scanned)], minlength=size)
+    return np.asarray(counts[:size], np.float64).reshape(scanned.rows, _PAIR_BUCKETS)
+
+
+def _padded_pairs(scanned: Scan) -> NDArray[np.int64]:
+    """Where the byte pairs with a byte of padding begin, each once."""
+    behind = (scanned.ends[:, None] + np.arange(PAD_BYTES)).reshape(-1)
+    last = scanned.ends[scanned.ends > scanned.starts] - 1
+    places = np.concatenate((np.arange(PAD_BYTES), behind, last))
+    return np.asarray(places[places <= len(scanned.folded) - PAD_BYTES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +233,8 @@ class _Words:
     columns: tuple[NDArray[np.float64], ...]
 
 
-def _word_numbers(scanned: Scan) -> _Words:
+def _word_numbers(scanned: Scan, on_list: NDArray[np.uint8]) -> _Words:
     rows, row = scanned.rows, scanned.word_row
-    on_list = word_class(scanned.word_hash)
     width = len(WORD_LISTS) + 1
     lists = np.bincount(row * width + on_list, minlength=rows * width).reshape(rows, width).astype(np.float64)
     length = scanned.word_end - scanned.word_start
@@ -259,6 +268,7 @@ def _flags(classes: NDArray[np.float64], pairs: NDArray[np.float64]) -> tuple[ND
 
     program = 2 * pair("line_ends_code") + pair("code_operators") + pair("calls") / 2 + pair("comments") / 2
     program += np.minimum(pair("indents"), 2) + pair("snake_case") / 2
+    program += 2 * ((pair("calls") >= 2) & (pair("indents") >= 1))
     has_code = (pair("fences") >= 2) | (program >= 4)
     formula = 2 * pair("dollar_math") + 2 * pair("math_symbols") + pair("powers") * (classes[:, _BYTE["carets"]] > 0)
     latex = (pair("latex_commands") >= 1) & ~has_code

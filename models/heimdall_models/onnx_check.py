@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 7, 8, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_GRAPH = 1, 3, 8, 6
+_ATTRIBUTE_NAME, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS = 1, 6, 8, 9
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 1, 2, 1, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_INTS_KEY = _ATTRIBUTE_INTS << 3 | _VARINT
+_LONGEST_VARINT = 9
+_NODE_ARRAYS = ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids", "nodes_falsenodeids")
 FLOAT = 1
 """TensorProto.FLOAT."""
 
@@ -50,7 +56,7 @@ def check_onnx(data: bytes) -> OnnxFacts:
     features = _width(_only(graph, _GRAPH_INPUT, "input"), "input")
     if _width(_only(graph, _GRAPH_OUTPUT, "output"), "output") != 1:
         raise OnnxRefused("its output is not one column")
-    return OnnxFacts(features, _trees(node))
+    return OnnxFacts(features, _check_trees(node, features))
 
 
 def _check_opset(opset: bytes) -> None:
@@ -67,28 +73,65 @@ def _check_operator(node: bytes) -> None:
         raise OnnxRefused(f"operator {domain}:{operator} is not allowed, only {sorted(ALLOWED_OPERATORS)}")
 
 
-def _trees(node: bytes) -> int:
-    for attribute in _fields(node, _NODE_ATTRIBUTE):
-        body = _bytes(attribute)
-        if any(True for _ in _fields(body, _ATTRIBUTE_GRAPH)):
-            raise OnnxRefused("its node carries a graph of its own")
-        if b"".join(_bytes(name) for name in _fields(body, _ATTRIBUTE_NAME)) == b"nodes_treeids":
-            trees = len(set(_integers(body)))
-            if trees > MAX_TREES:
-                raise OnnxRefused(f"it has {trees} trees; at most {MAX_TREES} are served")
-            return trees
-    raise OnnxRefused("its tree ensemble has no trees")
+def _check_trees(node: bytes, features: int) -> int:
+    """How many trees; refused unless every branch reads a known feature and leads on, within its tree, to a later node."""
+    attributes = {_name(body): body for body in map(_bytes, _fields(node, _NODE_ATTRIBUTE))}
+    if any(True for body in attributes.values() for _ in _fields(body, _ATTRIBUTE_GRAPH)):
+        raise OnnxRefused("its node carries a graph of its own")
+    tree, number, feature, true, false = (_integers(attributes.get(name, b"")) for name in _NODE_ARRAYS)
+    leaf = np.array([_bytes(m) == b"LEAF" for m in _fields(attributes.get("nodes_modes", b""), _ATTRIBUTE_STRINGS)])
+    if not len(tree) or len({len(a) for a in (tree, number, feature, true, false, leaf)}) != 1:
+        raise OnnxRefused("its node arrays are missing or of different lengths")
+    sizes = np.bincount(np.clip(tree, 0, MAX_TREES))
+    if tree.min() < 0 or tree.max() >= MAX_TREES or (sizes == 0).any():
+        raise OnnxRefused(f"its trees are not numbered from 0 to at most {MAX_TREES - 1}")
+    places = np.lexsort((number, tree))
+    counted = np.arange(len(tree)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    if (number[places] != counted).any():
+        raise OnnxRefused("the nodes of a tree are not numbered from 0 without gaps")
+    inner = ~leaf
+    if ((feature[inner] < 0) | (feature[inner] >= features)).any():
+        raise OnnxRefused(f"a branch reads a feature outside of its {features}")
+    for child in (true[inner], false[inner]):
+        if ((child <= number[inner]) | (child >= sizes[tree[inner]])).any():
+            raise OnnxRefused("a branch does not lead to a later node of its tree")
+    return len(sizes)
 
 
-def _integers(attribute: bytes) -> Iterator[int]:
-    for value in _fields(attribute, _ATTRIBUTE_INTS):
-        if isinstance(value, int):
-            yield value
-            continue
-        at = 0
-        while at < len(value):
-            number, at = _varint(value, at)
-            yield number
+def _name(attribute: bytes) -> str:
+    return b"".join(_bytes(name) for name in _fields(attribute, _ATTRIBUTE_NAME)).decode("utf-8", "replace")
+
+
+def _integers(attribute: bytes) -> NDArray[np.int64]:
+    """The attribute's list of integers. A tree has thousands: from the first on, all numbers are decoded at once."""
+    at = 0
+    while at < len(attribute) and attribute[at] != _INTS_KEY:
+        at = _skip(attribute, at)
+    data = np.frombuffer(attribute, np.uint8)[at:]
+    ends = np.flatnonzero(data < 0x80)
+    if not len(ends):
+        return np.zeros(0, np.int64)
+    starts = np.concatenate((np.zeros(1, np.int64), ends[:-1] + 1))
+    if (ends - starts).max() >= _LONGEST_VARINT:
+        raise OnnxRefused("it holds a number that is too long")
+    digit = np.arange(ends[-1] + 1) - np.repeat(starts, ends - starts + 1)
+    parts = (data[: ends[-1] + 1] & 0x7F).astype(np.int64) << (7 * digit)
+    numbers = np.add.reduceat(parts, starts)
+    # Keys and values take turns until the list ends.
+    keys, values = numbers[::2], numbers[1::2]
+    listed = len(keys) if (keys == _INTS_KEY).all() else int(np.argmin(keys == _INTS_KEY))
+    return values[:listed]
+
+
+def _skip(data: bytes, at: int) -> int:
+    """Where the field after the one at `at` begins."""
+    key, at = _varint(data, at)
+    if key & 7 == _BYTES:
+        size, at = _varint(data, at)
+        return at + size
+    if key & 7 == _VARINT:
+        return _varint(data, at)[1]
+    return at + (4 if key & 7 == _FIXED32 else 8)
 
 
 def _width(value_info: bytes, which: str) -> int:

@@ -119,6 +119,7 @@ def _reading(record: Mapping[str, Any], said: Mapping[str, Any]) -> Reading:
         clusters=np.array([features["clusters"]], np.int64),
         similarities=np.array([features["cluster_similarities"]], np.float32),
         embedding_cached=np.array([features["embedding_cached"]], np.bool_),
+        truncated=np.array([features["truncated"]], np.bool_),
         late=np.array([record["fallback_reason"] == FEATURE_TIMEOUT], np.bool_),
         extraction_ms=0.0,
         spent=record["fallback_reason"] == PREHOOK_TIMEOUT,

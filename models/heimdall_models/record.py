@@ -52,7 +52,7 @@ _COMMON = (
 )
 _SLIM = (
     b'"token_count":%b,"has_code":%b,"has_math":%b,"entropy":%b,"embedding_cached":%b,"context_ratio":%b,'
-    b'"context_overflow":%b,"feature_version":"' + FEATURE_VERSION.encode() + b'"'
+    b'"context_overflow":%b,"truncated":%b,"feature_version":"' + FEATURE_VERSION.encode() + b'"'
 )
 _DETAIL = b',"clusters":[%b],"cluster_similarities":[%b],"extraction_latency_ms":%b,"numeric":{%b}'
 
@@ -220,6 +220,7 @@ def _features(judged: Judged) -> tuple[list[bytes], list[bytes]]:
         forms.flags(reading.embedding_cached.tolist()),
         forms.numbers(ratios),
         forms.flags((ratios > CONTEXT_LIMIT).tolist()),
+        forms.flags(reading.truncated.tolist()),
         strict=True,
     )
     took = orjson.dumps(reading.extraction_ms)

@@ -126,9 +126,16 @@ def _hash_words(folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArra
     """Mix of the first eight bytes, the last eight and the length: exact up to sixteen bytes, cheap beyond."""
     eight = windows(folded, 8)
     length = end - start
-    head = eight[start] & _MASKS[np.minimum(length, 8)]
-    tail = eight[np.where(length > 8, end - 8, start)] & _MASKS[np.minimum(length, 8)]
-    mixed = (head * _K1) ^ ((tail + length.astype(np.uint64)) * _K2)
-    mixed ^= mixed >> _SHIFT
-    mixed *= _K3
-    return np.asarray(mixed ^ (mixed >> _SHIFT), np.uint64)
+    head = eight[start]
+    head &= _MASKS.take(length, mode="clip")
+    tail = head.copy()
+    long = np.flatnonzero(length > 8)
+    tail[long] = eight[end[long] - 8]
+    tail += length.astype(np.uint64)
+    tail *= _K2
+    head *= _K1
+    head ^= tail
+    head ^= head >> _SHIFT
+    head *= _K3
+    head ^= head >> _SHIFT
+    return np.asarray(head, np.uint64)

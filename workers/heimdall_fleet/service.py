@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from heimdall_fleet.config import Watcher
+from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.observe.server import ObserveServer
 
 log = logging.getLogger(__name__)
@@ -67,3 +68,4 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    settle_heap()

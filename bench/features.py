@@ -1,0 +1,95 @@
+"""What the learned half of a decision costs: CPU microseconds a message in batches of 64, stage by stage.
+
+    python bench/features.py -o json
+
+`us_600`, `us_4k` and `us_20k` are features, text model and classifier together. Prompts rotate, since a fixed one trains the
+branch predictor; each figure is the least of several rounds, since other processes only ever add.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from heimdall_fleet.threads import pin_threads
+
+pin_threads()  # before numpy is imported
+
+import orjson  # noqa: E402
+
+from heimdall_models.bundle import Bundle, load_bundle  # noqa: E402
+from heimdall_models.conversation import read_conversation  # noqa: E402
+from heimdall_models.embed import embed, nearest_clusters  # noqa: E402
+from heimdall_models.features import MAX_BATCH, extract  # noqa: E402
+from heimdall_models.shipped import shipped  # noqa: E402
+from heimdall_models.training.everyday import read_everyday  # noqa: E402
+
+SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
+BATCHES, ROUNDS, TOP_P = 8, 12, 5
+
+
+def batches(size_bytes: int) -> list[list[dict[str, Any]]]:
+    """Bodies of about so many bytes, all different, of sentences that people write."""
+    rng = random.Random(size_bytes)
+    texts = [conversation.text for conversation in read_everyday().conversations]
+    return [[_body(rng, texts, size_bytes) for _ in range(MAX_BATCH)] for _ in range(BATCHES)]
+
+
+def _body(rng: random.Random, texts: list[str], size_bytes: int) -> dict[str, Any]:
+    text = ""
+    while len(text) < size_bytes:
+        text += rng.choice(texts) + " "
+    return {"messages": [{"role": "user", "content": text[:size_bytes]}]}
+
+
+def cost_us(work: Callable[[int], object]) -> float:
+    """CPU microseconds a message of `work` on each batch in turn."""
+    rounds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        for number in range(BATCHES):
+            work(number)
+        rounds.append((time.process_time() - started) / (BATCHES * MAX_BATCH) * 1e6)
+    return min(rounds)
+
+
+def stage_costs(bundle: Bundle, bodies: list[list[dict[str, Any]]]) -> dict[str, float]:
+    """Each stage by itself, on what the stage before it made."""
+    read = [[read_conversation(body) for body in batch] for batch in bodies]
+    features = [extract(batch, bundle.text_model) for batch in read]
+    vectors = [embed(batch.scan) for batch in features]
+    return {
+        "read": cost_us(lambda i: [read_conversation(body) for body in bodies[i]]),
+        "features": cost_us(lambda i: extract(read[i], bundle.text_model)),
+        "classifier": cost_us(lambda i: bundle.classifier.predict(features[i].numeric)),
+        "embedding": cost_us(lambda i: embed(features[i].scan)),
+        "clusters": cost_us(lambda i: nearest_clusters(vectors[i], bundle.clusters.centres, TOP_P)),
+    }
+
+
+def measured() -> dict[str, float]:
+    """`STAGE_us_SIZE` and `us_SIZE` → microseconds."""
+    bundle = load_bundle(shipped("bundles/default"))
+    found: dict[str, float] = {}
+    for name, size in SIZES.items():
+        costs = stage_costs(bundle, batches(size))
+        found |= {f"{stage}_us_{name}": round(cost, 2) for stage, cost in costs.items()}
+        found[f"us_{name}"] = round(costs["features"] + costs["classifier"], 2)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", choices=["json", "text"], default="text")
+    output = parser.parse_args().output
+    found = measured()
+    if output == "json":
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+    else:
+        sys.stdout.writelines(f"{name:22} {value:8.2f} µs\n" for name, value in found.items())
+
+
+if __name__ == "__main__":
+    main()

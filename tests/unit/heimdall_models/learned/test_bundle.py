@@ -1,0 +1,161 @@
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heimdall_models.bundle import MANIFEST, ONNX, PERCENTILES, REQUIRED_FILES, BundleError, load_bundle, verify
+from heimdall_models.npy import NpyRefused, from_npy, to_npy
+from heimdall_models.onnx_check import OnnxRefused, check_onnx
+from heimdall_models.training.train import write_bundle
+
+DEFAULT = Path(__file__).parents[4] / "models" / "bundles" / "default"
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "bundle"))
+
+
+def rewrite_manifest(path: Path, **changes: object) -> None:
+    manifest = orjson.loads((path / MANIFEST).read_bytes())
+    (path / MANIFEST).write_bytes(orjson.dumps({**manifest, **changes}))
+
+
+def reseal(path: Path, name: str, data: bytes) -> None:
+    manifest = orjson.loads((path / MANIFEST).read_bytes())
+    files = {file: (path / file).read_bytes() for file in manifest.pop("files")}
+    write_bundle(path, {**files, name: data}, manifest)
+
+
+def test_a_bundle_says_what_it_is(trained: Path) -> None:
+    bundle = load_bundle(trained)
+    assert (bundle.info.framework, bundle.info.tree_count) == ("lightgbm", 60)
+    assert len(bundle.hash) == 64
+    verify(trained, bundle.hash)
+
+
+def test_a_bundle_that_is_not_the_one_pointed_at_is_refused(trained: Path) -> None:
+    with pytest.raises(BundleError, match="the pointer names 00"):
+        verify(trained, "00")
+
+
+@pytest.mark.parametrize("name", REQUIRED_FILES)
+def test_a_truncated_file_is_refused_by_name(copy: Path, name: str) -> None:
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(BundleError, match=rf"{name}.*hash differs"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [*REQUIRED_FILES, MANIFEST])
+def test_a_missing_file_is_refused_by_name(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}.*cannot be read"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda p: rewrite_manifest(p, feature_version="0"), "feature version"),
+        (lambda p: rewrite_manifest(p, format=99), "format"),
+        (lambda p: rewrite_manifest(p, platt={}), "field is missing"),
+        (lambda p: rewrite_manifest(p, files={"../../etc/passwd": "0"}), "unknown files"),
+        (lambda p: (p / MANIFEST).write_bytes(b"{"), "not JSON"),
+        (lambda p: (p / MANIFEST).write_bytes(b"[]"), "not a bundle manifest"),
+        (lambda p: (p / ONNX).write_bytes(b"0" * 3_000_000), "larger than"),
+    ],
+)
+def test_a_foreign_manifest_or_file_is_refused(copy: Path, change: Change, says: str) -> None:
+    change(copy)
+    with pytest.raises(BundleError, match=says):
+        load_bundle(copy)
+
+
+def test_a_percentile_table_that_descends_is_refused(copy: Path) -> None:
+    with pytest.raises(BundleError, match="not ascending"):
+        reseal(copy, PERCENTILES, to_npy(np.linspace(1.0, 0.0, 1001)))
+
+
+def test_an_array_of_another_shape_is_refused(copy: Path) -> None:
+    with pytest.raises(BundleError, match=r"not a \.npy file"):
+        reseal(copy, PERCENTILES, to_npy(np.linspace(0.0, 1.0, 1000)))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_or_read_as_an_array_never_worse(data: bytes) -> None:
+    with pytest.raises(NpyRefused):
+        from_npy(data, np.float32, (3, 4))
+
+
+def test_an_array_comes_back_as_it_was_written() -> None:
+    array = np.arange(12, dtype=np.int16).reshape(3, 4)
+    np.testing.assert_array_equal(from_npy(to_npy(array), np.int16, (None, 4)), array)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused_as_onnx(data: bytes) -> None:
+    with pytest.raises(OnnxRefused):
+        check_onnx(data)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_changed_byte_is_refused_or_leaves_a_checked_model(place: int, value: int) -> None:
+    data = bytearray((DEFAULT / ONNX).read_bytes()[:20_000])
+    data[place] = value
+    with pytest.raises(OnnxRefused):
+        check_onnx(bytes(data))
+
+
+def changed_node(trained: Path, attribute: str, value: int) -> bytes:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    found = next(a for a in model.graph.node[0].attribute if a.name == attribute)
+    found.ints[0] = value
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "says"),
+    [
+        ("nodes_featureids", 10_000, "feature outside"),
+        ("nodes_featureids", -1, "too long|feature outside"),
+        ("nodes_truenodeids", 0, "later node"),
+        ("nodes_falsenodeids", 9_999, "later node"),
+        ("nodes_treeids", 5_000, "not numbered"),
+    ],
+)
+def test_a_tree_that_would_read_or_loop_outside_of_itself_is_refused(
+    trained: Path, attribute: str, value: int, says: str
+) -> None:
+    with pytest.raises(OnnxRefused, match=says):
+        check_onnx(changed_node(trained, attribute, value))
+
+
+def test_another_operator_is_refused(trained: Path) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    model.graph.node[0].op_type = "Loop"
+    with pytest.raises(OnnxRefused, match="Loop is not allowed"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+def test_a_second_node_is_refused(trained: Path) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    model.graph.node.append(model.graph.node[0])
+    with pytest.raises(OnnxRefused, match="2 of node"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+def test_the_shipped_bundle_is_small_and_loads_fast() -> None:
+    started = time.process_time()
+    bundle = load_bundle(DEFAULT)
+    assert time.process_time() - started < 0.3
+    assert sum(file.stat().st_size for file in DEFAULT.iterdir()) < 2 * 1024 * 1024
+    assert bundle.quality_json is not None
