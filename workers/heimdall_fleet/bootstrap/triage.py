@@ -22,6 +22,7 @@ from heimdall_fleet.settings import (
     questions_of,
     rules_of,
 )
+from heimdall_fleet.triage.arms import ArmBundles
 from heimdall_fleet.triage.download import download
 from heimdall_fleet.triage.service import TriageService
 from heimdall_fleet.triage.sources import Archives, Directory, PointerFile, Source
@@ -35,24 +36,30 @@ from heimdall_schemas.failure import Failure, FailureCode
 log = logging.getLogger(__name__)
 
 
-def judge_maker(config: Config, *, everything_served: bool = False) -> MakeJudge:
+def judge_maker(config: Config, arms: ArmBundles | None = None, *, everything_served: bool = False) -> MakeJudge:
     """What turns a bundle into a judge, with the catalogue and the rules of `config`. Raises one of `REFUSALS`.
 
+    `arms`: the bundles of an experiment's arms, read each time a judge is made; loaded here once when not given.
     `everything_served`: every model of the catalogue counts as served, by the provider of its author's name.
     """
     catalogue = catalogue_of(config, datetime.now(UTC).date())
     rules = rules_of(config, catalogue, config_hash(config))
     if everything_served:
         rules = replace(rules, served={model: facts.author for model, facts in catalogue.models.items()})
-    urls = {arm.bundle for arm in rules.experiment.arms if arm.bundle is not None} if rules.experiment else set()
-    bundles = {url: bundle_source(url, config).offer().load() for url in urls}
+    treated = arms_for(config) if arms is None else arms
     plugin = config.embedding.plugin
     embedder = None if plugin is None else EmbeddingCache(load_embedder(plugin), config.embedding.cache_size)
 
     def make(bundle: Bundle) -> Judge:
-        return make_judge(bundle, catalogue, rules, bundles=bundles, embedder=embedder)
+        return make_judge(bundle, catalogue, rules, bundles=treated.bundles, embedder=embedder)
 
     return make
+
+
+def arms_for(config: Config) -> ArmBundles:
+    """The bundles that experiments name. Raises one of `REFUSALS`."""
+    named = (arm.bundle for experiment in config.router.experiments for arm in experiment.arms)
+    return ArmBundles({url: bundle_source(url, config) for url in named if url is not None})
 
 
 def bundle_source(url: str, config: Config) -> Source:
@@ -69,10 +76,11 @@ def tuning_for(config: Config) -> Tuning:
     """The bundle that `tuning.artifact_url` names, and its judge. Raises Failure `heimdall_bundle`."""
     source = bundle_source(config.tuning.artifact_url, config)
     try:
-        make = judge_maker(config)
+        arms = arms_for(config)
+        make = judge_maker(config, arms)
     except REFUSALS as error:
         raise Failure(FailureCode.HEIMDALL_BUNDLE, f"{error} (router.experiments or embedding.plugin)") from error
-    return Tuning(source, archives_for(config), make)
+    return Tuning(source, archives_for(config), make, arms)
 
 
 def memory_for(config: Config) -> Memory:
@@ -112,7 +120,8 @@ def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
 def reconfigure_triage(service: TriageService, loaded: Loaded) -> None:
     """Judge by the new rules and catalogue from the next batch on. Raises one of `REFUSALS` and keeps the old ones."""
     config = loaded.config
-    service.tuning.remake(judge_maker(config), bundle_source(config.tuning.artifact_url, config))
+    arms = arms_for(config)
+    service.tuning.remake(judge_maker(config, arms), bundle_source(config.tuning.artifact_url, config), arms)
     service.memory.decisions = memory_for(config).decisions
     service.reload_s = config.tuning.reload_seconds
     service.questions = questions_of(config)

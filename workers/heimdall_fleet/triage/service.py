@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 GAUGES_EVERY_S = 5.0
 ARTIFACT_LOAD_FAILED = "ARTIFACT_LOAD_FAILED"
+CACHE_WRITE_FAILED = "CACHE_WRITE_FAILED"
 
 FALLBACK_FAMILIES = {FEATURE_TIMEOUT: "timeout", PREHOOK_TIMEOUT: "timeout", MODEL_PREDICT_FAILED: "ml_model"}
 """Reasons of a default decision → the family they are counted under."""
@@ -139,7 +140,10 @@ class TriageService:
             worker.error(failure.code.facts.family.value, failure.code.value)
         failed_writes = self.memory.counts.failed_writes
         if failed_writes > self._failed_writes:
-            worker.error("internal", "CACHE_WRITE_FAILED", failed_writes - self._failed_writes)
+            worker.error("internal", CACHE_WRITE_FAILED, failed_writes - self._failed_writes)
+            log.warning(
+                "the decision cache takes no entries; requests are decided anew", extra={"action": "cache_failed"}
+            )
             self._failed_writes = failed_writes
 
     def unsendable(self, record: Outgoing, error: KafkaFailure) -> None:
@@ -215,7 +219,8 @@ class TriageService:
         return max(0.0, (datetime.now(UTC) - made).total_seconds())
 
     def _bundle_check(self) -> Check:
-        info, refused = self.tuning.bundle.info, self.tuning.refused
+        info = self.tuning.bundle.info
+        refused = self.tuning.refused or self.tuning.arms_refused
         details = {
             "hash": self.tuning.bundle.hash,
             "framework": info.framework,
@@ -225,6 +230,7 @@ class TriageService:
             "loaded_at": rfc3339(int(self.tuning.serving.loaded_at.timestamp() * 1000)),
             "accuracy": info.accuracy,
             "age_s": round(self._artifact_age_s()),
+            "arms": self.tuning.arm_bundles,
             "challenger": self.tuning.challenger and self.tuning.challenger.bundle.hash,
             "challenger_refused": self.tuning.challenger_refused,
         }

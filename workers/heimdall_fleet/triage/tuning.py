@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from heimdall_fleet.triage.arms import ArmBundles
 from heimdall_fleet.triage.sources import Archives, Offer, Source, SourceError
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import Bundle, BundleError
@@ -43,15 +44,17 @@ class Tuning:
 
     `make` turns a bundle into a judge with the present catalogue and rules. `source` is what the configuration names; a
     pointer on the control topic goes before it for as long as it stands there. `refused`: why not the newest one.
-    `challenger` is the bundle that decides silently, where there is a pointer to one that can be used.
+    `challenger` is the bundle that decides silently, where there is a pointer to one that can be used. `arms` are the bundles
+    of an experiment, which `make` reads; `arms_refused`: why not the newest of them.
     """
 
-    def __init__(self, source: Source, archives: Archives, make: MakeJudge) -> None:
+    def __init__(self, source: Source, archives: Archives, make: MakeJudge, arms: ArmBundles | None = None) -> None:
         """Raises Failure `heimdall_bundle`: a worker does not start without a bundle it can use."""
         self._source = source
         self._archives = archives
         self._pointer: Pointer | None = None
         self._make = make
+        self._arms = arms
         try:
             self.serving = _load(source.offer(), make)
         except REFUSALS as error:
@@ -59,6 +62,7 @@ class Tuning:
                 FailureCode.HEIMDALL_BUNDLE, f"{error} (tuning.artifact_url)", detail_code="ARTIFACT_LOAD_FAILED"
             ) from error
         self.refused: str | None = None
+        self.arms_refused: str | None = None
         self.challenger: Serving | None = None
         self.challenger_refused: str | None = None
         self._challenger_pointer: Pointer | None = None
@@ -68,6 +72,11 @@ class Tuning:
     @property
     def bundle(self) -> Bundle:
         return self.serving.bundle
+
+    @property
+    def arm_bundles(self) -> dict[str, str]:
+        """The hash of each bundle that an arm of the experiment has, by its address."""
+        return {} if self._arms is None else {url: bundle.hash for url, bundle in self._arms.bundles.items()}
 
     @property
     def judge(self) -> Judge:
@@ -87,8 +96,8 @@ class Tuning:
         Files, network and loading are a thread's work: the event loop goes on deciding.
         """
         async with self._polling:
-            champion, challenger = await self._poll(), await self._poll_challenger()
-            return False if challenger is False else champion
+            found = (await self._poll(), await self._poll_arms(), await self._poll_challenger())
+            return False if False in found else found[0] or found[1]
 
     async def _poll(self) -> bool | None:
         make = self._make
@@ -106,6 +115,30 @@ class Tuning:
         self.serving, self.refused = serving, None
         log.info("bundle %s replaces %s", self.bundle.hash[:12], before[:12], extra={"action": "bundle_swapped"})
         self._say_left_out()
+        return True
+
+    async def _poll_arms(self) -> bool | None:
+        """As `_poll`, for the bundles of an experiment: a bad one leaves all of them as they are."""
+        arms, make = self._arms, self._make
+        if arms is None:
+            return None
+        before = arms.held
+        try:
+            if not await asyncio.to_thread(arms.look):
+                self.arms_refused = None
+                return None
+            serving = await asyncio.to_thread(_rejudged, self.serving, make)
+        except REFUSALS as error:
+            arms.held = before
+            if self.arms_refused == str(error):
+                return None
+            self.arms_refused = str(error)
+            log.error("an arm's new bundle was refused: %s", error, extra={"action": "arm_refused"})
+            return False
+        if make is self._make:
+            self.serving = serving
+        self.arms_refused = None
+        log.info("an arm of the experiment has another bundle", extra={"action": "arm_swapped"})
         return True
 
     async def _poll_challenger(self) -> bool | None:
@@ -128,12 +161,13 @@ class Tuning:
         log.info("challenger %s decides silently", self.challenger.bundle.hash[:12], extra={"action": "challenged"})
         return True
 
-    def remake(self, make: MakeJudge, source: Source) -> None:
-        """Catalogue, rules or address have changed. Raises one of `REFUSALS`, and keeps what served."""
+    def remake(self, make: MakeJudge, source: Source, arms: ArmBundles | None = None) -> None:
+        """Catalogue, rules or addresses have changed. Raises one of `REFUSALS`, and keeps what served."""
         self.serving = _rejudged(self.serving, make)
         self.challenger = self.challenger and _rejudged(self.challenger, make)
         self._make = make
         self._source = source
+        self._arms = arms
         self._say_left_out()
 
     def _offer(self) -> Offer:
@@ -158,7 +192,9 @@ class Tuning:
 
 
 def _rejudged(serving: Serving, make: MakeJudge) -> Serving:
-    return replace(serving, judge=make(serving.bundle))
+    judge = make(serving.bundle)
+    try_out(judge)
+    return replace(serving, judge=judge)
 
 
 def _load(offer: Offer, make: MakeJudge) -> Serving:
@@ -169,12 +205,16 @@ def _load(offer: Offer, make: MakeJudge) -> Serving:
 
 
 def try_out(judge: Judge) -> None:
-    """Decide a few requests before a judge serves, which warms it up. Raises SourceError when it cannot classify."""
+    """Decide a few requests before a judge serves, which warms it up, and its arms with it.
+
+    Raises SourceError when one of them cannot classify.
+    """
     bodies = [{"messages": [{"role": "user", "content": probe}]} for probe in PROBES]
     batch = [DecisionInput(f"probe-{at}", Request.model_validate(body), body) for at, body in enumerate(bodies)]
-    answers = decide(batch, judge, Memory(decisions=None), lambda: 0.0)
-    if any(isinstance(answer, Decided) and answer.fallback_reason == MODEL_PREDICT_FAILED for answer in answers):
-        raise SourceError(
-            f"bundle {judge.bundle.hash[:12]} is refused: its classifier gives NaN or infinity for ordinary requests; "
-            "train it again"
-        )
+    for one in (replace(judge, arms={}), *judge.arms.values()):
+        answers = decide(batch, one, Memory(decisions=None), lambda: 0.0)
+        if any(isinstance(answer, Decided) and answer.fallback_reason == MODEL_PREDICT_FAILED for answer in answers):
+            raise SourceError(
+                f"bundle {one.bundle.hash[:12]} is refused: its classifier gives NaN or infinity for ordinary requests; "
+                "train it again"
+            )
