@@ -65,10 +65,12 @@ class DecisionStore(Protocol):
 class Entry(NamedTuple):
     """A decision as it is kept, about 2 kB: a copy to which only the next request's own fields are added.
 
+    `around_latency`: the decision's JSON before and after the time that it took, which is each request's own.
     `shortest_ms`: the quickest answer of the chosen model; a request with less time left is judged anew.
     """
 
     copy: Decided
+    around_latency: tuple[bytes, bytes]
     shortest_ms: float
 
 

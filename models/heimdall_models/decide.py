@@ -34,7 +34,7 @@ def decide(
     started_s = clock()
     times = StepTimes() if times is None else times
     heard = hear(batch, judge, memory, started_s)
-    answers = recall(heard, memory, started_s)
+    answers = recall(heard, memory, started_s, clock)
     for rows in unanswered(heard, answers, MAX_BATCH):
         one = rows[0][1].judge
         reading = read([each.item.body for _, each in rows], one.reader, clock)

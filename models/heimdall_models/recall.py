@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from heimdall_models.asked import Asking, DecisionInput, read_asking
+from heimdall_models.asked import Asking, Clock, DecisionInput, read_asking
 from heimdall_models.cache import Entry, Memory, cache_key, find, keep
 from heimdall_models.experiment import CONTROL, arm_of
 from heimdall_models.judge import Judge
@@ -15,6 +15,7 @@ from heimdall_models.record import Decided, Kept, Refusal
 from heimdall_schemas.failure import Failure
 
 _MISS, _HIT = b'"cache_hit":false', b'"cache_hit":true'
+_LATENCY = b'"decision_latency_ms":'
 
 
 class Heard(NamedTuple):
@@ -56,18 +57,23 @@ def _judge_for(item: DecisionInput, asking: Asking, judge: Judge) -> Judge:
     return judge.arms.get(arm, judge)
 
 
-def recall(heard: Sequence[Heard | Refusal], memory: Memory, now_s: float) -> list[Decided | Refusal | None]:
+def recall(
+    heard: Sequence[Heard | Refusal], memory: Memory, started_s: float, clock: Clock
+) -> list[Decided | Refusal | None]:
     """Refusals and cached decisions in their places, None where a row is still to be judged.
 
     The whole batch is looked up before anything of it is stored, so a copy within the batch is judged again.
     """
+    found = [
+        None if isinstance(one, Refusal) else find(memory, one.key, one.item.time_left_ms, started_s) for one in heard
+    ]
+    latency = orjson.dumps(round((clock() - started_s) * 1000.0, 3)) if any(found) else b""
     answers: list[Decided | Refusal | None] = []
-    for one in heard:
+    for one, entry in zip(heard, found, strict=True):
         if isinstance(one, Refusal):
             answers.append(one)
         else:
-            entry = find(memory, one.key, one.item.time_left_ms, now_s)
-            answers.append(None if entry is None else _from_entry(one, entry))
+            answers.append(None if entry is None else _from_entry(one, entry, latency))
     return answers
 
 
@@ -104,19 +110,19 @@ def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
         kept.common,
         kept.features,
     )
-    copy = answer._replace(
-        decision_type="cached",
-        decision_json=kept.decision.replace(_MISS, _HIT, 1),
-        record_json=record,
-        kept=None,
-    )
+    head, name, rest = kept.decision.replace(_MISS, _HIT, 1).partition(_LATENCY)
+    copy = answer._replace(decision_type="cached", decision_json=b"", record_json=record, kept=None)
     facts = heard.judge.book.served_facts(answer.model)
-    return Entry(copy, 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms))
+    shortest_ms = 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms)
+    return Entry(copy, (head + name, rest[rest.index(b",") :]), shortest_ms)
 
 
-def _from_entry(heard: Heard, entry: Entry) -> Decided:
-    """The decision as it was, for another request: its propensity is the one it was drawn with."""
-    asking = heard.asking
+def _from_entry(heard: Heard, entry: Entry, latency: bytes) -> Decided:
+    """The decision as it was, for another request: its propensity is the one it was drawn with, the time is its own."""
+    asking, (before, after) = heard.asking, entry.around_latency
     return entry.copy._replace(
-        request_id=heard.item.request_id, session=asking.session, pinned=asking.pinned is not None
+        request_id=heard.item.request_id,
+        session=asking.session,
+        pinned=asking.pinned is not None,
+        decision_json=before + latency + after,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import orjson
 import pytest
@@ -36,6 +37,15 @@ def test_a_repeat_within_the_time_to_live_is_a_hit_and_after_it_is_not(judge: Ju
     assert (hit.record["decision_type"], hit.record["cached_from"]) == ("cached", "first")
     assert hit.record["request_id"] == hit.request_id == "second"
     assert (memory.counts.hits, memory.counts.misses) == (1, 2)
+
+
+def test_a_hit_says_the_time_that_it_took_itself(judge: Judge, make_input: MakeInput) -> None:
+    memory, now_s = Memory(), count(step=0.001)
+    slow = decide([make_input(0.5)], judge, memory, lambda: float(next(now_s)))[0]
+    hits = decide([make_input(0.5)] * 2, judge, memory, lambda: float(next(now_s)))
+    assert isinstance(slow, Decided)
+    assert slow.decision["decision_latency_ms"] > 2
+    assert [one.decision["decision_latency_ms"] for one in hits if isinstance(one, Decided)] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
