@@ -28,11 +28,12 @@ test: setup lint  ## lint, types, layers and every test that needs no Apache Kaf
 test-slow: setup  ## whole commands that take tens of seconds: benchmarks, training
 	$(BIN)/pytest -m "slow and not kafka" --timeout 300 tests
 
-test-kafka: setup  ## contract, flow and crash tests on Apache Kafka (Java 17; its artifacts are fetched by Maven)
+test-kafka: setup  ## contract, flow, crash and fault tests on Apache Kafka (Java 17; its artifacts are fetched by Maven)
 	$(BIN)/pytest -m kafka --timeout 600 tests/contract tests/flow tests/integration
+	$(BIN)/pytest -m kafka --timeout 600 -n 2 --dist load tests/faults
 
-faults: setup  ## the fault suite on Apache Kafka: kills, zombies, storms, hostile providers (12 minutes)
-	$(BIN)/pytest -m kafka --timeout 900 tests/faults
+faults: setup  ## of these the fault suite alone: kills, zombies, storms, hostile providers, a state that dies
+	$(BIN)/pytest -m kafka --timeout 600 -n 2 --dist load tests/faults
 
 soak: setup  ## seeded random faults for as long as it is told
 	$(BIN)/python -m tests.faults.soak
@@ -47,6 +48,7 @@ bench: setup  ## ratios, measured side by side in one run
 	$(BIN)/python bench/triage.py
 	$(BIN)/python bench/dispatch.py
 	$(BIN)/python bench/replay.py
+	$(BIN)/python bench/failover.py
 
 kafka: setup  ## a one-node Apache Kafka in the foreground, without Docker
 	$(BIN)/python deploy/kafka/broker.py start --foreground

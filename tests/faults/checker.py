@@ -1,7 +1,6 @@
 """The offline checker: from a history to what it breaks. Pure, and it reads nothing but the history.
 
-Each rule is one function that gives a line for each violation; the numbers are those of docs/faults.md. I8 (budgets)
-has no rule, because no fleet-wide budget exists yet.
+Each rule is one function that gives a line for each violation; the numbers are those of docs/faults.md.
 """
 
 from collections import defaultdict
@@ -159,10 +158,23 @@ def money_is_what_the_providers_took(history: History) -> Iterator[str]:
         tokens = sum(call.prompt_tokens + call.completion_tokens for call in paid)
         if tokens != (audited := sum(each.prompt_tokens + each.completion_tokens for each in records)):
             yield f"I6: the providers counted {tokens} tokens for {request_id}, the audit has {audited}"
-        if all(f"{call.provider}/{call.model}" in history.run.prices for call in paid):
+        if all(_price_key(call) in history.run.prices for call in paid):
             cost = sum(_cost(call, history) for call in paid)
             if cost != (booked := sum(each.cost_usd_micros for each in records)):
                 yield f"I6: {request_id} cost {cost} micro-dollars at the providers, the audit has {booked}"
+
+
+def ceilings_hold(history: History) -> Iterator[str]:
+    """I8: the calls of a request cost no more at the providers than the request allows, whoever made them.
+
+    A model may answer more than was asked of it; scripted ones do not.
+    """
+    ceilings = {sent.request_id: sent.ceiling_usd_micros for sent in history.sent}
+    for request_id, calls in _by_request(history.call).items():
+        ceiling = ceilings.get(request_id)
+        paid = [call for call in calls if call.outcome == "ok" and _price_key(call) in history.run.prices]
+        if ceiling is not None and (cost := sum(_cost(call, history) for call in paid)) > ceiling:
+            yield f"I8: {request_id} cost {cost} micro-dollars, {ceiling} were allowed"
 
 
 def canaries_are_silent(history: History) -> Iterator[str]:
@@ -237,6 +249,7 @@ RULES: tuple[Callable[[History], Iterable[str]], ...] = (
     calls_are_in_the_audit,
     endings_are_in_the_audit,
     money_is_what_the_providers_took,
+    ceilings_hold,
     canaries_are_silent,
     progress_returns,
     resources_are_bounded,
@@ -280,7 +293,11 @@ def _end(call: Call) -> float:
     return float("inf") if call.end is None else call.end
 
 
+def _price_key(call: Call) -> str:
+    return f"{call.provider}/{call.model}"
+
+
 def _cost(call: Call, history: History) -> int:
     """Rounded up to the micro-dollar, a call at a time."""
-    price_in, price_out = history.run.prices[f"{call.provider}/{call.model}"]
+    price_in, price_out = history.run.prices[_price_key(call)]
     return -(-(call.prompt_tokens * price_in + call.completion_tokens * price_out) // 1_000_000)

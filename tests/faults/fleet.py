@@ -256,6 +256,8 @@ def run_of(setup: Setup) -> Run:
         for name, facts in models.items()
         if facts.price and facts.price.standard
     }
+    for name, facts in setup.settings.get("models", {}).items():
+        prices[name] = (round(facts["price"]["input"] * 1e6), round(facts["price"]["output"] * 1e6))
     dispatch = setup.settings.get("dispatch", {})
     return Run(
         seed=setup.seed,

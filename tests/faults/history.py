@@ -42,6 +42,8 @@ class Sent:
     offset: int
     deadline: float
     acknowledged: bool = True
+    ceiling_usd_micros: int | None = None
+    """What all attempts together may cost."""
     deaf: bool = False
     """Its reply address cannot be read or is not allowed, so that nobody can be told."""
 

@@ -30,6 +30,7 @@ class Ask:
     headers: tuple[tuple[str, bytes], ...] = ()
     key: bytes | None = None
     deaf: bool = False
+    ceiling_usd_micros: int | None = None
 
 
 class Load:
@@ -64,7 +65,9 @@ class Load:
         canary = {"role": "system", "content": f"Note {self._number}: {self._fleet.canaries.prompt}"}
         value = {**chosen, "messages": [canary, *chosen["messages"]], **body}
         value["heimdall"] = {**(options or {}), "ttl_ms": int(ttl_s * 1000)}
-        return Ask(request_id, orjson.dumps(value), ttl_s, key=request_id.encode())
+        ceiling_usd = (options or {}).get("max_cost_usd")
+        ceiling = None if ceiling_usd is None else round(ceiling_usd * 1e6)
+        return Ask(request_id, orjson.dumps(value), ttl_s, key=request_id.encode(), ceiling_usd_micros=ceiling)
 
     async def send(self, asks: Sequence[Ask], per_second: float | None = None) -> list[Sent]:
         """Send all, at Poisson times when a rate is given, and wait for every acknowledgement."""
@@ -84,6 +87,19 @@ class Load:
     def deaf(self, value: bytes, *headers: tuple[str, bytes]) -> Ask:
         """A request whose headers name an address that no reply may go to."""
         return replace(self.raw(value, *headers), deaf=True)
+
+    async def compressed(self, codec: str, asks: Sequence[Ask]) -> None:
+        """Send all from a producer of their own that compresses."""
+        plain = self._producer
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._fleet.cluster.bootstrap, acks="all", linger_ms=50, compression_type=codec
+        )
+        await self._producer.start()
+        try:
+            await self.send(asks)
+        finally:
+            await self._producer.stop()
+            self._producer = plain
 
     async def many(self, count: int, per_second: float | None = None, **kinds: Any) -> list[Sent]:
         return await self.send([self.ask(**kinds) for _ in range(count)], per_second)
@@ -112,7 +128,16 @@ class Load:
             place, acknowledged = (-1, -1), False
         correlation_id = dict(headers)[h.CORRELATION_ID].decode("latin-1")
         deadline = now_ms / 1000 + ask.ttl_s
-        sent = Sent(time.time(), ask.request_id, correlation_id, *place, deadline, acknowledged, ask.deaf)
+        sent = Sent(
+            time.time(),
+            ask.request_id,
+            correlation_id,
+            *place,
+            deadline,
+            acknowledged,
+            ask.ceiling_usd_micros,
+            ask.deaf,
+        )
         self.sent.append(sent)
         self._fleet.events.append(sent)
         return sent

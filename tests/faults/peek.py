@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 
 
 async def fetch(port: int, path: str, timeout_s: float = 5.0) -> str:
@@ -36,9 +35,3 @@ def gauge(text: str, name: str) -> float:
     """The sum of a metric's values over its labels; 0 when it is not there."""
     found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
-
-
-def listens(port: int) -> bool:
-    """Whether somebody takes connections on this loopback port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import orjson
 from tests.brokers.clusters import ApacheCluster, load_broker_module
-from tests.faults.faults import broker_gone, broker_silent, redis_server
+from tests.brokers.redis import redis_server
+from tests.faults.faults import broker_gone, broker_silent
 from tests.faults.fleet import Setup
 from tests.faults.scenario import Scenario, scenario
 
@@ -29,9 +30,9 @@ PAUSE_S = (1.0, 4.0)
 
 async def one_round(cluster: ApacheCluster, seed: int, directory: Path, faults: int, per_second: float) -> bytes:
     """One fleet, so many faults; its figures as JSON. Raises AssertionError with what the checker found."""
-    with redis_server(directory) as url:
+    with redis_server() as redis:
         setup = Setup(
-            seed, directory, triage=1, dispatch=2, behaviours=BEHAVIOURS, settings={"state": {"url": url}},
+            seed, directory, triage=1, dispatch=2, behaviours=BEHAVIOURS, settings={"state": {"url": redis.url}},
         )  # fmt: skip
         async with scenario(cluster, setup) as run:
             breaking = asyncio.create_task(break_things(run, cluster, faults))

@@ -2,12 +2,20 @@
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from ipaddress import IPv4Address
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.faults.history import Call
 
 Writer = asyncio.StreamWriter
@@ -81,11 +89,38 @@ KINDS: Mapping[str, Callable[[Writer, str], Awaitable[None]]] = {
 
 @dataclass(slots=True)
 class Strange:
-    """`url`: each kind has a path of its own under it. `calls`: those that were read, by `worker`."""
+    """`url`: each kind has a path of its own under it; `tls_url`: the same, with a certificate that nobody trusts and that
+    has expired. `calls`: those that were read, by `worker`."""
 
     url: str
+    tls_url: str
     worker: str
     calls: list[Call] = field(default_factory=list)
+
+
+def expired_certificate() -> ssl.SSLContext:
+    """A server's context whose certificate ended yesterday."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now - timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "both.pem"
+        file.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
+        context.load_cert_chain(file)
+    return context
 
 
 @asynccontextmanager
@@ -100,11 +135,14 @@ async def strange_providers(worker: str) -> AsyncIterator[Strange]:
 
     await asyncio.to_thread(packed)
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    strange = Strange(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", worker)
+    with_tls = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=await asyncio.to_thread(expired_certificate))
+    port, tls_port = (each.sockets[0].getsockname()[1] for each in (server, with_tls))
+    strange = Strange(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", worker)
     try:
         yield strange
     finally:
         server.close()
+        with_tls.close()
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -149,6 +149,7 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
     "a letter about what was answered": ("I6", [*GOOD, LETTER]),
     "tokens that nobody counted": ("I6", swapped(OUTCOME, replace(OUTCOME, completion_tokens=21))),
     "money that nobody took": ("I6", swapped(OUTCOME, replace(OUTCOME, cost_usd_micros=141))),
+    "more money than was allowed": ("I8", swapped(SENT, replace(SENT, ceiling_usd_micros=139))),
     "a secret in a log": ("I7", [*GOOD, Leak("CANARY", "dispatch-1.log")]),
     "a group that stays behind": ("I9", swapped(GOOD[10], LogEnd("f.dispatch", DISPATCH, 0, 2))),
     "a fleet that does not recover": (
@@ -189,6 +190,10 @@ ALLOWED: dict[str, list[Event]] = {
         replace(SECOND_OUTCOME, superseded=True, state="failed", reached=0, named={"w2/1": True}),
     ],
     "published, and killed before the commit": [*GOOD, SECOND, SECOND_OUTCOME, KILL, KILLED, replace(REPLY, offset=1)],
+    "a ceiling that holds": swapped(SENT, replace(SENT, ceiling_usd_micros=140)),
+    "offsets that an operator moved": [
+        *GOOD, Fault(13.0, 13.1, "offsets reset"), replace(DISPATCHED, at=13.1, position=0), replace(DISPATCHED, at=14.0),
+    ],
     "the same outcome record twice": [*GOOD, replace(OUTCOME, at=11.8)],
     "nobody knows whether it was sent": [*GOOD, replace(SENT, request_id="s", offset=-1, acknowledged=False)],
     "an order that rests": [

@@ -13,14 +13,16 @@ from tests.faults.fleet import PLAIN, Setup
 from tests.faults.history import Fault, Sent
 from tests.faults.peek import get
 from tests.faults.scenario import Scenario, Verdict, scenario
-from tests.faults.strange import strange_providers
+from tests.faults.strange import Strange, strange_providers
 
 from heimdall_fleet.stack.processes import free_port
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 GOOD = "openai/gpt-6-luna"
 TIMEOUT_S = 2
+BLOCKED_S = 10.0
+"""Neighbours of eight bombs that were unpacked whole, one after the other, would be later than that."""
 SECRET = "CANARY-KEY-elsewhere"
 SCRIPTED: dict[str, tuple[dict[str, Any], str]] = {
     "limited": ({"errors": {"429": 1.0}, "retry_after_s": 5}, "provider_rate_limited"),
@@ -42,7 +44,7 @@ STRANGE = {
     "endless": "provider_too_large",
     "telltale": "provider_error",
 }
-UNREACHED = ("refused",)
+UNREACHED = ("refused", "nameless", "untrusted")
 SICK = (*SCRIPTED, *STRANGE, "bomb", *UNREACHED)
 
 
@@ -67,7 +69,7 @@ async def test_each_sick_provider_is_left_for_a_good_one_with_its_failure_classi
     apache_broker: ApacheCluster, failing: Setup, tell: Tell
 ) -> None:
     async with strange_providers("dispatch-1") as strange:
-        setup = with_elsewhere(failing, strange.url)
+        setup = with_elsewhere(failing, strange)
         async with scenario(apache_broker, setup) as run:
             asked = {}
             for name in (*SCRIPTED, *STRANGE, *UNREACHED):
@@ -88,9 +90,11 @@ async def test_each_sick_provider_is_left_for_a_good_one_with_its_failure_classi
             assert failures == expected | {name: {"provider_unreachable"} for name in UNREACHED}
 
 
-def with_elsewhere(setup: Setup, url: str) -> Setup:
-    places = {name: f"{url}/{name}/v1" for name in (*STRANGE, "bomb")}
+def with_elsewhere(setup: Setup, strange: Strange) -> Setup:
+    places = {name: f"{strange.url}/{name}/v1" for name in (*STRANGE, "bomb")}
     places["refused"] = f"http://127.0.0.1:{free_port()}/v1"
+    places["nameless"] = "http://no-such-host.invalid/v1"
+    places["untrusted"] = f"{strange.tls_url}/html/v1"
     elsewhere = {
         name: {"type": "custom", "base_url": place, "keys": [{"name": f"{name}-1", "value": f"{SECRET}-{name}"}]}
         for name, place in places.items()
@@ -103,7 +107,7 @@ async def test_compressed_bombs_are_refused_and_hold_nobody_else_up(
 ) -> None:
     async with (
         strange_providers("dispatch-1") as strange,
-        scenario(apache_broker, with_elsewhere(failing, strange.url)) as run,
+        scenario(apache_broker, with_elsewhere(failing, strange)) as run,
     ):
         quiet = await run.load.many(60, 60)
         await run.answers(60)
@@ -114,9 +118,9 @@ async def test_compressed_bombs_are_refused_and_hold_nobody_else_up(
         verdict = await run.verdict()
         slowest = {name: slowest_s(verdict, sent) for name, sent in (("quiet", quiet), ("among", among))}
         tell(verdict.figures() | {"slowest_s": slowest})
-        refused = [found[sent.request_id]["heimdall"]["attempts"][0]["failure"] for sent in bombs]
-        assert set(refused) == {"provider_too_large"}
-        assert slowest["among"] < slowest["quiet"] + 1.0
+        attempts = [each for sent in bombs for each in found[sent.request_id]["heimdall"]["attempts"]]
+        assert {each["failure"] for each in attempts if each["provider"] == "bomb"} == {"provider_too_large"}
+        assert slowest["among"] < slowest["quiet"] + BLOCKED_S
 
 
 def slowest_s(verdict: Verdict, sent: list[Sent]) -> float:

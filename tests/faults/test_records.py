@@ -5,11 +5,14 @@ import statistics
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 from tests.brokers.clusters import ApacheCluster
+from tests.brokers.redis import redis_server
+from tests.faults.faults import offsets_to_the_beginning
 from tests.faults.figures import Tell
 from tests.faults.fleet import PLAIN, Setup
 from tests.faults.history import Reply, Sent
@@ -18,7 +21,7 @@ from tests.faults.scenario import scenario
 from heimdall_schemas import headers as h
 from heimdall_schemas.topics import Bucket
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 HELLO = [{"role": "user", "content": "Hello, how are you?"}]
 LONGEST_LOG_LINE = 16_000
@@ -37,6 +40,59 @@ async def test_the_same_record_twice_is_called_once_and_answered_alike(
         tell(verdict.figures())
         assert verdict.states == {"answered": 50}
         assert len(verdict.history.call) == 50
+
+
+async def test_offsets_that_an_operator_moved_to_the_beginning_repeat_the_answers_and_call_nobody(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    with redis_server() as redis:
+        async with scenario(apache_broker, Setup(318, tmp_path, settings={"state": {"url": redis.url}})) as run:
+            await run.load.many(40)
+            await run.settled()
+            await run.fleet.terminate(run.fleet.alive("dispatch")[0])
+            orders = [run.fleet.topics.dispatch(bucket) for bucket in Bucket]
+            await offsets_to_the_beginning(run.fleet, "dispatch", orders)
+            await run.fleet.start("dispatch")
+            await run.load.many(5)
+            await run.settled()
+            verdict = await run.verdict()
+            tell(verdict.figures())
+            assert verdict.states == {"answered": 45}
+            assert len(verdict.history.call) == 45
+            assert verdict.copies >= 40
+
+
+async def test_requests_may_be_compressed_with_any_codec_that_kafka_knows(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    async with scenario(apache_broker, Setup(319, tmp_path)) as run:
+        for codec in ("gzip", "snappy", "lz4", "zstd"):
+            await run.load.compressed(codec, [run.load.ask() for _ in range(5)])
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 20}
+
+
+async def test_no_chain_of_attempts_costs_more_than_its_request_allows(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    dear = {"price": {"input": 1_000, "output": 10_000}, "context_window": 100_000}
+    behaviours = {"*": {**PLAIN, "output_tokens": {"median": 400}}, "hangs": {"hang": 1.0}}
+    settings: dict[str, dict[str, Any]] = {
+        "models": {"hangs/one": dear, "dear/one": dear},
+        "dispatch": {"fallbacks": {"hangs/one": ["dear/one"]}},
+        "provider_defaults": {"network": {"timeout": "5s", "max_retries": 0}},
+    }
+    setup = Setup(322, tmp_path, behaviours=behaviours, more_authors=("hangs", "dear"), settings=settings)
+    async with scenario(apache_broker, setup) as run:
+        for ceiling_usd in (0.0001, 0.05, 1.0, 20.0):
+            await run.load.many(10, model="hangs/one", options={"max_cost_usd": ceiling_usd})
+        await run.settled()
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states["failed"] >= 10
+        assert verdict.states["answered"] >= 10
 
 
 BAD_VALUES: dict[str, bytes | None] = {

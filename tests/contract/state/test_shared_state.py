@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
-from tests.contract.state.redis_server import redis_server
+from tests.brokers.redis import redis_server
 
 from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
 from heimdall_fleet.state.memory import MemoryState
@@ -30,8 +30,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def redis_port() -> Iterator[int]:
-    with redis_server() as port:
-        yield port
+    with redis_server() as server:
+        yield server.port
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -19,13 +19,18 @@ TRIAGE = [
 ]
 RESIDENCE = [f"{name}_{share}_ms" for name in ("residence", "claimed_residence") for share in ("p50", "p99")]
 DISPATCH = ["us_request", "us_bare_aiohttp", "ratio_bare_aiohttp", "ratio_200_to_10"]
+FAILOVER = [f"{kind}_p{share}_ms" for kind in ("overloaded", "failing", "truncated", "hung") for share in (50, 99)]
 MEMORY = ["rss_mib", "rss_mib_at_rest"]
 
 
 @pytest.mark.timeout(150)  # seconds on a quiet machine, but each run starts four to six processes
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("triage", [*TRIAGE, *RESIDENCE, *MEMORY, "per_s_core_600"]), ("dispatch", [*DISPATCH, *MEMORY])],
+    [
+        ("triage", [*TRIAGE, *RESIDENCE, *MEMORY, "per_s_core_600"]),
+        ("dispatch", [*DISPATCH, *MEMORY]),
+        ("failover", FAILOVER),
+    ],
 )
 def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: str, fields: list[str]) -> None:
     command = [sys.executable, str(BENCH / f"{name}.py"), "--quick", "-o", "json"]

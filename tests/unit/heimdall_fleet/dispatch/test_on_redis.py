@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from tests.contract.state.redis_server import redis_server
+from tests.brokers.redis import redis_server
 
 from heimdall_fleet.state.redis import RedisState
 
@@ -21,8 +21,8 @@ LEASE_MS = 300
 
 @pytest.fixture(scope="module")
 def redis_port() -> Iterator[int]:
-    with redis_server() as port:
-        yield port
+    with redis_server() as server:
+        yield server.port
 
 
 @pytest.fixture
