@@ -4,8 +4,8 @@ import os
 import socket
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from heimdall_fleet.client import HeimdallClient
 from heimdall_fleet.config import Config
 from heimdall_fleet.config.rules import Finding, retired
 from heimdall_fleet.dlq import Undertaker
@@ -17,14 +17,19 @@ from heimdall_fleet.settings import (
     kafka_settings,
 )
 
+if TYPE_CHECKING:
+    from heimdall_fleet.client import HeimdallClient
+
 
 def worker_name(role: str) -> str:
     """Which process wrote a record: role, host, process id."""
     return f"{role}-{socket.gethostname()}-{os.getpid()}"
 
 
-def client_for(config: Config) -> HeimdallClient:
+def client_for(config: Config) -> "HeimdallClient":
     """A client of the fleet that `config` describes."""
+    from heimdall_fleet.client import HeimdallClient  # noqa: PLC0415 - a worker need not hold it
+
     settings = asdict(kafka_settings(config, "heimdall-client"))
     return HeimdallClient(settings.pop("bootstrap_servers"), config.kafka.topic_prefix, kafka=settings)
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from heimdall_fleet.dispatch.run import Ending, Parked
 from heimdall_schemas.order import Address
 
-MAX_KEPT = 2_000
-MAX_BYTES = 8 * 1024 * 1024
+MAX_KEPT = 250
+MAX_BYTES = 1024 * 1024
+"""A copy comes right behind its original, or much later: then the shared state knows the answer."""
 
 
 class Published(NamedTuple):

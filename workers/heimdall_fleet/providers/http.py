@@ -162,7 +162,6 @@ class Exchange:
 
     @property
     def headers(self) -> httpx.Headers:
-        """A Mapping with lower-case names."""
         return _headers(self.named)
 
     async def __aenter__(self) -> Self:
@@ -177,10 +176,10 @@ class Exchange:
         self.close()
 
     def __aiter__(self) -> Self:
-        """The pieces of the body as they come, decompressed and within the limits. Each step may raise AttemptError."""
         return self
 
     async def __anext__(self) -> bytes:
+        """The next piece of the body, decompressed and within the limits. Raises AttemptError."""
         incoming, reader = self._opened()
         try:
             async with asyncio.timeout_at(self._latest()):
@@ -193,7 +192,7 @@ class Exchange:
         return await whole(reader, piece)
 
     async def read(self) -> bytes:
-        """The whole body. In an error answer the credentials that were sent are masked: some servers echo them."""
+        """The whole body. In an error answer credentials that were sent are masked: some servers echo them."""
         try:
             async with asyncio.timeout_at(self._latest()) as timer:
                 return await self.collect(timer)
@@ -277,10 +276,7 @@ def failure_of_transport(error: Exception, *, in_body: bool) -> AttemptFailure:
 
 
 class AiohttpTransport:
-    """Requests over one aiohttp session: no redirects, no cookies, no environment, TLS verified.
-
-    The session is opened by the first request, in the loop that runs it.
-    """
+    """Requests over one aiohttp session, opened by the first: no redirects, cookies, environment; TLS verified."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -299,20 +295,25 @@ class AiohttpTransport:
                 allow_redirects=False,
                 timeout=_connecting_within(connect_timeout_ms),
                 proxy=self._network.proxy,
+                ssl=self._tls(request.url),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             stale = not _FRESH.get() and time.monotonic() - started < STALE_WITHIN_S
             raise _as_httpx(error, stale=stale) from error
         return _Incoming(answer)
 
+    def _tls(self, url: str) -> ssl.SSLContext | bool:
+        """The roots weigh 5 MiB, so they are read when somebody asks over TLS."""
+        secure = url.startswith("https:") or (self._network.proxy or "").startswith("https:")
+        return _tls(self._network.ca_file) if secure else True
+
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        connector = _Connector(limit=0, ssl=_tls(self._network.ca_file), keepalive_timeout=self._network.keepalive_s)
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=_Connector(limit=0, keepalive_timeout=self._network.keepalive_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             # An answer has a few kilobytes: unpacking it costs more than it saves, and a bomb needs an invitation.
             headers={"user-agent": f"heimdall-fleet/{__version__}", "accept-encoding": "identity"},

@@ -8,7 +8,7 @@ from math import ceil
 from heimdall_fleet.state.base import Claim, ClaimKind, Want
 
 MAX_CALLS = 100_000
-MAX_STORED_BYTES = 8 * 1024 * 1024
+MAX_STORED_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
