@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.bundle import Bundle
-from heimdall_models.conversation import Conversation
+from heimdall_models.conversation import Conversation, read_conversation
 from heimdall_models.embed import embed_texts, nearest_clusters
 from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
 from heimdall_models.learning.logged import Floats, Indices, Logged, Terms
@@ -121,3 +121,22 @@ def _logged(world: World, bundle: Bundle, served: Indices, p_served: Floats, exp
         bundle=np.full(len(world), bundle.hash),
         candidates=Terms(ALPHA * quality - (1 - ALPHA) * quality, quality, quality, world.costs),
     )
+
+
+SUBJECTS = ("river", "garden", "engine", "letter", "market", "bridge", "candle", "forest")
+
+
+def made_up(rows: int, bundle: Bundle, rng: np.random.Generator) -> tuple[World, Indices]:
+    """Prompts about eight subjects, and the number of each one's; half are hard, which their wording shows. The strong side
+    answers nine of ten; the cheap one as many of the easy and three of ten of the hard."""
+    subject = rng.integers(0, len(SUBJECTS), rows)
+    hard = rng.random(rows) < 0.5
+    texts = [
+        f"Question {at}: " + (f"prove the theorem of the {name} and derive its integral" if tough else f"what is a {name}")
+        + "?" + f" {name}" * int(rng.integers(1, 12))
+        for at, (name, tough) in enumerate(zip(np.array(SUBJECTS)[subject], hard, strict=True))
+    ]  # fmt: skip
+    talks = tuple(read_conversation({"messages": [{"role": "user", "content": text}]}) for text in texts)
+    chance = np.stack((np.where(hard, 0.3, 0.9), np.full(rows, 0.9)), axis=1)
+    scores = (rng.random((rows, 2)) < chance).astype(np.float64)
+    return world_of(talks, np.arange(rows), scores, bundle), subject

@@ -112,7 +112,7 @@ def compare(
     bundles = {"champion": load_bundle(champion), "challenger": load_bundle(challenger)}
     facts = _facts(bundles["challenger"], clock)
     late = _late(logged, bundles)
-    sides = sides_of(logged, pools_of(logged, rules.pools))
+    sides = sides_of(logged, pools_of(logged, rules.pools), rules.cheap, rules.strong)
     judged = judged_rows(logged, late)
     left_out = {**logged.left_out, "learned from, or decided with another text model": int((~late).sum()),
                 "no reward, or nobody knows with which probability": int(late.sum()) - len(judged)}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,17 +137,10 @@ def read_logged(dataset: Path, *, since: datetime | None = None, until: datetime
     if not (known & current).any():
         reasons = "; ".join(f"{count} rows: {why}" for why, count in left_out.items() if count)
         raise DatasetError(dataset, f"no row can be used ({reasons})", "replay decisions of this version's workers")
-    gaps = manifest.get("gaps") or ()
-    if gaps:
-        left_out["in gaps of the audit topic (ranges of offsets)"] = len(gaps)
+    gaps = sum(len(source.get("missing", ())) for run in manifest.get("runs", ()) for source in run.get("ranges", ()))
+    left_out["ranges of offsets missing from the audit: decisions in them are no random sample"] = gaps
     kept = table.filter(pa.array(known & current))
     return _logged(kept, {why: count for why, count in left_out.items() if count})
-
-
-def of_rows(rows: Sequence[Mapping[str, Any]]) -> Logged:
-    """Decisions from rows as `heimdall replay` names them; columns that are missing are unknown. For tests and tools."""
-    known = [{name: row.get(name) for name in _COLUMNS} for row in rows]
-    return _logged(pa.Table.from_pylist(known, schema=_SCHEMA), {})
 
 
 def _manifest(dataset: Path) -> dict[str, Any]:

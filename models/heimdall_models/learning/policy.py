@@ -21,11 +21,14 @@ _TOKENS = FEATURE_NAMES.index("token_count_log")
 
 @dataclass(frozen=True, slots=True)
 class PolicyRules:
-    """What decides beside the bundle. `pools`: models by bucket, as configured; None: as the log shows them."""
+    """What decides beside the bundle. `pools`: models by bucket, as configured; `cheap`, `strong`: models of the two sides
+    that a difficulty tells apart. Without them, as the log shows (`sides.py`). Thresholds: difficulty percentiles."""
 
     pools: Mapping[str, tuple[str, ...]] | None = None
     cheap_below: float = 0.3
     hard_above: float = 0.7
+    cheap: tuple[str, ...] = ()
+    strong: tuple[str, ...] = ()
 
 
 AS_LOGGED = PolicyRules()

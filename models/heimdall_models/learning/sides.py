@@ -11,6 +11,8 @@ from heimdall_models.classify import BUCKETS
 from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged
 
 CHEAP, STRONG = 0, 1
+RARELY = 100
+CLEAR_LEAD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +36,20 @@ class Sides:
 
 
 def pools_of(logged: Logged, given: Mapping[str, tuple[str, ...]] | None = None) -> Flags:
-    """(buckets, models) who may answer in which bucket: as given (a bucket's models by its name), else whoever was ever a
-    candidate in it without a guardrail's doing."""
+    """(buckets, models) who may answer in which bucket: as given (a bucket's models by its name), else whoever was a
+    candidate in one in `RARELY` of its rows, leaving out those that a guardrail put there: rarer ones a caller named."""
     if given is not None:
         return np.array([[model in given.get(bucket, ()) for model in logged.models] for bucket in BUCKETS])
     free = ~logged.forced
-    stood = [logged.was_candidate[free & (logged.bucket == bucket)].any(axis=0) for bucket in BUCKETS]
-    return np.stack(stood)
+    rows = [logged.was_candidate[free & (logged.bucket == bucket)] for bucket in BUCKETS]
+    return np.stack([stood.sum(axis=0) > len(stood) / RARELY for stood in rows])
 
 
 def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: tuple[str, ...] = ()) -> Sides:
-    """The models named; else by bucket, and what stands in both or neither of cheap and hard, by what it costs.
+    """The models named; else each by the first of these that tells: in which of the cheap and the hard bucket it is the
+    best candidate more often, in which alone it stands, and what it costs beside those that are told apart already.
 
-    Costs are means of expected and paid costs of a call. Where every model stands in every bucket, the largest step in
-    cost divides them.
+    Costs are means of expected and paid costs of a call. Where nothing else tells, the largest step in cost divides them.
     """
     numbers = {name: at for at, name in enumerate(logged.models)}
     found = np.full(len(logged.models), NOBODY)
@@ -55,13 +57,22 @@ def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: 
         found[[numbers[name] for name in cheap if name in numbers]] = CHEAP
         found[[numbers[name] for name in strong if name in numbers]] = STRONG
         return Sides(logged.models, found)
-    only_cheap, only_hard = pools[0] & ~pools[2], pools[2] & ~pools[0]
-    found[only_cheap], found[only_hard] = CHEAP, STRONG
+    found[pools[0] & ~pools[2]], found[pools[2] & ~pools[0]] = CHEAP, STRONG
+    lead = _best_share(logged, "hard") - _best_share(logged, "cheap")
+    found[lead > CLEAR_LEAD], found[lead < -CLEAR_LEAD] = STRONG, CHEAP
     undecided = np.flatnonzero(pools.any(axis=0) & (found == NOBODY))
     cost = np.log(np.maximum(_mean_cost(logged), 1e-3))
-    limit = _limit(cost, only_cheap, only_hard, undecided)
+    limit = _limit(cost, found, undecided)
     found[undecided] = np.where(cost[undecided] > limit, STRONG, CHEAP)
     return Sides(logged.models, found)
+
+
+def _best_share(logged: Logged, bucket: str) -> Floats:
+    """(models,) share of the bucket's rows in which each model has the highest score."""
+    rows = np.flatnonzero((logged.bucket == bucket) & ~logged.forced & logged.was_candidate.any(axis=1))
+    score = np.nan_to_num(logged.candidates.score[rows], nan=-np.inf)
+    best = np.bincount(score.argmax(axis=1), minlength=len(logged.models)) if len(rows) else 0.0
+    return np.broadcast_to(best / max(1, len(rows)), len(logged.models))
 
 
 def _mean_cost(logged: Logged) -> Floats:
@@ -74,10 +85,12 @@ def _mean_cost(logged: Logged) -> Floats:
     return np.where(np.isfinite(means), means, np.nan_to_num(expected))
 
 
-def _limit(cost: Floats, only_cheap: Flags, only_hard: Flags, undecided: Indices) -> float:
-    if only_cheap.any() and only_hard.any():
-        return float(cost[only_cheap].mean() + cost[only_hard].mean()) / 2
-    everyone = np.sort(np.concatenate((cost[undecided], cost[only_cheap | only_hard])))
+def _limit(cost: Floats, found: Indices, undecided: Indices) -> float:
+    """Log cost that parts the two sides."""
+    cheap, strong = cost[found == CHEAP], cost[found == STRONG]
+    if len(cheap) and len(strong):
+        return float(cheap.mean() + strong.mean()) / 2
+    everyone = np.sort(np.concatenate((cost[undecided], cheap, strong)))
     if len(everyone) < 2:
         return float("inf")
     step = int(np.argmax(np.diff(everyone)))

@@ -39,14 +39,14 @@ FEWEST_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`created` goes into the manifest. `cheap`, `strong`: models of the two sides; `pools`: models by bucket, as
-    configured; without them the log says (`sides.py`)."""
+    """`created` goes into the manifest. `pools`: models by bucket, as configured; `cheap`, `strong`: models of the two
+    sides that a difficulty tells apart. Without them, as the log shows (`sides.py`)."""
 
     created: datetime
     seed: int = 0
+    pools: Mapping[str, tuple[str, ...]] | None = None
     cheap: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
-    pools: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ TRIAGE = [
 RESIDENCE = [f"{name}_{share}_ms" for name in ("residence", "claimed_residence") for share in ("p50", "p99")]
 DISPATCH = ["us_request", "us_bare_aiohttp", "ratio_bare_aiohttp", "ratio_200_to_10"]
 FAILOVER = [f"{kind}_p{share}_ms" for kind in ("overloaded", "failing", "truncated", "hung") for share in (50, 99)]
+LEARNING = [f"apgr_{name}" for name in ("serving", "naive", "learned", "full")]
+COVERED = ["cover_dr_difference", "cover_snips_champion", "seen_swapped_prices", "train_rows", "train_s"]
 MEMORY = ["rss_mib", "rss_mib_at_rest"]
 
 
@@ -30,6 +32,7 @@ MEMORY = ["rss_mib", "rss_mib_at_rest"]
         ("triage", [*TRIAGE, *RESIDENCE, *MEMORY, "per_s_core_600"]),
         ("dispatch", [*DISPATCH, *MEMORY]),
         ("failover", FAILOVER),
+        ("learning", [*LEARNING, *COVERED, "of_full"]),
     ],
 )
 def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: str, fields: list[str]) -> None:

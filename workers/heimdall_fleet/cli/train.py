@@ -26,7 +26,7 @@ SHIPPED_RECIPE = "default"
 
 DATA = click.option(
     "--data", "paths", type=click.Path(exists=True, path_type=Path), multiple=True, required=True,
-    help="Outcome tables (Parquet or JSON lines) or folders of them; may be given several times.",
+    help="Outcome tables (Parquet or JSON lines) or folders of them, several times; or one data set of `heimdall replay`.",
 )  # fmt: skip
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -63,11 +63,14 @@ def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
 def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Fit, calibrate and export a classifier, and write it as a bundle with its model card.
 
-    The same tables, seed and --created give the same bytes.
+    From outcome tables, or from decisions that `heimdall replay` read out of the audit: these begin with the bundle in
+    use, and --traffic, --recipe, --quality and --quick mean nothing to them. The same data, seed and --created give the
+    same bytes.
 
     \b
     Example:
       heimdall train --data outcomes/ --out bundles/mine
+      heimdall train --data data/audit --out bundles/learned
     """
     parent = bundle_directory(configuration(options).config)
     manifest = _train(paths, out, parent, given)
@@ -82,9 +85,13 @@ def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any)
 
 @needs_training_extra
 def _train(paths: tuple[Path, ...], out: Path, parent: Path, given: dict[str, Any]) -> dict[str, Any]:
+    from heimdall_fleet.cli.train_logged import dataset_of, train_on
     from heimdall_models.training.build import TrainingError, build
     from heimdall_models.training.tables import TableError
 
+    dataset = dataset_of(paths)
+    if dataset is not None:
+        return train_on(dataset, out, parent, given)
     try:
         return build(paths, out, _plan(parent, given), say=note)
     except (TableError, TrainingError, BundleError, QualityError) as error:
@@ -126,13 +133,17 @@ def evaluate(
 ) -> None:  # fmt: skip
     """APGR with its 95 % interval, CPT(50 %), CPT(80 %), AUC, calibration, and baselines on the same rows.
 
+    On decisions that `heimdall replay` read, BUNDLE is the challenger of the configured one: off-policy estimates with
+    intervals, and a refusal to conclude where the logs cannot tell.
+
     \b
     Example:
+      heimdall evaluate --bundle bundles/learned --data data/audit --html report.html
       heimdall evaluate --data outcomes/ --cheap mixtral-8x7b --strong gpt-4-1106 --html report.html
     """
     path = bundle or bundle_directory(configuration(options).config)
-    found = _evaluate(paths, path, (cheap, strong), html)
-    if found["seen_in_training"]:
+    found = _evaluate(paths, path, (cheap, strong), html, options)
+    if found.get("seen_in_training"):
         seen = ", ".join(found["seen_in_training"])
         note(f"the bundle was trained on {seen}: these figures flatter it; those under `recorded` do not")
     if options.output == "json":
@@ -143,14 +154,19 @@ def evaluate(
 
 @needs_training_extra
 def _evaluate(
-    paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None
+    paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None, options: Globals
 ) -> dict[str, Any]:
+    from heimdall_fleet.cli.train_logged import dataset_of, evaluate_on
     from heimdall_models.training.evaluate import evaluate_bundle
     from heimdall_models.training.report import report_html
     from heimdall_models.training.tables import TableError, read_tables
 
+    dataset = dataset_of(paths)
     try:
-        found = evaluate_bundle(load_bundle(bundle), read_tables(paths), *pair)
+        if dataset is not None:
+            found = evaluate_on(dataset, bundle, configuration(options).config, pair)
+        else:
+            found = evaluate_bundle(load_bundle(bundle), read_tables(paths), *pair)
     except (TableError, BundleError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     if html:

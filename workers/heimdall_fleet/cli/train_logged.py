@@ -1,0 +1,62 @@
+"""`heimdall train` and `heimdall evaluate` on a data set of `heimdall replay`."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.output import note
+from heimdall_fleet.config import Config
+from heimdall_fleet.settings import bundle_directory
+from heimdall_models.bundle import BundleError
+from heimdall_models.learning.compare import compare
+from heimdall_models.learning.evaluation import evaluation_of
+from heimdall_models.learning.logged import DatasetError, Logged, is_dataset, read_logged
+from heimdall_models.learning.policy import PolicyRules
+from heimdall_models.learning.train import Options, TooLittle, TrainingError, train_logged
+
+
+def dataset_of(paths: Sequence[Path]) -> Path | None:
+    """The replayed data set among `paths`, None if they are outcome tables. Raises CommandError for a mixture."""
+    replayed = [path for path in paths if is_dataset(path)]
+    if not replayed:
+        return None
+    if len(paths) > 1:
+        raise CommandError(
+            Exit.USAGE, f"{replayed[0]} is a replayed data set: give it alone, without outcome tables or another one"
+        )
+    return replayed[0]
+
+
+def train_on(dataset: Path, out: Path, parent: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the bundle learned from these decisions. Raises CommandError."""
+    created: datetime = given["created"] or datetime.now(UTC)
+    options = Options(created.replace(tzinfo=UTC), given["seed"])
+    try:
+        trained = train_logged(_read(dataset), parent, out, options)
+    except (DatasetError, TooLittle, TrainingError, BundleError) as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+    for warning in trained.warnings:
+        note(f"note: {warning}")
+    return dict(trained.manifest)
+
+
+def evaluate_on(dataset: Path, challenger: Path, config: Config, pair: tuple[str | None, str | None]) -> dict[str, Any]:
+    """What `heimdall evaluate` prints of the challenger beside the configured bundle. Raises CommandError."""
+    thresholds = config.router.thresholds
+    cheap, strong = (() if name is None else (name,) for name in pair)
+    rules = PolicyRules(cheap=cheap, strong=strong, cheap_below=thresholds.cheap, hard_above=thresholds.hard)
+    try:
+        found = compare(bundle_directory(config), challenger, _read(dataset), rules)
+    except (DatasetError, BundleError) as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+    if found.why_not is not None:
+        note(f"no conclusion: {found.why_not}")
+    return evaluation_of(found)
+
+
+def _read(dataset: Path) -> Logged:
+    logged = read_logged(dataset)
+    note(f"{dataset}: {len(logged):,} decisions")
+    return logged
