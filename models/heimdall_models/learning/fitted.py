@@ -13,7 +13,7 @@ from heimdall_models.learning.prior import Prior, add_trees
 from heimdall_models.learning.sides import CHEAP, STRONG, Sides
 from heimdall_models.learning.split import Split
 from heimdall_models.training.export import largest_difference, to_onnx
-from heimdall_models.training.fit import REWARD_TREES, dumped_trees, fit_platt
+from heimdall_models.training.fit import dumped_trees, fit_platt
 from heimdall_models.training.train import LARGEST_EXPORT_DIFFERENCE, TrainingError, percentile_table
 
 FEWEST_OF_A_SIDE = 20
@@ -44,6 +44,7 @@ class Fit:
     platt: Platt
     percentiles: Floats
     prior: Prior
+    trees: int
 
 
 def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) -> Fit:
@@ -53,7 +54,7 @@ def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) 
     outcomes = fit_outcomes(fit, sides, seed)
     effective = effective_rows(fit)
     factor = OWN_WEIGHT * (1.0 + effective / OWN_ROWS)
-    model = _joined(prior, outcomes, factor)
+    model, trees = _joined(prior, outcomes, factor)
     difference = export_difference(model, prior.model, outcomes, factor, fit)
     if difference > LARGEST_EXPORT_DIFFERENCE:
         raise TrainingError(
@@ -63,7 +64,9 @@ def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) 
     log_odds = raw(model).log_odds
     platt = _calibrated(log_odds(later.features), _soft_labels(outcomes, later, sides))
     reference = 1.0 - platt(log_odds(np.concatenate((fit.features, later.features))))
-    return Fit(logged, sides, split, outcomes, effective, model, difference, platt, percentile_table(reference), prior)
+    return Fit(
+        logged, sides, split, outcomes, effective, model, difference, platt, percentile_table(reference), prior, trees
+    )
 
 
 def effective_rows(logged: Logged) -> float:
@@ -77,10 +80,12 @@ def raw(model: bytes) -> Classifier:
     return Classifier(model, Platt(1.0, 0.0), np.zeros(2))
 
 
-def _joined(prior: Prior, outcomes: Outcomes, factor: float) -> bytes:
-    cheap, strong = to_onnx(dumped_trees(outcomes.cheap)), to_onnx(dumped_trees(outcomes.strong))
-    with_cheap = add_trees(prior.model, cheap, factor, first=prior.trees)
-    return add_trees(with_cheap, strong, -factor, first=prior.trees + REWARD_TREES)
+def _joined(prior: Prior, outcomes: Outcomes, factor: float) -> tuple[bytes, int]:
+    """The ONNX model of all trees, and how many they are."""
+    cheap, strong = dumped_trees(outcomes.cheap), dumped_trees(outcomes.strong)
+    with_cheap = add_trees(prior.model, to_onnx(cheap), factor, first=prior.trees)
+    first = prior.trees + len(cheap)
+    return add_trees(with_cheap, to_onnx(strong), -factor, first=first), first + len(strong)
 
 
 def _soft_labels(outcomes: Outcomes, later: Logged, sides: Sides) -> Floats:

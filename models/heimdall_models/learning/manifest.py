@@ -15,7 +15,7 @@ from heimdall_models.learning.fitted import Fit, effective_rows, preference, raw
 from heimdall_models.learning.logged import Logged
 from heimdall_models.learning.outcome import corrected, side_scores
 from heimdall_models.learning.prior import PRIOR_TREES
-from heimdall_models.training.fit import REWARD_TREES, framework_version
+from heimdall_models.training.fit import framework_version
 from heimdall_models.training.metrics import calibration_error
 
 SAME_FEATURES = "same_features"
@@ -43,7 +43,6 @@ def trained_until(bundle: Bundle) -> int | None:
 def manifest_of(fit: Fit, base: Bundle, files: Mapping[str, bytes], created: datetime, seed: int) -> dict[str, Any]:
     """Everything but the hashes of the files."""
     metrics = metrics_of(fit, base)
-    trees = fit.prior.trees + 2 * REWARD_TREES
     known = {"accuracy": metrics["held_out"]["apgr"]} if metrics["held_out"].get("apgr") is not None else {}
     return {
         "format": FORMAT,
@@ -55,7 +54,7 @@ def manifest_of(fit: Fit, base: Bundle, files: Mapping[str, bytes], created: dat
         "parent": base.hash,
         SAME_FEATURES: [base.hash, *base.manifest.get(SAME_FEATURES, ())][:_KEPT_HASHES],
         PRIOR_TREES: fit.prior.trees,
-        "tree_count": trees,
+        "tree_count": fit.trees,
         "target": "gain",
         "settings": {"seed": seed, "transfer": False},
         "platt": {"slope": fit.platt.slope, "intercept": fit.platt.intercept},

@@ -8,7 +8,7 @@ import numpy as np
 
 from heimdall_models.learning.logged import Flags, Indices, Logged
 
-FIT_SHARE, CALIBRATE_SHARE = 0.6, 0.15
+FIT_SHARE, CALIBRATE_SHARE = 0.65, 0.1
 
 
 @dataclass(frozen=True, slots=True)

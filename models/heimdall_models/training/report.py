@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from typing import Any
 
+from heimdall_models.training.page import bucket_bar, figure, interval, number, page, section, share, table
 from heimdall_models.training.plots import Axis, Curve, Dot, Point, axis_of, plot, swatch
 
 _SAME_AS_RANDOM = ("always_cheap", "always_strong")
@@ -29,22 +29,16 @@ def report_html(evaluation: Mapping[str, Any], title: str = "Routing evaluation"
         _warning(evaluation),
         _tiles(evaluation),
         f'<div class="pair">{_frontier(evaluation)}{_calibration(evaluation)}</div>',
-        _section("Beside what needs no training", _baselines(evaluation), _BASELINES_SAY),
+        section("Beside what needs no training", _baselines(evaluation), _BASELINES_SAY),
         f'<div class="pair">{_buckets(evaluation)}{_win_rates(evaluation)}</div>',
-        _section("By table", _groups(evaluation.get("tables", {}), "table"))
+        section("By table", _groups(evaluation.get("tables", {}), "table"))
         if len(evaluation.get("tables", {})) > 1
         else "",
-        _section("By domain", _groups(evaluation["domains"], "domain"), _DOMAINS_SAY),
-        _section("Recorded when the bundle was made", _recorded(evaluation), _RECORDED_SAY),
+        section("By domain", _groups(evaluation["domains"], "domain"), _DOMAINS_SAY),
+        section("Recorded when the bundle was made", _recorded(evaluation), _RECORDED_SAY),
         _GLOSSARY,
     )
-    style = files(__package__).joinpath("report.css").read_text("utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
-        f"<style>\n{style}</style></head><body><main>\n{chr(10).join(filter(None, parts))}\n</main></body></html>\n"
-    )
+    return page(title, parts)
 
 
 def _header(found: Mapping[str, Any], title: str) -> str:
@@ -70,11 +64,11 @@ def _warning(found: Mapping[str, Any]) -> str:
 
 def _tiles(found: Mapping[str, Any]) -> str:
     tiles = (
-        ("APGR", _number(found["apgr"]), f"95 % {_interval(found['apgr_ci95'])}; random 0.500"),
-        ("CPT 50 %", _share(found["cpt50"]), "of calls to the strong side recover half of the gap"),
-        ("CPT 80 %", _share(found["cpt80"]), "of calls to the strong side recover 80 % of it"),
-        ("AUC", _number(found["auc"]), "easy prompts rank before hard ones"),
-        ("Calibration error", _number(found["ece"]), "15 bins; 0 is perfect"),
+        ("APGR", number(found["apgr"]), f"95 % {interval(found['apgr_ci95'])}; random 0.500"),
+        ("CPT 50 %", share(found["cpt50"]), "of calls to the strong side recover half of the gap"),
+        ("CPT 80 %", share(found["cpt80"]), "of calls to the strong side recover 80 % of it"),
+        ("AUC", number(found["auc"]), "easy prompts rank before hard ones"),
+        ("Calibration error", number(found["ece"]), "15 bins; 0 is perfect"),
     )
     inside = "".join(
         f"<div><dt>{name}</dt><dd><b>{value}</b><span>{escape(note)}</span></dd></div>" for name, value, note in tiles
@@ -102,10 +96,10 @@ def _frontier(found: Mapping[str, Any]) -> str:
     ends = [_end("always cheap", points[0], across.name), _end("always strong", points[-1], across.name)]
     said = (
         f"Cost against quality. From always cheap ({points[0][1]:.3f}) to always strong ({points[-1][1]:.3f}); "
-        f"the bundle's area is {_number(found['apgr'])} of the gap, " + ", ".join(_said(found))
+        f"the bundle's area is {number(found['apgr'])} of the gap, " + ", ".join(_said(found))
     )
     legend = "".join(f"<li>{swatch(curve.style)}{escape(curve.name)}</li>" for curve in reversed(curves))
-    return _figure("Cost against quality", plot((across, up), curves, ends, said), f'<ul class="legend">{legend}</ul>')
+    return figure("Cost against quality", plot((across, up), curves, ends, said), f'<ul class="legend">{legend}</ul>')
 
 
 def _straight(found: Mapping[str, Any]) -> dict[str, Sequence[Point]]:
@@ -114,7 +108,7 @@ def _straight(found: Mapping[str, Any]) -> dict[str, Sequence[Point]]:
 
 def _said(found: Mapping[str, Any]) -> Iterable[str]:
     return (
-        f"{_NAMES.get(name, name)} {_number(row['apgr'])}"
+        f"{_NAMES.get(name, name)} {number(row['apgr'])}"
         for name, row in found["baselines"].items()
         if name not in _SAME_AS_RANDOM
     )
@@ -135,24 +129,20 @@ def _calibration(found: Mapping[str, Any]) -> str:
         Axis("predicted chance that the cheap side answers well", 0.0, 1.0),
         Axis("mean score of the cheap side", 0.0, 1.0),
     )
-    said = f"Calibration: {len(bins)} bins of predicted against observed score; mean distance {_number(found['ece'])}."
+    said = f"Calibration: {len(bins)} bins of predicted against observed score; mean distance {number(found['ece'])}."
     drawn = plot(axes, [Curve("perfect calibration", "line random", [(0, 0), (1, 1)])], dots, said)
-    return _figure(
+    return figure(
         "Calibration", drawn, '<p class="note">A larger dot stands for more prompts. On the dashed line is perfect.</p>'
     )
 
 
-def _figure(title: str, drawn: str, below: str) -> str:
-    return f"<figure><figcaption><h2>{escape(title)}</h2></figcaption>{drawn}{below}</figure>"
-
-
 def _baselines(found: Mapping[str, Any]) -> str:
-    own = ("this bundle", _number(found["apgr"]), _interval(found["apgr_ci95"]), "", *_cpts(found), "")
+    own = ("this bundle", number(found["apgr"]), interval(found["apgr_ci95"]), "", *_cpts(found), "")
     rest = (
         (
             _NAMES.get(name, name),
-            _number(row["apgr"]),
-            _interval(row["apgr_ci95"]),
+            number(row["apgr"]),
+            interval(row["apgr_ci95"]),
             _lead(row["behind_ci95"]),
             *_cpts(row),
             _verdict(row["behind_ci95"]),
@@ -160,11 +150,11 @@ def _baselines(found: Mapping[str, Any]) -> str:
         for name, row in found["baselines"].items()
     )
     head = ("score", "APGR", "95 %", "lead of the bundle, 95 %", "CPT 50 %", "CPT 80 %", "the bundle is")
-    return _table(head, (own, *rest))
+    return table(head, (own, *rest))
 
 
 def _cpts(row: Mapping[str, Any]) -> tuple[str, str]:
-    return _share(row["cpt50"]), _share(row["cpt80"])
+    return share(row["cpt50"]), share(row["cpt80"])
 
 
 def _verdict(lead: Sequence[float | None]) -> str:
@@ -178,13 +168,10 @@ def _buckets(found: Mapping[str, Any]) -> str:
     shares: Mapping[str, float] = found.get("buckets", {})
     if not shares:
         return ""
-    said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-    bar = "".join(f'<i class="{escape(name)}" style="flex:{share:.4f}"></i>' for name, share in shares.items())
-    rows = ((name, _share(share)) for name, share in shares.items())
+    rows = ((name, share(part)) for name, part in shares.items())
     return (
         '<section><h2>Buckets</h2><p class="note">Shares at the default thresholds; 30 / 40 / 30 on traffic like the '
-        f'reference.</p><div class="bar" role="img" aria-label="Bucket shares: {escape(said)}">{bar}</div>'
-        f"{_table(('bucket', 'share of prompts'), rows)}</section>"
+        f"reference.</p>{bucket_bar(shares)}{table(('bucket', 'share of prompts'), rows)}</section>"
     )
 
 
@@ -193,13 +180,13 @@ def _win_rates(found: Mapping[str, Any]) -> str:
     if not rates:
         return ""
     rows = (
-        (_NAMES.get(name, name), _share(row["win_rate"]), _share(row["wins"]), _share(row["losses"]))
+        (_NAMES.get(name, name), share(row["win_rate"]), share(row["wins"]), share(row["losses"]))
         for name, row in rates["against"].items()
     )
     return (
         f'<section><h2>Win rates</h2><p class="note">The pair routed at the median difficulty: '
-        f"{_share(rates['strong_share'])} of calls to the strong side, mean score {rates['mean_score']:.3f}. "
-        f"A tie is half a win.</p>{_table(('against', 'win rate', 'wins', 'losses'), rows)}</section>"
+        f"{share(rates['strong_share'])} of calls to the strong side, mean score {rates['mean_score']:.3f}. "
+        f"A tie is half a win.</p>{table(('against', 'win rate', 'wins', 'losses'), rows)}</section>"
     )
 
 
@@ -210,53 +197,24 @@ def _groups(groups: Mapping[str, Mapping[str, Any]], name: str) -> str:
         (
             group,
             f"{row['n']:,}",
-            _number(row["cheap"]),
-            _number(row["strong"]),
-            _number(row["difficulty"]),
-            _number(row["apgr"]),
+            number(row["cheap"]),
+            number(row["strong"]),
+            number(row["difficulty"]),
+            number(row["apgr"]),
         )
         for group, row in groups.items()
     )
-    return _table((name, "prompts", "cheap side", "strong side", "mean difficulty", "APGR"), rows)
+    return table((name, "prompts", "cheap side", "strong side", "mean difficulty", "APGR"), rows)
 
 
 def _recorded(found: Mapping[str, Any]) -> str:
     recorded: Mapping[str, Any] = found.get("recorded", {})
     rows = [
-        (name, how, f"{row['n']:,}", _number(row["apgr"]), _interval(row["apgr_ci95"]))
+        (name, how, f"{row['n']:,}", number(row["apgr"]), interval(row["apgr_ci95"]))
         for key, how in (("left_out", "benchmark left out"), ("in_domain", "own labels, five folds"))
         for name, row in sorted(recorded.get(key, {}).items())
     ]
-    return _table(("table", "how", "prompts", "APGR", "95 %"), rows) if rows else ""
-
-
-def _section(title: str, inside: str, note: str = "") -> str:
-    if not inside:
-        return ""
-    said = f'<p class="note">{note}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{inside}</section>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(limits: Sequence[float | None]) -> str:
-    low, high = limits
-    return f"{_number(low)} to {_number(high)}" if low == low else "–"  # noqa: PLR0124
+    return table(("table", "how", "prompts", "APGR", "95 %"), rows) if rows else ""
 
 
 def _lead(limits: Sequence[float]) -> str:

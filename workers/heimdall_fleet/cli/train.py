@@ -157,6 +157,7 @@ def _evaluate(
     paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None, options: Globals
 ) -> dict[str, Any]:
     from heimdall_fleet.cli.train_logged import dataset_of, evaluate_on
+    from heimdall_models.learning.report import comparison_html
     from heimdall_models.training.evaluate import evaluate_bundle
     from heimdall_models.training.report import report_html
     from heimdall_models.training.tables import TableError, read_tables
@@ -170,6 +171,7 @@ def _evaluate(
     except (TableError, BundleError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     if html:
-        html.write_text(report_html(found), encoding="utf-8")
+        written = report_html(found) if dataset is None else comparison_html(found)
+        html.write_text(written, encoding="utf-8")
         note(f"report: {html}")
     return found

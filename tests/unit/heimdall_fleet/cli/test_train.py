@@ -1,15 +1,21 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome
+from tests.unit.heimdall_models.learning.made import COSTS, log
 
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.train import evaluate, needs_training_extra, train
+from heimdall_models.bundle import load_bundle
+from heimdall_models.features import FEATURE_NAMES
+from heimdall_models.shipped import shipped
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +89,67 @@ def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     with pytest.raises(CommandError, match=r"'lightgbm': pip install 'heimdall-fleet\[train\]'") as raised:
         work()
     assert raised.value.code is Exit.USAGE
+
+
+def audit_of(rows: int) -> list[dict[str, Any]]:
+    """Decisions of the shipped bundle with outcomes and ratings: the cheap model fails at what has LaTeX in it."""
+    serving = load_bundle(shipped("bundles/default"))
+    made = log(rows, serving, seed=4)
+    records: list[dict[str, Any]] = []
+    for at in range(rows):
+        model, name = made.served_model[at], f"r{at:04d}"
+        numeric = dict(zip(FEATURE_NAMES, made.features[at].tolist(), strict=True))
+        candidates = [
+            {"model": each, "score": float(score), "quality": 0.5, "cost": 0.5, "cost_usd_micros": int(cost)}
+            for each, score, cost in zip(made.models, made.candidates.score[at], COSTS, strict=True)
+        ]
+        bucket = str(made.bucket[at])
+        features = {"feature_version": "1", "clusters": [3], "cluster_similarities": [0.4], "numeric": numeric}
+        told = {
+            "bucket": bucket,
+            "bucket_before_guardrails": bucket,
+            "bundle": serving.hash,
+            "selected_model": str(model),
+        }
+        records.append(decision(name, at / 10, features=features, candidates=candidates, **told))
+        records.append(outcome(name, at / 10, selected_model=str(model), p_served=float(made.p_served[at])))
+        records.append(feedback(name, at / 10, score=float(made.reward[at])))
+    return records
+
+
+def test_a_replayed_log_becomes_a_bundle_and_an_evaluation_with_intervals(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(2400))
+
+    trained = run(train, "--data", "data", "--out", "made", "--created", "2026-11-22")
+    assert trained.exit_code == 0, trained.output
+    answer = orjson.loads(trained.stdout)
+    assert answer["rows"] > 1000
+    assert answer["metrics"]["held_out"]["apgr"] > 0.6
+
+    judged = run(evaluate, "--bundle", "made", "--data", "data", "--html", "report.html")
+    assert judged.exit_code == 0, judged.output
+    found = orjson.loads(judged.stdout)
+    assert {"n", "apgr", "apgr_ci95", "cpt50", "cpt80", "auc", "baselines"} <= set(found)
+    assert found["conclusive"]
+    assert found["difference"]["reward"]["value"] > 0
+    assert found["baselines"]["always_cheap"]["effective"] > 100
+    assert Path("report.html").read_text("utf-8").lower().startswith("<!doctype html>")
+
+
+def test_a_replayed_log_that_teaches_nothing_stops_with_the_reason(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(20))
+
+    trained = run(train, "--data", "data", "--out", "made")
+    assert isinstance(trained.exception, CommandError)
+    assert trained.exception.code is Exit.USAGE
+    assert "20 of 20 rows" in str(trained.exception)
+    assert not Path("made").exists()
+
+
+def test_a_log_and_outcome_tables_are_not_mixed(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(20))
+    write_table(Path("mine.jsonl"), 20, 1)
+
+    trained = run(train, "--data", "data", "--data", "mine.jsonl", "--out", "made")
+    assert isinstance(trained.exception, CommandError)
+    assert "give it alone" in str(trained.exception)

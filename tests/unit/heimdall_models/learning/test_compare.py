@@ -13,6 +13,7 @@ from heimdall_models.learning.compare import Comparison, compare
 from heimdall_models.learning.evaluation import evaluation_of
 from heimdall_models.learning.gates import judge
 from heimdall_models.learning.logged import Logged
+from heimdall_models.learning.report import comparison_html
 from heimdall_models.learning.train import Trained
 
 HOUR_MS = 3_600_000
@@ -166,3 +167,20 @@ def test_sides_may_be_named(serving: Bundle, learned: Trained) -> None:
     found = compare(serving.path, learned.bundle, later(log(800, serving)), rules)
 
     assert found.policies["always_cheap"].cost.value == pytest.approx(2000.0)
+
+
+def test_the_page_shows_both_bundles_and_every_policy(found: Comparison) -> None:
+    page = comparison_html(evaluation_of(found))
+
+    assert "No conclusion" not in page
+    assert all(
+        name in page for name in ("champion", "challenger", "always cheap", "always strong", "Cost against reward")
+    )
+    assert f"{found.n:,} later decisions" in page
+
+
+def test_the_page_of_no_conclusion_says_why_and_has_no_numbers(serving: Bundle, learned: Trained) -> None:
+    page = comparison_html(evaluation_of(compare(serving.path, learned.bundle, later(log(60, serving)), RULES)))
+
+    assert "<b>No conclusion:</b> 60 later decisions" in page
+    assert "<svg" not in page

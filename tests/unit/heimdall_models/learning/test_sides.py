@@ -84,7 +84,7 @@ def test_later_parts_never_hold_a_question_of_earlier_ones() -> None:
 
     split = split_by_time(repeated, np.arange(100))
 
-    assert split.fit.tolist() == list(range(60))
-    assert split.calibrate.tolist() == list(range(60, 70))
+    assert split.fit.tolist() == list(range(65))
+    assert split.calibrate.tolist() == list(range(65, 70))
     assert split.held_out.tolist() == []
     assert np.flatnonzero(after(repeated, int(made.time_ms[29]))).tolist() == [*range(30, 70)]
