@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: setup demo test test-slow test-kafka faults soak lint bench kafka schemas docs lock clean help
+.PHONY: setup demo demo-learning test test-slow test-kafka faults soak lint bench kafka schemas docs lock clean help
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup  ## the whole path on the embedded broker: 150 prompts, an outage, nothing lost
 	$(BIN)/heimdall demo
+
+demo-learning: setup  ## the learning loop on the embedded broker: a model gets worse, drift, training, promotion under load
+	@$(BIN)/heimdall demo-learning -o json
 
 test: setup lint  ## lint, types, layers and every test that needs no Apache Kafka
 	$(BIN)/pytest -n 2 --dist loadfile -m "not kafka and not slow" tests

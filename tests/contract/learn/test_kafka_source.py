@@ -73,3 +73,20 @@ def test_offsets_without_records_are_a_gap() -> None:
         part.move(offset)
     assert part.gaps == [(2, 4), (7, 8)]
     assert part.records == 5
+
+
+async def test_a_gap_stays_in_the_manifest_of_every_later_run(cluster: Cluster, unique: Unique, tmp_path: Path) -> None:
+    audit, desk = unique("audit"), Desk(tmp_path)
+    await cluster.create_topic(audit, 2)
+    await write(cluster, audit, decision("r0"), decision("r1"))
+    source = Missing(cluster.settings(), [audit], Range())
+    await replay(Job(desk.out, TERMS), source, open_dataset(desk.out, resume=False))
+    await run(desk, cluster, [audit], Range())
+    assert desk.manifest()["gaps"] == [{"source": f"{audit}:0", "first": 3, "last": 7}]
+
+
+class Missing(KafkaSource):
+    """A source that found offsets 3 to 7 of partition 0 without a record."""
+
+    def ranges(self) -> list[dict[str, Any]]:
+        return [{**each, "missing": [[3, 7]]} if each["source"].endswith(":0") else each for each in super().ranges()]

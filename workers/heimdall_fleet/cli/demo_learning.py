@@ -3,12 +3,13 @@
 import asyncio
 import os
 import random
+import shutil
 import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PER_SECOND = 60.0
 WHILE_LEARNING_PER_SECOND = 15.0
 DEADLINE = timedelta(minutes=3)
 MOST_WHILE_LEARNING = 9_000
+MARK = ".demo-learning"
 
 SETTINGS: dict[str, Any] = {
     "enable_caching": False,
@@ -146,9 +148,7 @@ def recounted(out: Path) -> dict[str, Any]:
 
 
 async def _demo(out: Path, requests: int, seed: int, bootstrap: str | None) -> dict[str, Any]:
-    if (out / "learning").exists():
-        raise CommandError(Exit.USAGE, f"{out} holds another run; give --out a new directory, or remove it")
-    out.mkdir(parents=True, exist_ok=True)
+    _make_room(out)
     store = {"bundle_store": (out / "store").absolute().as_uri()}
     settings = {**SETTINGS, "learning": {**SETTINGS["learning"], **store}}
     stack_options = StackOptions(
@@ -165,11 +165,23 @@ async def _demo(out: Path, requests: int, seed: int, bootstrap: str | None) -> d
     return {**figures, "lost": max(figures["lost"], traffic.sent - traffic.answered - sum(traffic.errors.values()))}
 
 
+def _make_room(out: Path) -> None:
+    """An earlier run of the demo makes way; anything else does not."""
+    mark = out / MARK
+    if out.exists() and any(out.iterdir()) and not mark.exists():
+        raise CommandError(
+            Exit.USAGE, f"{out} holds something else than a run of this demo; give --out another directory"
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    mark.write_text("heimdall demo-learning removes this directory when it runs again\n")
+
+
 async def _story(traffic: Traffic, stack: Stack, out: Path, requests: int, seed: int) -> None:
     at_first = max(400, requests // 4)
     note(f"{at_first} requests: the small model answers chat, facts and sums well, the large one proofs too")
     await traffic.run(asks(at_first, seed), "at_first", PER_SECOND)
-    changed = time.monotonic()
+    changed = datetime.now(UTC)
     note(f"the small model loses sums; {requests} requests with exploration and feedback")
     await traffic.run(asks(requests, seed + 1), "changed", PER_SECOND)
     note("learning, while requests go on")
@@ -177,7 +189,7 @@ async def _story(traffic: Traffic, stack: Stack, out: Path, requests: int, seed:
     more = asks(MOST_WHILE_LEARNING, seed + 2)
     beside = asyncio.create_task(traffic.run(more, "learning", WHILE_LEARNING_PER_SECOND, done))
     try:
-        await _learn(stack, out, time.monotonic() - changed)
+        await _learn(stack, out, changed)
     finally:
         done.set()
         await beside
@@ -185,10 +197,10 @@ async def _story(traffic: Traffic, stack: Stack, out: Path, requests: int, seed:
     await traffic.run(asks(at_first, seed + 3), "after", PER_SECOND)
 
 
-async def _learn(stack: Stack, out: Path, since_change_s: float) -> None:
+async def _learn(stack: Stack, out: Path, changed: datetime) -> None:
     """`heimdall learn --once` as its user types it. Raises CommandError when it fails."""
     arguments = ["--config", str(stack.config), "--bootstrap", stack.bootstrap, "learn", "--once"]
-    arguments += ["--out", str(out / "learning"), "--recent", f"{since_change_s:.0f}s", "-o", "json"]
+    arguments += ["--out", str(out / "learning"), "--recent", changed.isoformat(), "-o", "json"]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "heimdall_fleet.cli", *arguments, stdout=PIPE)
     await process.communicate()
     if process.returncode:

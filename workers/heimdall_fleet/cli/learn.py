@@ -16,7 +16,7 @@ from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.cli.promote import NO_SHELF, pointers, promoted, usable
 from heimdall_fleet.cli.replay import KAFKA, Wish, replayed
 from heimdall_fleet.cli.train import needs_training_extra
-from heimdall_fleet.cli.values import DURATION
+from heimdall_fleet.cli.values import STRETCH
 from heimdall_fleet.config import Config
 from heimdall_fleet.learn.aliases import Alias
 from heimdall_fleet.learn.dataset import write_json
@@ -34,7 +34,7 @@ class Order:
 
     sources: tuple[str, ...]
     out: Path
-    recent: timedelta
+    recent: timedelta | datetime
     alias: Alias | None
     now: datetime
 
@@ -50,8 +50,8 @@ class Order:
     help="As in `heimdall replay`.",
 )  # fmt: skip
 @click.option(
-    "--recent", type=DURATION, default="7d", show_default=True,
-    help="The end of the log that is held against what was before it.",
+    "--recent", type=STRETCH, default="7d", show_default=True,
+    metavar="7d|TIME", help="The end of the log that is held against what was before it: its length, or when it begins.",
 )  # fmt: skip
 @click.option("--alias", type=click.Choice(get_args(Alias)), default="champion", show_default=True,
               help="What a bundle that passes becomes.")  # fmt: skip
@@ -62,7 +62,7 @@ def learn(  # noqa: PLR0913, PLR0917 - click hands every option over by itself
     once: bool,
     out: Path,
     sources: tuple[str, ...],
-    recent: timedelta,
+    recent: timedelta | datetime,
     alias: Alias,
     dry_run: bool,
 ) -> None:

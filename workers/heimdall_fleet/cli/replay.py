@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.cli.train import needs_training_extra
+from heimdall_fleet.cli.values import moment
 from heimdall_fleet.config import Config
 from heimdall_fleet.kafka.errors import KafkaFailure
 
@@ -42,13 +43,7 @@ class Wish:
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no time; write 2026-11-21 or 2026-11-21T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None if value is None else moment(value)
 
 
 def _offsets(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[tuple[str, int], int]:

@@ -175,11 +175,22 @@ def _told(job: Job, source: Source, staging: Staging, settled: Settled) -> dict[
 
 
 def _manifest(before: dict[str, Any], standing: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    gaps = [*before.get("gaps", ()), *_gaps(run)]
     return {
         **standing,
+        "gaps": [gap for at, gap in enumerate(gaps) if gap not in gaps[:at]],
         "decision_version": DECISION_VERSION,
         "feature_version": FEATURE_VERSION,
         "feature_names": FEATURE_NAMES,
         "erasures": before.get("erasures", []),
         "runs": [*before.get("runs", []), run][-KEPT_RUNS:],
     }
+
+
+def _gaps(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ranges of offsets that held no record: kept as long as the data set, since its estimates lack their requests."""
+    return [
+        {"source": part["source"], "first": first, "last": last}
+        for part in run["ranges"]
+        for first, last in part.get("missing", ())
+    ]

@@ -27,13 +27,13 @@ SHOWN_FEATURES = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`out` gets the challenger. `recent`: the end of the log that is held against what was before it."""
+    """`out` gets the challenger. `recent`: the end of the log that is held against what was before it, by length or begin."""
 
     dataset: Path
     champion: Path
     out: Path
     created: datetime
-    recent: timedelta
+    recent: timedelta | datetime
     rules: PolicyRules
 
 
@@ -94,9 +94,12 @@ def failing(gates: tuple[Gate, ...]) -> str | None:
     return "; ".join(f"{gate.name}: {gate.why}" for gate in gates if not gate.passed) or None
 
 
-def parted(logged: Logged, recent: timedelta) -> tuple[Logged, Logged]:
-    """The log before the last stretch of this length, and that stretch."""
-    edge_ms = int(logged.time_ms[-1]) - recent // timedelta(milliseconds=1) if len(logged) else 0
+def parted(logged: Logged, recent: timedelta | datetime) -> tuple[Logged, Logged]:
+    """The log before its last stretch, and that stretch. A length is counted from the last decision, not from a clock."""
+    if isinstance(recent, datetime):
+        edge_ms = round(recent.timestamp() * 1000)
+    else:
+        edge_ms = int(logged.time_ms.max(initial=0)) - recent // timedelta(milliseconds=1)
     late = np.asarray(logged.time_ms > edge_ms)
     return logged.rows(~late), logged.rows(late)
 

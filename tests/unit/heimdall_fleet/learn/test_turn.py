@@ -60,6 +60,7 @@ def test_the_recent_stretch_ends_with_the_log_and_not_with_the_clock(world: Worl
     logged = read_logged(replayed(world.records(50, "at_first", 3)))
     before, recent = parted(logged, 10 * STEP)
     assert (len(before), len(recent)) == (40, 10)
+    assert len(parted(logged, BEGIN + 20 * STEP)[1]) == 30
     assert recent.time_ms[-1] == round((BEGIN + 50 * STEP).timestamp() * 1000)
 
 
