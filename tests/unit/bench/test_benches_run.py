@@ -22,6 +22,7 @@ DISPATCH = ["us_request", "us_bare_aiohttp", "ratio_bare_aiohttp", "ratio_200_to
 FAILOVER = [f"{kind}_p{share}_ms" for kind in ("overloaded", "failing", "truncated", "hung") for share in (50, 99)]
 LEARNING = [f"apgr_{name}" for name in ("serving", "naive", "learned", "full")]
 COVERED = ["cover_dr_difference", "cover_snips_champion", "seen_swapped_prices", "train_rows", "train_s"]
+CHALLENGER = ["us_alone", "us_challenged", "ratio_challenger"]
 MEMORY = ["rss_mib", "rss_mib_at_rest"]
 
 
@@ -33,6 +34,7 @@ MEMORY = ["rss_mib", "rss_mib_at_rest"]
         ("dispatch", [*DISPATCH, *MEMORY]),
         ("failover", FAILOVER),
         ("learning", [*LEARNING, *COVERED, "of_full"]),
+        ("challenger", CHALLENGER),
     ],
 )
 def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: str, fields: list[str]) -> None:

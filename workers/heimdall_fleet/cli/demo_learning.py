@@ -54,7 +54,7 @@ SETTINGS: dict[str, Any] = {
 }
 PLAN = {
     "seed": 5,
-    "behaviours": {"*": {"latency_ms": {"median": 30, "sigma": 0.4}, "output_tokens": {"median": 60, "sigma": 0.5}}},
+    "behaviours": {"*": {"latency_ms": {"median": 30, "sigma": 0.4}, "output_tokens": {"median": 50, "sigma": 0.2}}},
 }
 
 
@@ -97,7 +97,7 @@ class Traffic:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("out/demo-learning"), show_default=True
 )
-@click.option("--requests", type=click.IntRange(1_000, 20_000), default=4_000, show_default=True,
+@click.option("--requests", type=click.IntRange(1_000, 20_000), default=3_000, show_default=True,
               help="After the change and before learning.")  # fmt: skip
 @click.option("--seed", type=int, default=11, show_default=True)
 @click.option("--recount", is_flag=True, help="Only count again, from the files that a run left in --out.")

@@ -17,6 +17,9 @@ SMALL, LARGE, RELIC = "openai/gpt-4o-mini", "openai/gpt-5", "amazon/nova-premier
 
 SHARES: Mapping[Subject, float] = {"chat": 0.25, "facts": 0.25, "sums": 0.27, "proofs": 0.23}
 
+ANSWER_TOKENS = 60
+"""Asked for, so that the cost that a decision expects is about the cost that is paid."""
+
 NOISE = 0.04
 """Share of feedback that says the opposite of the truth."""
 
@@ -31,7 +34,8 @@ class Ask:
     def body(self, phase: Phase) -> dict[str, Any]:
         """What the request says of itself stands in its tags, and so in the audit."""
         tags = {"subject": self.subject, "phase": phase}
-        return {"messages": [{"role": "user", "content": self.text}], "heimdall": {"tags": tags}}
+        messages = [{"role": "user", "content": self.text}]
+        return {"messages": messages, "max_tokens": ANSWER_TOKENS, "heimdall": {"tags": tags}}
 
 
 def answers_well(model: str, subject: Subject, phase: Phase) -> bool:

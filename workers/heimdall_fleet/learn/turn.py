@@ -15,7 +15,7 @@ from heimdall_fleet.config import Config
 from heimdall_models.learning.compare import Comparison, compare
 from heimdall_models.learning.drift import Drift, drift
 from heimdall_models.learning.gates import Gate, judge
-from heimdall_models.learning.logged import Logged, read_logged
+from heimdall_models.learning.logged import DatasetError, Logged, read_logged
 from heimdall_models.learning.policy import PolicyRules
 from heimdall_models.learning.train import Options, TooLittle, Trained, TrainingError, train_logged
 
@@ -23,6 +23,8 @@ OUTDATED_BY = ("reward:", "cost:")
 """Alarms after which the older rows tell of models that are no longer what they were."""
 
 SHOWN_FEATURES = 10
+
+NO_DRIFT = Drift((0, 0), {}, 0.0, (), {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,14 @@ class Turn:
 
 
 def turn(plan: Plan) -> Turn:
-    """Raises DatasetError for a data set that cannot be read, BundleError for the champion.
+    """Raises BundleError for the champion. Whatever the rows lack is said in `why_not`.
 
     After an alarm about rewards or costs only the recent rows teach and judge: the older ones tell of other models.
     """
-    logged = read_logged(plan.dataset)
+    try:
+        logged = read_logged(plan.dataset)
+    except DatasetError as why:
+        return Turn(0, False, NO_DRIFT, None, None, (), str(why))
     earlier, recent = parted(logged, plan.recent)
     seen = drift(earlier, recent)
     outdated = any(name.startswith(OUTDATED_BY) for name in seen.alarms)

@@ -74,6 +74,16 @@ def test_a_turn_that_cannot_be_made_says_why(
     assert why in capfdbinary.readouterr().err
 
 
+def test_an_audit_without_a_decision_teaches_nothing_and_is_no_failure(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    audit.write_bytes(b"")
+    assert run(["learn", "--once", "--from", str(audit), "--out", "loop", "--dry-run", "-o", "json"]) == 0
+    told = orjson.loads(capfdbinary.readouterr().out)
+    assert (told["promoted"], told["rows"]) == (False, 0)
+    assert "no decisions" in told["why_not"]
+
+
 def test_a_dry_run_on_two_requests_says_what_is_missing_and_keeps_its_summary(
     audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -12,7 +12,7 @@ from tests.unit.heimdall_fleet.learn.made import outcome
 from heimdall_fleet.bootstrap.triage import judge_maker
 from heimdall_fleet.cli.demo_learning import SETTINGS
 from heimdall_fleet.config import Config
-from heimdall_fleet.demo_data.subjects import LARGE, RELIC, SMALL, Phase, asks, score
+from heimdall_fleet.demo_data.subjects import Phase, asks, score
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import Bundle
 from heimdall_models.cache import Memory
@@ -23,7 +23,6 @@ from heimdall_schemas.request import read_request
 
 BEGIN = datetime(2026, 11, 21, 12, tzinfo=UTC)
 STEP = timedelta(seconds=1)
-COSTS_USD_MICROS = {SMALL: 36, LARGE: 600, RELIC: 6000}
 NOBODY = {author: {"type": "custom", "base_url": "http://127.0.0.1:9/v1"} for author in ("openai", "amazon")}
 CONFIG = Config.model_validate({**SETTINGS, "providers": NOBODY, "feature_timeout": "10s", "timeout": "10s"})
 
@@ -65,12 +64,13 @@ class World:
             "tags": tags,
             "question": answer.request_id,
         }
+        decision = orjson.loads(audit_json(answer, said))
+        expected = {each["model"]: each["cost_usd_micros"] for each in decision["candidates"]}
         ending = outcome(
             answer.request_id,
             time=moment,
             selected_model=answer.model,
             p_served=answer.p_chosen,
-            cost_usd_micros=COSTS_USD_MICROS[answer.model],
+            cost_usd_micros=expected[answer.model],
         )
-        feedback = {"request_id": answer.request_id, "time": moment, "score": reward}
-        return [orjson.loads(audit_json(answer, said)), ending, feedback]
+        return [decision, ending, {"request_id": answer.request_id, "time": moment, "score": reward}]
