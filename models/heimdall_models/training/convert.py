@@ -17,6 +17,7 @@ import ast
 import csv
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,7 +69,8 @@ to be described with options."""
 
 _TRUE, _FALSE = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0"})
 _SUBJECT = re.compile(r"^mmlu_(?P<subject>.+)$")
-_FENCE = re.compile(r"^\s*```(?:json)?\s*|\s*```\s*$")
+_BRACKET = re.compile(r"[{\[]")
+_GSM8K_MARK = re.compile(r"^#+\s|####")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 Row = dict[str, Any]
@@ -109,10 +111,15 @@ def read_records(path: Path) -> list[Row]:
 
 
 def at(value: Any, path: str) -> Any:
-    """What stands at a dotted path; None where it does not exist. Strings that hold JSON are looked into."""
+    """What stands at a dotted path; None where it does not exist. Strings that hold JSON are looked into.
+
+    A field whose whole name is the path goes first: names of models have dots, too.
+    """
+    if isinstance(value, Mapping) and path in value:
+        return value[path]
     for step in path.split("."):
         if isinstance(value, str):
-            value = _json_in(value)
+            value = _object_in(value, step)
         if isinstance(value, Mapping):
             value = value.get(step)
         elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
@@ -125,16 +132,18 @@ def at(value: Any, path: str) -> Any:
 def same_answer(given: Any, right: Any) -> bool:
     """Equal as numbers, as Python literals, or as text without case and outer blanks; no answer is a wrong answer.
 
-    A right answer with "#### 42" at its end means 42, as GSM8K writes it.
+    A right answer with "#### 42" (or "# 42") at its end means 42, as GSM8K writes it; "42 miles" answers it, since it holds
+    one number. A right answer that is a string in quotes may be given without them.
     """
     if given is None or right is None:
         return False
-    left, expected = str(given).strip(), str(right).rpartition("####")[2].strip()
+    left, expected = str(given).strip(), _GSM8K_MARK.split(str(right))[-1].strip()
     if left.casefold() == expected.casefold():
         return True
     if (number := _number(expected)) is not None:
-        return _number(left) == number
-    return (literal := _literal(expected)) is not None and _literal(left) == literal
+        return (_number(left) if (only := _only_number(left)) is None else only) == number
+    literal = _literal(expected)
+    return literal is not None and literal in (left, _literal(left))
 
 
 def write_jsonl(rows: Iterable[Row], out: Path) -> int:
@@ -187,11 +196,18 @@ def _is_lines(path: Path) -> bool:
     return path.suffix in (".jsonl", ".ndjson")
 
 
-def _json_in(text: str) -> Any:
-    try:
-        return json.loads(_FENCE.sub("", text))
-    except json.JSONDecodeError:
-        return None
+def _object_in(text: str, name: str) -> Any:
+    """The object or list in a model's output, whatever stands around it; where it is broken, its last field of that name."""
+    start = _BRACKET.search(text)
+    if start is not None:
+        try:
+            found = json.JSONDecoder(strict=False).raw_decode(text, start.start())[0]
+        except (json.JSONDecodeError, RecursionError):
+            found = None
+        if isinstance(found, list) or (isinstance(found, dict) and name in found):
+            return found
+    fields = re.findall(rf'"{re.escape(name)}"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,}}]+))', text)
+    return {name: fields[-1][0] or fields[-1][1]} if fields else None
 
 
 def _number(text: str) -> float | None:
@@ -199,10 +215,18 @@ def _number(text: str) -> float | None:
     return float(plain.replace(",", "")) if _NUMBER.fullmatch(plain) else None
 
 
+def _only_number(text: str) -> float | None:
+    found = _NUMBER.findall(text)
+    return _number(found[0]) if len(found) == 1 else None
+
+
 def _literal(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        # A model's answer may be any text; what Python would warn of in it concerns nobody.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
 

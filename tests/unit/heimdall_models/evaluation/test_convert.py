@@ -17,6 +17,13 @@ def test_a_routellm_csv_gives_a_score_for_each_column_of_true_and_false(tmp_path
     assert rows[0]["prompt"] == "How many?\nA. 1\nB. 2"
 
 
+def test_a_model_whose_name_has_a_dot_is_a_column_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("prompt,maker/Model-v0.1,large\nHow many?,True,False\n")
+    (row,) = convert(LAYOUTS["routellm"], [("answers", path)], "exam")
+    assert (row["s::maker/Model-v0.1"], row["s::large"]) == (1.0, 0.0)
+
+
 def test_mmlu_pro_files_of_two_models_meet_in_one_row(tmp_path: Path) -> None:
     question = {"question_id": 7, "question": "Which?", "options": ["x", "y"], "answer": "B", "category": "law"}
     for name, pred in (("a", "B"), ("b", None)):
@@ -37,10 +44,18 @@ def test_a_zeroeval_answer_is_read_out_of_the_json_in_its_output(tmp_path: Path)
     rows = [
         {"id": "q1", "question": "f()?", "output": [output], "answer": "[(4,1)]"},
         {"id": "q2", "question": "g()?", "output": ["no answer at all"], "answer": "3"},
+        {"id": "q3", "question": "h()?", "output": ['I think so.", "answer": "7"\n}'], "answer": "7"},
+        {"id": "q4", "question": "k()?", "output": ['{"reasoning": "\\(x\\)", "answer": 5}'], "answer": "5"},
+        {
+            "id": "q5",
+            "question": "l()?",
+            "output": ['Here: {"reasoning": "a\nb", "answer": "x"} I hope.'],
+            "answer": "'x'",
+        },
     ]
     (tmp_path / "model.json").write_text(json.dumps(rows))
     found = convert(LAYOUTS["zeroeval"], [("model", tmp_path / "model.json")], "crux")
-    assert [row["s::model"] for row in found] == [1.0, 0.0]
+    assert [row["s::model"] for row in found] == [1.0, 0.0, 1.0, 1.0, 1.0]
 
 
 def test_gsm8k_scores_stand_in_nested_fields(tmp_path: Path) -> None:
@@ -62,6 +77,12 @@ def test_gsm8k_scores_stand_in_nested_fields(tmp_path: Path) -> None:
         ("19", "18", False),
         (None, "18", False),
         ("import os", "18", False),
+        ("285 miles", "# 285", True),
+        ("2 or 3", "3", False),
+        ("a # b", "'a # b'", True),
+        ("UppEr", "'UppEr'", True),
+        ("[(3, 1)]", "[(4, 1)]", False),
+        ("{{1}: 2}", "{1: 2}", False),
     ],
 )
 def test_answers_are_equal_as_numbers_as_literals_or_as_text(given: str | None, right: str, same: bool) -> None:
