@@ -121,30 +121,37 @@ def test_what_is_no_pointer_is_refused(raw: bytes) -> None:
         read_pointer(raw, "somewhere")
 
 
-@pytest.mark.parametrize(
-    ("archive", "why"),
-    [
-        (tarred((member("/etc/passwd"), b"x")), "in one folder"),
-        (tarred((member("../manifest.json"), b"x")), "in one folder"),
-        (tarred((member("a/../../manifest.json"), b"x")), "in one folder"),
-        (tarred((member("a/b/manifest.json"), b"x")), "in one folder"),
-        (tarred((member("manifest.json", tarfile.SYMTYPE, "/etc/passwd"), b"")), "a link or a device"),
-        (tarred((member("manifest.json", tarfile.LNKTYPE, "other"), b"")), "a link or a device"),
-        (tarred((member("manifest.json", tarfile.FIFOTYPE), b"")), "a link or a device"),
-        (tarred((member("manifest.json"), b"\0" * (MAX_FILE_BYTES + 1))), "is larger than"),
-        (tarred(*((member(f"{number}.npy"), b"x") for number in range(sources.MAX_MEMBERS + 1))), "more than 64 files"),
-        (tarred(*((member(f"{n}.npy"), b"\0" * MAX_FILE_BYTES) for n in range(5))), "more than 64 files or"),
-        (zipped("../manifest.json", b"x"), "in one folder"),
-        (zipped("..\\manifest.json", b"x"), "in one folder"),
-        (zipped("manifest.json", b"/etc/passwd", 0o777 | stat.S_IFLNK), "a link or a device"),
-        (zipped("manifest.json", b"\0" * (MAX_FILE_BYTES + 1)), "is larger than"),
-        (b"no archive at all", "neither a .tar.gz nor a .zip"),
-        (tarred((member("manifest.json"), b"x" * 4000))[:60], "neither a .tar.gz nor a .zip"),
-        (zipped("manifest.json", b"x" * 4000)[:60], "neither a .tar.gz nor a .zip"),
-    ],
-)
-def test_an_unsafe_or_broken_archive_is_refused_before_anything_is_written(archive: bytes, why: str) -> None:
-    with pytest.raises(SourceError, match=why), unpacked(archive, "the archive"):
+UNSAFE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "an absolute path": (lambda: tarred((member("/etc/passwd"), b"x")), "in one folder"),
+    "a path above": (lambda: tarred((member("../manifest.json"), b"x")), "in one folder"),
+    "a path that climbs": (lambda: tarred((member("a/../../manifest.json"), b"x")), "in one folder"),
+    "two folders": (lambda: tarred((member("a/b/manifest.json"), b"x")), "in one folder"),
+    "a symbolic link": (lambda: tarred((member("m.json", tarfile.SYMTYPE, "/etc/passwd"), b"")), "a link or a device"),
+    "a hard link": (lambda: tarred((member("m.json", tarfile.LNKTYPE, "other"), b"")), "a link or a device"),
+    "a pipe": (lambda: tarred((member("m.json", tarfile.FIFOTYPE), b"")), "a link or a device"),
+    "a large file": (lambda: tarred((member("m.json"), b"\0" * (MAX_FILE_BYTES + 1))), "is larger than"),
+    "many files": (
+        lambda: tarred(*((member(f"{number}.npy"), b"x") for number in range(sources.MAX_MEMBERS + 1))),
+        "more than 64 files",
+    ),
+    "much in all": (
+        lambda: tarred(*((member(f"{n}.npy"), b"\0" * MAX_FILE_BYTES) for n in range(5))),
+        "more than 64 files or",
+    ),
+    "a zip above": (lambda: zipped("../manifest.json", b"x"), "in one folder"),
+    "a zip with backslashes": (lambda: zipped("..\\manifest.json", b"x"), "in one folder"),
+    "a zip with a link": (lambda: zipped("m.json", b"/etc/passwd", 0o777 | stat.S_IFLNK), "a link or a device"),
+    "a zip with a large file": (lambda: zipped("m.json", b"\0" * (MAX_FILE_BYTES + 1)), "is larger than"),
+    "no archive": (lambda: b"no archive at all", "neither a .tar.gz nor a .zip"),
+    "half a tar": (lambda: tarred((member("m.json"), b"x" * 4000))[:60], "neither a .tar.gz nor a .zip"),
+    "half a zip": (lambda: zipped("m.json", b"x" * 4000)[:60], "neither a .tar.gz nor a .zip"),
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_an_unsafe_or_broken_archive_is_refused_before_anything_is_written(name: str) -> None:
+    archive, why = UNSAFE[name]
+    with pytest.raises(SourceError, match=why), unpacked(archive(), "the archive"):
         pytest.fail("it was unpacked")
 
 
