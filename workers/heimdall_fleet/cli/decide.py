@@ -1,5 +1,6 @@
 """`heimdall decide`: the decision that a worker would take, without Kafka."""
 
+import math
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -38,7 +39,8 @@ from heimdall_schemas.request import Request, deadline_ms, read_request
 def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool) -> None:
     """Chat Completions bodies in, one JSON object a line; decisions out, in the same order.
 
-    Models count as served whether or not a key for them is configured. Exit code 1 when a line was refused.
+    Models count as served whether or not a key for them is configured, and no time limit of a worker holds. Exit code 1 when
+    a line was refused.
 
     \b
     Example:
@@ -77,9 +79,19 @@ def _judge(config: Config, directory: Path | None) -> Judge:
         bundle = (
             load_bundle(directory) if directory else bundle_source(config.tuning.artifact_url, config).offer().load()
         )
-        return judge_maker(config, everything_served=not config.providers)(bundle)
+        return _untimed(judge_maker(config, everything_served=not config.providers)(bundle))
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error
+
+
+def _untimed(judge: Judge) -> Judge:
+    """Without the budgets of a worker: a busy machine must not decide otherwise than a quiet one."""
+    return replace(
+        judge,
+        rules=replace(judge.rules, timeout_ms=math.inf),
+        reader=replace(judge.reader, timeout_ms=math.inf),
+        arms={name: _untimed(arm) for name, arm in judge.arms.items()},
+    )
 
 
 def _input(number: int, line: bytes, limits: Limits, default_ttl_ms: int) -> DecisionInput | Refusal:

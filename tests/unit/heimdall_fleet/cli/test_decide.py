@@ -20,7 +20,7 @@ LINES = (
 
 
 def config_file(folder: Path, text: str = "{}") -> Path:
-    (folder / "heimdall.yaml").write_text(f"version: 1\nproviders: {{}}\ntimeout: 1m\nfeature_timeout: 1m\n{text}\n")
+    (folder / "heimdall.yaml").write_text(f"version: 1\nproviders: {{}}\ntimeout: 1ms\nfeature_timeout: 1ms\n{text}\n")
     return folder / "heimdall.yaml"
 
 
@@ -41,6 +41,10 @@ def test_decisions_come_in_the_order_of_the_lines_with_their_fields(tmp_path: Pa
     assert [each["id"] for each in found] == ["a", "b", "c"]
     names = "id bucket model difficulty difficulty_percentile p_cheap_ok alpha_scores reasons bundle"
     assert all(list(each) == names.split() for each in found)
+
+
+def test_a_busy_machine_decides_like_a_quiet_one(tmp_path: Path) -> None:
+    assert {each["fallback_used"] for each in decided(tmp_path, "--full")} == {False}
 
 
 def test_a_full_record_proves_itself(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ TINY = orjson.dumps({"model": "auto", "messages": [{"role": "user", "content": "
 IMAGE = "data:image/png;base64," + base64.b64encode(bytes(range(256)) * 4_000).decode()
 
 
-@pytest.mark.parametrize("value", [body("a" * 3_000_000), body("文" * 300_000), TINY], ids=["one", "wide", "tiny"])
+@pytest.mark.parametrize("value", [body("a" * 1_000_000), body("文" * 300_000), TINY], ids=["one", "wide", "tiny"])
 def test_what_is_too_much_to_read_is_decided_from_a_part_and_flagged(judge: Judge, value: bytes) -> None:
     written = triaged(judge, WIDE, value)
     assert not written.refused
