@@ -14,7 +14,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.train import evaluate, needs_training_extra, train
 from heimdall_models.bundle import load_bundle
-from heimdall_models.features import FEATURE_NAMES
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.shipped import shipped
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,12 @@ def audit_of(rows: int) -> list[dict[str, Any]]:
             for each, score, cost in zip(made.models, made.candidates.score[at], COSTS, strict=True)
         ]
         bucket = str(made.bucket[at])
-        features = {"feature_version": "1", "clusters": [3], "cluster_similarities": [0.4], "numeric": numeric}
+        features = {
+            "feature_version": FEATURE_VERSION,
+            "clusters": [3],
+            "cluster_similarities": [0.4],
+            "numeric": numeric,
+        }
         told = {
             "bucket": bucket,
             "bucket_before_guardrails": bucket,

@@ -15,6 +15,7 @@ from heimdall_fleet.learn.rewards import SIGNALS
 from heimdall_fleet.learn.settle import Terms
 from heimdall_fleet.learn.sources import FileSource
 from heimdall_fleet.learn.staging import Window
+from heimdall_models.features import FEATURE_VERSION
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TERMS = Terms(dict.fromkeys(SIGNALS, 1.0), timedelta(minutes=10))
@@ -34,7 +35,7 @@ def decision(request_id: str, minutes: float = 0, **fields: Any) -> dict[str, An
         "decision_type": "scored",
         "decision_version": "1",
         "features": {
-            "feature_version": "1",
+            "feature_version": FEATURE_VERSION,
             "clusters": [3, 1],
             "cluster_similarities": [0.4, 0.3],
             "numeric": {"entropy": 2.5, "text_score": -1.0},
@@ -64,7 +65,7 @@ def decision(request_id: str, minutes: float = 0, **fields: Any) -> dict[str, An
 def cached(request_id: str, origin: str, minutes: float) -> dict[str, Any]:
     """A decision out of the cache: neither numbers nor candidates of its own."""
     record = decision(request_id, minutes, decision_type="cached", cached_from=origin, candidates=[])
-    return {**record, "features": {"feature_version": "1"}}
+    return {**record, "features": {"feature_version": FEATURE_VERSION}}
 
 
 def outcome(request_id: str, minutes: float = 0.1, **fields: Any) -> dict[str, Any]:

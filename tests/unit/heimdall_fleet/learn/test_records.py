@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.unit.heimdall_fleet.learn.made import decision, feedback, outcome
 
 from heimdall_fleet.learn.records import FIELDS, Row, Unreadable, read_row
+from heimdall_models.features import FEATURE_VERSION
 
 
 def read(record: object) -> Row:
@@ -17,7 +18,7 @@ def test_every_table_has_its_fields_in_order() -> None:
     rows = [read(decision("r")), read(outcome("r")), read(feedback("r", label="hard"))]
     assert [row.table for row in rows] == ["decision", "outcome", "feedback"]
     named = dict(zip(FIELDS["decision"], rows[0].values, strict=False))
-    assert (named["percentile"], named["bundle"], named["feature_version"]) == (0.5, "b1", "1")
+    assert (named["percentile"], named["bundle"], named["feature_version"]) == (0.5, "b1", FEATURE_VERSION)
     assert len(rows[0].values) == len(FIELDS["decision"]) + 4
     assert dict(zip(FIELDS["outcome"], rows[1].values, strict=True))["latency_ms"] == 805.5
     assert rows[2].values[2:] == (None, None, "hard")
