@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -207,10 +208,13 @@ def _load(offer: Offer, make: MakeJudge) -> Serving:
 def try_out(judge: Judge) -> None:
     """Decide a few requests before a judge serves, which warms it up, and its arms with it.
 
-    Raises SourceError when one of them cannot classify.
+    Raises SourceError when one of them cannot classify, EmbedderError for an embedder of another width.
     """
     bodies = [{"messages": [{"role": "user", "content": probe}]} for probe in PROBES]
     batch = [DecisionInput(f"probe-{at}", Request.model_validate(body), body) for at, body in enumerate(bodies)]
+    if judge.reader.embedder is not None:
+        with suppress(OSError, RuntimeError):  # a service that is away now may be back for the first request
+            judge.reader.embedder(PROBES)
     for one in (replace(judge, arms={}), *judge.arms.values()):
         answers = decide(batch, one, Memory(decisions=None), lambda: 0.0)
         if any(isinstance(answer, Decided) and answer.fallback_reason == MODEL_PREDICT_FAILED for answer in answers):

@@ -16,6 +16,7 @@ from heimdall_fleet.triage.sources import Archives, Directory, Offer, PointerFil
 from heimdall_fleet.triage.tuning import Tuning, try_out
 from heimdall_models.bundle import MANIFEST, MAX_FILE_BYTES, ONNX, Bundle, load_bundle
 from heimdall_models.classify import Verdicts
+from heimdall_models.embed import CheckedEmbedder, EmbeddingCache
 from heimdall_models.judge import Judge
 from heimdall_schemas.control import Pointer
 from heimdall_schemas.failure import Failure, FailureCode
@@ -192,6 +193,16 @@ async def test_rules_that_change_while_a_bundle_loads_are_not_lost(make: Make, b
     replace_with(place, bundle_copy(2))
     assert await tuning.poll() is True
     assert made[-1] == tuning.bundle.hash
+
+
+def test_a_worker_does_not_start_with_an_embedder_of_another_width(make: Make, bundle_copy: BundleCopy) -> None:
+    def narrow(bundle: Bundle) -> Judge:
+        judge = make(bundle)
+        plugin = CheckedEmbedder("narrow", lambda texts: np.zeros((len(texts), 3), np.float32))
+        return replace(judge, reader=replace(judge.reader, embedder=EmbeddingCache(plugin, 8)))
+
+    with pytest.raises(Failure, match="must return"):
+        Tuning(Directory(bundle_copy(1)), NO_ARCHIVES, narrow)
 
 
 def test_a_worker_does_not_start_without_a_bundle(make: Make, tmp_path: Path) -> None:
