@@ -19,6 +19,7 @@ pin_threads()  # before numpy is imported
 
 import orjson  # noqa: E402
 
+from heimdall_fleet.heap import settle_heap  # noqa: E402
 from heimdall_models.bundle import Bundle, load_bundle  # noqa: E402
 from heimdall_models.conversation import read_conversation  # noqa: E402
 from heimdall_models.embed import embed, nearest_clusters  # noqa: E402
@@ -71,6 +72,7 @@ def stage_costs(bundle: Bundle, bodies: list[list[dict[str, Any]]]) -> dict[str,
 
 def measured() -> dict[str, float]:
     """`STAGE_us_SIZE` and `us_SIZE` → microseconds."""
+    settle_heap()  # as every worker does when it has started
     bundle = load_bundle(shipped("bundles/default"))
     found: dict[str, float] = {}
     for name, size in SIZES.items():
