@@ -24,7 +24,9 @@ async def test_dispatch_workers_killed_at_random_instants_lose_nothing(
     apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
 ) -> None:
     async with scenario(apache_broker, Setup(101, tmp_path, dispatch=2, behaviours=QUICK)) as run:
-        tell((await killed_again_and_again(run)).figures())
+        verdict = await killed_again_and_again(run)
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 300}
 
 
 async def test_with_a_shared_state_every_call_of_a_killed_worker_is_in_the_audit(
@@ -37,6 +39,7 @@ async def test_with_a_shared_state_every_call_of_a_killed_worker_is_in_the_audit
             history = verdict.history
             told = [name for outcome in distinct(history.outcome) for name, ended in outcome.named.items() if not ended]
             tell(verdict.figures() | {"interrupted": len(told)})
+            assert verdict.states == {"answered": 300}
             killed = {exit_.worker for exit_ in history.exit if exit_.code == -9}
             assert len(killed) == 2
             assert len(told) > 0, "the kills caught nothing, so this run shows nothing"
@@ -53,9 +56,7 @@ async def killed_again_and_again(run: Scenario) -> Verdict:
         await run.fleet.start("dispatch")
     await asking
     await run.settled()
-    verdict = await run.verdict()
-    assert verdict.states == {"answered": 300}
-    return verdict
+    return await run.verdict()
 
 
 async def test_a_shared_state_that_is_killed_and_comes_back_empty_loses_and_repeats_nothing(
