@@ -64,10 +64,10 @@ class Child:
 
 
 @asynccontextmanager
-async def child(*arguments: str) -> AsyncIterator[Child]:
+async def child(*arguments: str, python: str = sys.executable) -> AsyncIterator[Child]:
     """Start `python ARGUMENTS…`, wait for its first line, and close its input when the block ends."""
     pin_threads()  # the children inherit it, as the workers have it from the command line's entry
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, limit=MIB)
+    process = await asyncio.create_subprocess_exec(python, *arguments, stdin=PIPE, stdout=PIPE, limit=MIB)
     started = Child(process)
     try:
         await started.answer()

@@ -1,6 +1,7 @@
 """The benchmarks run, and print the fields that the interface names. What they measure here means nothing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,12 @@ def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: st
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     figures = orjson.loads(done.stdout)
     assert {field: figures.get(field) for field in fields if not figures.get(field, 0) > 0} == {}
+
+
+def test_without_the_peer_the_comparison_says_how_to_get_it() -> None:
+    nobody = shutil.which("false")
+    assert nobody is not None
+    command = [sys.executable, str(BENCH / "peers.py"), "--python", nobody]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=dict(os.environ))
+    assert done.returncode == 2
+    assert "pip install '.[bench]'" in done.stderr.decode()

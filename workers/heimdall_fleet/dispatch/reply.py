@@ -76,7 +76,7 @@ def _timings(run: Run, now_ms: float) -> dict[str, float]:
     return {
         "queued": max(0, run.started_unix_ms - run.order.plan.received_ms),
         "waited": round(run.waited_ms, 3),
-        "provider": round(sum(attempt.latency_ms for attempt in run.attempts), 3),
+        "provider": round(sum([attempt.latency_ms for attempt in run.attempts]), 3),
         "dispatch": round(now_ms - run.started_ms, 3),
     }
 

@@ -99,11 +99,11 @@ class Run:
 
     @property
     def spent_before_usd_micros(self) -> int:
-        return sum(int(record.get("cost_usd_micros", 0)) for record in self.earlier)
+        return sum([int(record.get("cost_usd_micros", 0)) for record in self.earlier])
 
     @property
     def cost_usd_micros(self) -> int:
-        return self.spent_before_usd_micros + sum(attempt.cost_usd_micros for attempt in self.attempts)
+        return self.spent_before_usd_micros + sum([attempt.cost_usd_micros for attempt in self.attempts])
 
     @property
     def output_limit(self) -> int | None:
@@ -119,6 +119,8 @@ class Run:
     @property
     def fallback_reason(self) -> FailureCode | None:
         """Why the first attempt was not the last one; None when it was."""
+        if len(self.attempts) < 2:
+            return None
         meant = [attempt for attempt in self.attempts if not attempt.hedged]
         return meant[0].failure if len(meant) > 1 else None
 

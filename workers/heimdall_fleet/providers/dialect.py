@@ -99,7 +99,7 @@ class WireRequest(NamedTuple):
     dropped: tuple[str, ...] = ()
 
     def with_header(self, name: str, value: str) -> "WireRequest":
-        return self._replace(headers={**self.headers, name: value})
+        return WireRequest(self.method, self.url, {**self.headers, name: value}, self.body, self.dropped)
 
 
 class StreamReader(Protocol):
