@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from heimdall_models.learning.cells import domain_shares
 from heimdall_models.learning.fitted import preference
 from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged
 from heimdall_models.learning.manifest import of_bundle, trained_until
-from heimdall_models.learning.offpolicy import Estimate, matches, mean_of
+from heimdall_models.learning.offpolicy import Estimate, matches, mean_of, possible
 from heimdall_models.learning.outcome import effective_size, side_scores
 from heimdall_models.learning.policy import AS_LOGGED, Choices, PolicyRules, choices_of, expected_cost
 from heimdall_models.learning.predict import judged_rows, predict
@@ -173,9 +173,11 @@ def _too_few(logged: Logged, judged: Indices, sides: Sides) -> str | None:
 
 
 def _scored(choices: Choices, ground: Ground) -> Scores:
-    """A row whose bucket has no model at all is given to the cheap side: it counts as not possible."""
-    asked = np.where(choices.model == NOBODY, ground.cheap.choice, choices.model)
-    return scores_of(asked, ground.logged, ground.predicted, ground.cost)
+    """A row whose bucket has no model at all counts as not possible; it is scored as if the cheap side were asked."""
+    nobody = choices.model == NOBODY
+    asked = np.where(nobody, ground.cheap.choice, choices.model)
+    scores = scores_of(asked, ground.logged, ground.predicted, ground.cost)
+    return replace(scores, possible=scores.possible - float((nobody & possible(asked, ground.logged)).mean()))
 
 
 def _difference(scores: Mapping[str, Scores], ground: Ground) -> Difference:

@@ -25,8 +25,8 @@ NOBODY = -1
 """In place of a model's number: nobody answered, or it is not known who."""
 
 _COLUMNS = (
-    "request_id", "time", "bucket", "bucket_before_guardrails", "served_model", "p_served", "explored", "alpha",
-    "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
+    "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
+    "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
     "question", "text",
 )  # fmt: skip
 _TERMS = ("score", "quality", "cost", "cost_usd_micros")
@@ -59,7 +59,8 @@ class Logged:
     `served` and `candidates` number the `models`. `p_served`: probability that the logging policy asks the model that
     answered, NaN where failover or a cache changed it. `reward` 0..1, NaN where nothing is known. `clusters` and
     `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question.
-    `forced`: a guardrail chose the bucket. `text` is None where it may not be kept. `left_out`: why → how many rows.
+    `forced`: a guardrail chose the bucket, or the caller the model. `text` is None where it may not be kept. `left_out`: why
+    → how many rows.
     """
 
     models: tuple[str, ...]
@@ -197,7 +198,7 @@ def _logged(table: Any, left_out: Mapping[str, int]) -> Logged:
         request_id=request_id,
         features=table["features"].combine_chunks().flatten().to_numpy().reshape(count, len(FEATURE_NAMES)),
         bucket=bucket,
-        forced=(before != "") & (before != bucket),
+        forced=((before != "") & (before != bucket)) | (_names(table["decision_type"]) == "pinned"),
         explored=np.array([value is True for value in table["explored"].to_pylist()], np.bool_),
         alpha=_numbers(table["alpha"]),
         served=np.array([number.get(name, NOBODY) for name in table["served_model"].to_pylist()], np.int64),

@@ -47,19 +47,20 @@ class Choices:
 def choices_of(bundle: Bundle, logged: Logged, rules: PolicyRules, cost: Floats) -> Choices:
     """What `bundle` decides without exploration. `cost`: (n, models) of `expected_cost`.
 
-    A row keeps its bucket where a guardrail chose it, and its own candidates where it keeps its bucket; in another bucket
-    all of that bucket's pool stand. Sessions are not looked at: a model that stayed for a session counts as if drawn.
+    A row keeps its bucket where a guardrail chose it, and its model where the caller did; its own candidates where it keeps
+    its bucket. In another bucket all of that bucket's pool stand. Sessions are not looked at: a model that stayed for a
+    session counts as if drawn.
     """
     verdicts = bundle.classifier.predict(logged.features)
     percentile = np.where(verdicts.ok, verdicts.percentile, np.nan)
     bucket = np.where(percentile < rules.cheap_below, 0, np.where(percentile > rules.hard_above, 2, _MID))
     own = _bucket_numbers(logged)
-    bucket = np.where(logged.forced & (own != NOBODY), own, bucket)
-    pools = pools_of(logged, rules.pools)
-    stands = pools[bucket]
-    keeps = (bucket == own) & (logged.was_candidate & stands).any(axis=1)
-    stands = np.where(keeps[:, None], logged.was_candidate & stands, stands)
-    score = np.where(stands, _scores(bundle, logged, pools[bucket], cost), -np.inf)
+    fixed = logged.forced & (own != NOBODY) & logged.was_candidate.any(axis=1)
+    bucket = np.where(fixed, own, bucket)
+    pool = np.where(fixed[:, None], logged.was_candidate, pools_of(logged, rules.pools)[bucket])
+    keeps = (bucket == own) & (logged.was_candidate & pool).any(axis=1)
+    stands = np.where(keeps[:, None], logged.was_candidate & pool, pool)
+    score = np.where(stands, _scores(bundle, logged, pool, cost), -np.inf)
     model = np.where(stands.any(axis=1), score.argmax(axis=1), NOBODY)
     return Choices(bucket, model, np.where(verdicts.ok, verdicts.p_cheap_ok, np.nan), percentile)
 
