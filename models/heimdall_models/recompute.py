@@ -19,7 +19,7 @@ TOLERANCE = 1e-9
 
 _CONVERSATION = ("images", "tools", "structured", "max_output")
 _LATENCIES = frozenset({"decision_latency_ms", "extraction_latency_ms"})
-_ADDED_BY_TRIAGE = frozenset({"correlation_id", "time", "worker", "tags"})
+_ADDED_BY_TRIAGE = frozenset({"correlation_id", "time", "worker", "tags", "question", "text", "challenger"})
 
 
 class RecomputeError(ValueError):

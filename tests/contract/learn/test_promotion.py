@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from heimdall_fleet.bootstrap.triage import triage_service
 from heimdall_fleet.cli.bundles import bundles
 from heimdall_fleet.cli.exits import CommandError, Exit
+from heimdall_fleet.cli.explain import explain
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.promote import promote
 from heimdall_fleet.config import Loaded, load
@@ -48,6 +49,8 @@ def loaded(broker: EmbeddedBroker, tmp_path: Path) -> Loaded:
         f"tuning: {{cache_dir: '{tmp_path}/cache'}}\n"
         f"learning: {{bundle_store: '{(tmp_path / 'store').as_uri()}'}}\n"
         "enable_caching: false\n"
+        "timeout: 10s\n"
+        "feature_timeout: 10s\n"
     )
     return load(file, {})
 
@@ -143,7 +146,7 @@ async def serving(service: TriageService, bundle: str, load_: Load) -> None:
     await until(lambda: load_.sent > seen + 20)
 
 
-async def test_a_challenger_decides_beside_the_champion_and_only_the_record_knows(
+async def test_a_challenger_decides_silently_and_what_it_decides_as_champion_can_be_proven_when_another_is(
     broker: EmbeddedBroker, loaded: Loaded, tmp_path: Path
 ) -> None:
     challenger = made(tmp_path, 3)
@@ -164,6 +167,11 @@ async def test_a_challenger_decides_beside_the_champion_and_only_the_record_know
         await command(loaded, promote, str(challenger))
         await until(lambda: service.tuning.challenger is None)
         assert service.tuning.bundle.hash == load_bundle(challenger).hash
+        await producer.send(Outgoing(TOPICS.requests, body, partition=0))
+        _, later = await decisions(broker, 2)
+        await command(loaded, promote, str(made(tmp_path, 5)))
+        told = await command(loaded, explain, later["request_id"], "--recompute")
+        assert told["recomputed"] == {"bundle": load_bundle(challenger).hash, "differences": []}
     finally:
         service.stop()
         await running

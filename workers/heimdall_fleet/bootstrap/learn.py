@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from heimdall_fleet.bootstrap.edges import reader_for
 from heimdall_fleet.bootstrap.triage import archives_for, judge_maker
 from heimdall_fleet.config import Config
 from heimdall_fleet.dispatch.objects import open_store
+from heimdall_fleet.learn.aliases import read_aliases
 from heimdall_fleet.learn.archive import Shelf
 from heimdall_fleet.settings import directory_at
 from heimdall_fleet.triage.sources import PointerFile
@@ -34,6 +36,17 @@ def champion_of(config: Config, pointer: Pointer | None) -> Iterator[Path]:
         pointer = PointerFile(url, archives).pointer()
     with archives.opened(pointer) as path:
         yield path
+
+
+async def promoted_bundle(config: Config, bundle_hash: str) -> Bundle | None:
+    """The bundle of this hash, if it is one of the control topic's or was before. Raises KafkaFailure, SourceError."""
+    async with reader_for(config) as reader:
+        standing = await read_aliases(reader, config.kafka.topics.control)
+    for pointer in standing.values():
+        for each in (pointer, *pointer.earlier):
+            if each.bundle == bundle_hash:
+                return archives_for(config).load(each)
+    return None
 
 
 def refuse_unusable(bundle: Bundle, config: Config) -> None:

@@ -77,7 +77,12 @@ def diff(options: Globals, one: Path, other: Path) -> None:
 @bundles.command()
 @click.pass_obj
 def aliases(options: Globals) -> None:
-    """What the fleet's control topic points at, one alias a line, with the way back."""
+    """What the fleet's control topic points at, one alias a line, with the way back.
+
+    \b
+    Example:
+      heimdall bundles aliases
+    """
     for alias, pointer in asyncio.run(pointers(configuration(options).config)).items():
         row = {"alias": alias, **pointer.model_dump(mode="json")}
         if options.output == "json":

@@ -70,6 +70,7 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
 
 
 def _prove(scored: Mapping[str, Any] | None, decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
+    from heimdall_fleet.bootstrap.learn import promoted_bundle
     from heimdall_fleet.bootstrap.triage import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
     from heimdall_fleet.triage.tuning import REFUSALS
@@ -79,6 +80,8 @@ def _prove(scored: Mapping[str, Any] | None, decision: Mapping[str, Any] | None,
     config = configuration(options).config
     try:
         bundle = bundle_source(config.tuning.artifact_url, config).offer().load()
+        if bundle.hash != scored["bundle"]:
+            bundle = asyncio.run(promoted_bundle(config, scored["bundle"])) or bundle
         judge = judge_maker(config, everything_served=not config.providers)(bundle)
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error

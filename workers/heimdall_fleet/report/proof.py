@@ -8,7 +8,7 @@ from heimdall_models.recompute import RecomputeError, recompute
 
 COPYS_OWN = frozenset(
     {"request_id", "correlation_id", "time", "worker", "tags", "session", "decision_type", "cached_from", "cache_hit"}
-    | {"features", "candidates"}
+    | {"features", "candidates", "question", "text", "challenger", "decision_latency_ms"}
 )
 """What a decision from the cache has for itself; all the rest is its original's."""
 

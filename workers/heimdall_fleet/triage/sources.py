@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from heimdall_fleet.triage.download import Download, DownloadError
 from heimdall_models.bundle import MANIFEST, MAX_BUNDLE_BYTES, MAX_FILE_BYTES, Bundle, BundleError, load_bundle
-from heimdall_schemas.control import Pointer
+from heimdall_schemas.control import Earlier, Pointer
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Archives:
     def offer(self, pointer: Pointer) -> Offer:
         return Offer(pointer.sha256, lambda: self.load(pointer))
 
-    def load(self, pointer: Pointer) -> Bundle:
+    def load(self, pointer: Earlier) -> Bundle:
         """The bundle in the pointer's archive. Raises SourceError."""
         with self.opened(pointer) as path:
             try:
@@ -119,12 +119,12 @@ class Archives:
                 raise SourceError(f"{pointer.url} is refused: {error.path.name}: {error.what}") from error
 
     @contextmanager
-    def opened(self, pointer: Pointer) -> Iterator[Path]:
+    def opened(self, pointer: Earlier) -> Iterator[Path]:
         """The bundle's files, in a folder for the length of the block. Raises SourceError."""
         with unpacked(self._archive(pointer), pointer.url) as path:
             yield path
 
-    def _archive(self, pointer: Pointer) -> bytes:
+    def _archive(self, pointer: Earlier) -> bytes:
         kept = self.folder / f"{pointer.sha256}.archive" if self.folder else None
         if kept and kept.exists():
             data = _head(kept, MAX_ARCHIVE_BYTES)

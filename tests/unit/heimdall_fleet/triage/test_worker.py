@@ -13,6 +13,7 @@ import pytest
 from heimdall_fleet.addresses import ReplyRules
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.records import Batch, Outgoing, Record
+from heimdall_fleet.report.proof import prove
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, Written
 from heimdall_fleet.triage.question import Questions
@@ -266,3 +267,18 @@ async def test_a_challenger_that_fails_is_dropped_and_the_batch_decided_without_
     assert worker.bench.challenger is None
     assert [len(written.decided) for written in told.batches] == [len(BODIES)]
     assert not any(written.refused for written in told.batches)
+
+
+async def test_a_copy_beside_a_challenger_still_proves_to_be_the_first_decision(bench: Bench) -> None:
+    source, broker = Source(), Broker()
+    worker, task, told = await running(replace(bench, memory=Memory()), broker, source)
+    worker.judge_with(bench.judge, bench.judge)
+    for number in range(2):
+        source.batches.put_nowait(Batch(number, requests(BODIES[0], start=number)))
+        await told.told.get()
+        worker.tell_of(Questions(b"a secret of the fleet"))
+    source.batches.put_nowait(None)
+    await finished(task, source, 2)
+    first, copy = broker.values(TOPICS.audit)
+    assert copy["decision_type"] == "cached"
+    assert prove(first, bench.judge, copy)["differences"] == []
