@@ -8,7 +8,7 @@ import orjson
 import pytest
 from tests.unit.heimdall_fleet.learn.made import NOON, Desk, decision, feedback, outcome
 
-from heimdall_models.features import FEATURE_NAMES
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.learning.logged import NOBODY, DatasetError, is_dataset, read_logged
 
 
@@ -76,7 +76,9 @@ def test_a_data_set_of_nothing_but_another_version_is_refused(desk: Desk) -> Non
     old = decision("old")
     desk.run({**old, "features": {**old["features"], "feature_version": "0"}})
 
-    with pytest.raises(DatasetError, match="1 rows: features of another version than 1: without the prompt"):
+    with pytest.raises(
+        DatasetError, match=f"1 rows: features of another version than {FEATURE_VERSION}: without the prompt"
+    ):
         read_logged(desk.out)
 
 
@@ -87,6 +89,12 @@ def test_a_gap_of_the_topic_is_told(desk: Desk) -> None:
     desk.layout.manifest.write_bytes(orjson.dumps(manifest))
 
     assert [count for why, count in read_logged(desk.out).left_out.items() if "no random sample" in why] == [2]
+
+
+def test_a_pinned_request_keeps_its_model(desk: Desk) -> None:
+    desk.run(decision("r1", decision_type="pinned"), decision("r2", 1))
+
+    assert read_logged(desk.out).forced.tolist() == [True, False]
 
 
 def test_an_empty_data_set_says_so(desk: Desk) -> None:
