@@ -142,6 +142,7 @@ def recounted(out: Path) -> dict[str, Any]:
         "files": {
             "audit": str(out / "audit.jsonl"),
             "learning": str(summaries[-1]),
+            "report": str(summaries[-1].with_suffix(".html")),
             "data": str(out / "learning" / "data"),
         },
     }

@@ -108,10 +108,18 @@ def _learn(config: Config, order: Order) -> dict[str, Any]:
         **made.as_json(),
         **_promotion(made, bundle, config, order, standing),
     }
-    folder = order.out / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{stamp}.json", summary)
-    return {**summary, "summary": str(folder / f"{stamp}.json")}
+    return {**summary, **_kept(summary, made, order.out / "runs" / stamp)}
+
+
+def _kept(summary: dict[str, Any], made: "Turn", place: Path) -> dict[str, str]:
+    """The summary as a file and, where there was a comparison, a page about it; where they lie."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    files = {"summary": place.with_suffix(".json")}
+    write_json(files["summary"], summary)
+    if (page := made.page()) is not None:
+        files["report"] = place.with_suffix(".html")
+        files["report"].write_text(page, encoding="utf-8")
+    return {name: str(file) for name, file in files.items()}
 
 
 def _promotion(made: "Turn", bundle: Path, config: Config, order: Order, standing: Pointer | None) -> dict[str, Any]:

@@ -14,9 +14,11 @@ import numpy as np
 from heimdall_fleet.config import Config
 from heimdall_models.learning.compare import Comparison, compare
 from heimdall_models.learning.drift import Drift, drift
+from heimdall_models.learning.evaluation import evaluation_of
 from heimdall_models.learning.gates import Gate, judge
 from heimdall_models.learning.logged import DatasetError, Logged, read_logged
 from heimdall_models.learning.policy import PolicyRules
+from heimdall_models.learning.report import comparison_html
 from heimdall_models.learning.train import Options, TooLittle, Trained, TrainingError, train_logged
 
 OUTDATED_BY = ("reward:", "cost:")
@@ -54,6 +56,10 @@ class Turn:
     @property
     def promotable(self) -> bool:
         return self.why_not is None and bool(self.gates)
+
+    def page(self) -> str | None:
+        """The comparison as an HTML page; None where there was none."""
+        return None if self.comparison is None else comparison_html(evaluation_of(self.comparison))
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -46,6 +46,7 @@ def test_twenty_rows_teach_nothing_and_say_so(world: World, replayed: Replayed, 
     assert "20 of 20 rows" in (found.why_not or "")
     assert not (tmp_path / "bundle").exists()
     assert found.as_json()["trained"] is None
+    assert found.page() is None
 
 
 def test_equal_rewards_tell_no_answer_from_another(world: World, replayed: Replayed, tmp_path: Path) -> None:
@@ -73,6 +74,7 @@ def test_a_model_that_gets_worse_is_noticed_learned_around_and_the_result_may_se
     assert any(name.startswith("reward:openai/gpt-4o-mini") for name in found.drift.alarms)
     assert found.learned_from_recent
     assert found.promotable, found.why_not
+    assert "<svg" in (found.page() or "")
     learned = load_bundle(tmp_path / "bundle")
     later = [*world.records(1_000, "after", 6), *World(learned, world.now).records(1_000, "after", 7)]
     counted = routed([each for each in later if "kind" in each], load_bundle(DEFAULT).hash)
