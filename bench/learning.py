@@ -157,7 +157,7 @@ def changed(place: Place) -> dict[str, Any]:
 
 
 def timed(place: Place, size: Size) -> dict[str, Any]:
-    """Seconds of the clock and of one processor to learn from that many rows, made of the world's by repetition under names of their own."""
+    """Seconds of the clock and of one processor to learn from that many rows, the world's under names of their own."""
     rng = np.random.default_rng(300)
     world = place.world.rows(rng.integers(0, len(place.world), size.timed_rows))
     log = log_of(replace(world, question=np.arange(size.timed_rows).astype(str)), place.serving, rng)
