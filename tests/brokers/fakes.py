@@ -42,6 +42,7 @@ class FakeConsumer:
         self.log = log
         self.dead = False
         self.reachable = True
+        self.is_member = True
         self.metadata_age_s = 0.0
         self.broken: set[Partition] = set()
         self.failures: dict[str, list[Exception]] = {"start": [], "committed": [], "commit": []}

@@ -8,8 +8,7 @@ from tests.brokers.clusters import Cluster
 from tests.brokers.fakes import FakeConsumer, FakeLog
 from tests.brokers.tools import fill
 
-from heimdall_fleet.kafka.driver.consuming import RawConsumer
-from heimdall_fleet.kafka.group import RawConsuming
+from heimdall_fleet.kafka.driver.consuming import RawConsumer, RawConsuming
 from heimdall_fleet.kafka.offsets import Checkpoint
 from heimdall_fleet.kafka.records import Partition
 
@@ -65,6 +64,7 @@ async def test_joining_revokes_nothing_and_then_assigns(member: Member) -> None:
     assert watch.calls == ["revoked", "assigned"]
     assert watch.assigned == {(topic, 0), (topic, 1)}
     assert consumer.reachable
+    assert consumer.is_member
     assert not consumer.dead
     assert consumer.metadata_age_s < 10
 

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, undertaker_for, worker_name
@@ -67,7 +68,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     turnstile = Turnstile()
     producer = open_patient_producer_for(kafka, config)
     room = Room(
-        settings=dispatch_settings(config, name),
+        settings=replace(dispatch_settings(config, name), shared_state=_is_shared(config)),
         topics=topics,
         clock=clock,
         jitter=random.random,
@@ -85,13 +86,15 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         objects=_objects(config),
     )
     worker = DispatchWorker(room, undertaker_for(config, name, f"{prefix}.dispatch"), limits_of(config))
+    orders = open_intake(kafka, _orders(config), worker.handle)
+    worker.room = replace(room, holds=orders.holds)
     wires = Wires(
-        orders=open_intake(kafka, _orders(config), worker.handle),
+        orders=orders,
         resting=open_intake(kafka, _resting(config), RetryHandler(producer, clock).handle),
         producer=producer,
         cancels=lambda: TopicReader(kafka),
     )
-    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics, _is_shared(config))
+    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
 
 
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:

@@ -12,6 +12,7 @@ from heimdall_fleet.dispatch.reserve import Park, announce, release, reserve, st
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
 from heimdall_fleet.dispatch.settle import settle
+from heimdall_fleet.dispatch.tenure import may_end
 from heimdall_schemas.failure import Failure
 
 
@@ -28,6 +29,12 @@ async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
     except Park as park:
         await release(run, room)
         return park.parked
+    return await conclude(run, ending, room, partition)
+
+
+async def conclude(run: Run, ending: Ending, room: Room, partition: int) -> Ending:
+    """Store the end and publish it, or the end that another worker has stored before. Raises KafkaFailure."""
+    await may_end(run, ending, room, partition)
     run.ending = await store(run, ending, room)
     return await publish(run, run.ending, room, partition)
 

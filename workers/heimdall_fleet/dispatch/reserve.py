@@ -17,6 +17,7 @@ from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
 from heimdall_fleet.dispatch.settle import interrupted
 from heimdall_fleet.dispatch.stored import pack, unpack
+from heimdall_fleet.dispatch.tenure import may_call
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
 from heimdall_schemas.audit import State
 from heimdall_schemas.failure import Failure, FailureCode
@@ -101,18 +102,19 @@ async def announce(ticket: Ticket, run: Run, room: Room) -> Ending | None:
     """Right before a call: write it into the reservation, so that the audit has it whatever becomes of this worker.
 
     None: call now. Else the end that another worker brought the order to, which had taken it over; the place is given
-    back. So it is when this raises: Park, or Failure `policy_expired` since the deadline passed on the way here.
+    back. So it is when this raises: Park, NotOurs, or Failure `policy_expired` since the deadline passed on the way here.
     """
     run.under_way[ticket.number] = interrupted(ticket, run, room)
-    known, may_call = None, False
+    known, going = None, False
     try:
+        await may_call(run, room)
         while known is None and not await _still_ours(run, room):
             known = await reserve(run, room)
         if known is None and room.clock.mono_ms() >= run.deadline_ms:
             raise too_late()
-        may_call = known is None
+        going = known is None
     finally:
-        if not may_call:
+        if not going:
             del run.under_way[ticket.number]
             room.pool.put_back(ticket, room.clock.mono_ms())
             room.turnstile.wake(ticket.route.provider)

@@ -13,7 +13,7 @@ from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.dispatch.settings import DispatchSettings
 from heimdall_fleet.dispatch.turnstile import Turnstile
-from heimdall_fleet.kafka.records import Producer
+from heimdall_fleet.kafka.records import Producer, Record
 from heimdall_fleet.providers.dialect import Dialect
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.vertex_tokens import TokenSource
@@ -54,12 +54,18 @@ class Telemetry(Protocol):
         ...
 
 
+def held(record: Record) -> bool:
+    """Nobody else is there to have the record."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What an order is answered with. `clients`: one HTTP client a provider; `dialects`: by family. `tokens`: for
     credentials that must be exchanged before they can be sent.
 
-    `objects`: where replies go that no record can hold; None: they become an error.
+    `objects`: where replies go that no record can hold; None: they become an error. `holds`: whether a record is still
+    this worker's, None while the group has not said so.
     """
 
     settings: DispatchSettings
@@ -78,3 +84,4 @@ class Room:
     producer: Producer
     telemetry: Telemetry
     objects: ObjectStore | None = None
+    holds: Callable[[Record], bool | None] = held

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from heimdall_fleet.dispatch.cost import Tokens
+from heimdall_fleet.kafka.records import Record
 from heimdall_schemas.audit import State
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Order
@@ -53,6 +54,8 @@ class Run:
     started_ms: float
     started_unix_ms: int
     deadline_ms: float
+    record: Record | None = None
+    """What the order was read from; None where nobody else can have it."""
     waited_ms: float = 0.0
     redriven: int = 0
     """How often an operator has sent the order again from the DLQ."""

@@ -49,8 +49,6 @@ class DispatchService:
     wires: Wires
     account: Account
     metrics: Metrics
-    shared_state: bool = True
-    """Whether other workers see what this one reserves; `memory://` serves one worker alone."""
     _order_partitions: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _reread_now: asyncio.Event = field(default_factory=asyncio.Event)
@@ -168,7 +166,9 @@ class DispatchService:
             await reread(self.account, self.worker.room.pool)
 
     def _state_check(self) -> Check:
-        return state_check(self.shared_state, self.wires.orders.facts().group, self._order_partitions)
+        return state_check(
+            self.worker.room.settings.shared_state, self.wires.orders.facts().group, self._order_partitions
+        )
 
     def _providers_check(self) -> Check:
         """Degraded while a provider is taken out, unhealthy while nearly everything fails: no new work comes then."""

@@ -126,6 +126,7 @@ class FailoverSettings:
 class DispatchSettings:
     """Everything else. `wait_in_process_ms`: longest wait for capacity before an order rests on a retry topic.
     `lease_ms`: how long the reservation of a call outlives its worker; it is renewed while the work goes on.
+    `shared_state`: other workers see what this one reserves.
     `hedge_after_ms`: how long the first model has alone, before the next one is asked as well; None: for ever.
     """
 
@@ -143,3 +144,4 @@ class DispatchSettings:
     grace_ms: int = 5_000
     hedge_after_ms: int | None = None
     audit_partitions: int = 12
+    shared_state: bool = True

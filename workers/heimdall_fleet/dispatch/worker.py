@@ -17,9 +17,8 @@ from heimdall_fleet.dispatch.failover import too_late
 from heimdall_fleet.dispatch.inflight import InFlight
 from heimdall_fleet.dispatch.letters import times_redriven
 from heimdall_fleet.dispatch.outage import Outage
-from heimdall_fleet.dispatch.pipeline import dispatch
-from heimdall_fleet.dispatch.publish import publish, publish_reply
-from heimdall_fleet.dispatch.reserve import store
+from heimdall_fleet.dispatch.pipeline import conclude, dispatch
+from heimdall_fleet.dispatch.publish import publish_reply
 from heimdall_fleet.dispatch.retry import earlier_attempts, resting, step_for
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
@@ -81,6 +80,7 @@ class DispatchWorker:
         run = begin(order, decode(order.body, self.limits), self.room.clock.unix_ms(), self.room.clock.mono_ms())
         run.earlier = earlier_attempts(record.headers)
         run.redriven = times_redriven(record.headers)
+        run.record = record
         return run
 
     async def _answer(self, record: Record, run: Run) -> None:
@@ -100,8 +100,8 @@ class DispatchWorker:
         except TimeoutError:
             if not hard_deadline.expired():
                 raise
-            ending = run.ending or await store(run, failed(run, too_late(), self.room), self.room)
-            result = await publish(run, ending, self.room, record.partition)
+            ending = run.ending or failed(run, too_late(), self.room)
+            result = await conclude(run, ending, self.room, record.partition)
         finally:
             self.room.leases.let_go(run.request_id)
         if isinstance(result, Parked):
@@ -127,8 +127,7 @@ class DispatchWorker:
     async def _bury(self, record: Record, run: Run, failure: Failure) -> None:
         """Reply, outcome, dead letter: each acknowledged, then the record is done."""
         room = self.room
-        ending = await store(run, dead_lettered(run, failure, room), room)
-        ending = await publish(run, ending, room, record.partition)
+        ending = await conclude(run, dead_lettered(run, failure, room), room, record.partition)
         if ending.state is State.DEAD_LETTERED:
             now_ms = room.clock.unix_ms()
             await room.producer.send(self.undertaker.letter(record, failure, run.request_id, now_ms=now_ms))

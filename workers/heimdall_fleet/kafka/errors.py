@@ -10,7 +10,8 @@ KafkaFailure
 ├── DeliveryUnknown    nobody knows: the record may or may not be in the log
 ├── Unreadable         a partition's records cannot be fetched or decoded
 ├── BrokerUnavailable  no broker answered in time
-└── NotAMember         the group no longer counts this consumer; nothing may be committed
+├── NotAMember         the group no longer counts this consumer; nothing may be committed
+└── NotOurs            another member has the record now, and will bring it to its end
 """
 
 from collections.abc import Sequence
@@ -64,3 +65,7 @@ class BrokerUnavailable(KafkaFailure):
 
 class NotAMember(KafkaFailure):
     """The group has expelled this consumer or is rebalancing, so it must not commit."""
+
+
+class NotOurs(KafkaFailure):
+    """The record's partition was given to another member, which will bring the record to its end."""

@@ -19,11 +19,11 @@ A commit is tried once, under the generation it was made for. One that fails is 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from heimdall_fleet.kafka.driver.consuming import Listener, RawRecord
+from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming, RawRecord
 from heimdall_fleet.kafka.errors import KafkaFailure, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
 from heimdall_fleet.kafka.records import Partition, Record
@@ -38,30 +38,6 @@ _RETRY_S = 0.5
 _UNREADABLE_RETRY_S = 5.0
 _WAIT_FOR_MAP_S = 0.05
 _FIRST_GUESS_BYTES = 1024.0
-
-
-class RawConsuming(Protocol):
-    """A group consumer; `driver.consuming.RawConsumer` is the real one and explains the calls."""
-
-    @property
-    def dead(self) -> bool: ...
-    @property
-    def reachable(self) -> bool: ...
-    @property
-    def metadata_age_s(self) -> float: ...
-    async def start(self) -> None: ...
-    async def stop(self, timeout_s: float) -> None: ...
-    async def refresh(self, timeout_s: float) -> None: ...
-    async def keep_alive(self) -> None: ...
-    async def wait(self, timeout_s: float) -> None: ...
-    def buffered(self) -> Sequence[Partition]: ...
-    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]: ...
-    def seek(self, partition: Partition, offset: int) -> None: ...
-    def highwater(self, partition: Partition) -> int | None: ...
-    async def committed(
-        self, partitions: Collection[Partition], timeout_s: float
-    ) -> Mapping[Partition, Checkpoint]: ...
-    async def commit(self, checkpoints: Mapping[Partition, Checkpoint], timeout_s: float) -> None: ...
 
 
 class Chunk(NamedTuple):
@@ -156,6 +132,18 @@ class Group(Listener):
     def owns(self, partition: Partition, tracker: OffsetTracker) -> bool:
         """Whether the partition is still ours, and still the log that `tracker` knows."""
         return partition in self._assigned and self._trackers.get(partition) is tracker
+
+    def holds(self, partition: Partition, offset: int) -> bool | None:
+        """Whether a record that was handed out is still ours to finish.
+
+        None: nobody can say, since the group may have given the partition away unheard; it shows within a session.
+        """
+        consumer = self._consumer
+        if consumer is None or not self._stable:
+            return None
+        if partition not in self._assigned or not self._trackers[partition].is_running(offset):
+            return False
+        return True if partition in self._loaded and consumer.is_member else None
 
     def has_records(self) -> bool:
         """Whether `take` will probably find some without waiting."""

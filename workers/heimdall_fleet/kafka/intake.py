@@ -118,6 +118,10 @@ class Intake:
     def resume(self) -> None:
         self._open.set()
 
+    def holds(self, record: Record) -> bool | None:
+        """Whether a record that a handler has is still ours to finish; None while nobody can say."""
+        return self._group.holds((record.topic, record.partition), record.offset)
+
     def facts(self) -> IntakeFacts:
         now = self._clock()
         return IntakeFacts(

@@ -61,6 +61,10 @@ class OffsetTracker:
         lowest = next(iter(self._running)) if self._running else min(self._released)
         return min(lowest, *self._released) if self._released else lowest
 
+    def is_running(self, offset: int) -> bool:
+        """Whether `offset` is handed out and not finished, by us or by another member."""
+        return offset in self._running
+
     def take(self, offset: int) -> bool:
         """Hand out `offset`; False if it is running or finished and must be skipped."""
         if self.next is not None and offset < self.next:

@@ -20,7 +20,6 @@ import io
 import ssl
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol, Self
@@ -28,12 +27,11 @@ from typing import NamedTuple, Protocol, Self
 import aiohttp
 import certifi
 import httpx
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.tracing import Trace
 from yarl import URL
 
 from heimdall_fleet import __version__
 from heimdall_fleet.providers.body import BodyReader, whole
+from heimdall_fleet.providers.connector import FRESH, PunctualConnector
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
 from heimdall_fleet.providers.failures import scrub
 from heimdall_fleet.providers.wire_headers import masked
@@ -43,7 +41,6 @@ from heimdall_schemas.failure import FailureCode
 STALE_WITHIN_S = 1.0
 # aiohttp warns about a larger body given as bytes; as a file it is sent in pieces.
 _SEND_WHOLE_BYTES = 1024 * 1024
-_FRESH: ContextVar[bool] = ContextVar("heimdall_fresh_connection", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +281,7 @@ class AiohttpTransport:
 
     async def send(self, request: WireRequest, connect_timeout_ms: int) -> "_Incoming":
         session = self._session or self._open()
-        _FRESH.set(False)
+        FRESH.set(False)
         started = time.monotonic()
         try:
             answer = await session.request(
@@ -298,7 +295,7 @@ class AiohttpTransport:
                 ssl=self._tls(request.url),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            stale = not _FRESH.get() and time.monotonic() - started < STALE_WITHIN_S
+            stale = not FRESH.get() and time.monotonic() - started < STALE_WITHIN_S
             raise _as_httpx(error, stale=stale) from error
         return _Incoming(answer)
 
@@ -313,7 +310,7 @@ class AiohttpTransport:
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, keepalive_timeout=self._network.keepalive_s),
+            connector=PunctualConnector(limit=0, keepalive_timeout=self._network.keepalive_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             # An answer has a few kilobytes: unpacking it costs more than it saves, and a bomb needs an invitation.
             headers={"user-agent": f"heimdall-fleet/{__version__}", "accept-encoding": "identity"},
@@ -321,16 +318,6 @@ class AiohttpTransport:
             trust_env=False,
         )
         return self._session
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes, for the task that asked, that its connection was opened just now."""
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        _FRESH.set(True)
-        return await super()._create_connection(req, traces, timeout)
 
 
 class _Incoming:

@@ -105,6 +105,20 @@ async def test_a_position_that_the_broker_forgot_repeats_nothing_and_moves_no_co
         assert all(commit.get(A, Checkpoint(5, "")).position >= 4 for commit in s.log.history)
 
 
+async def test_a_record_is_held_until_it_is_finished_lost_or_in_doubt() -> None:
+    async with scene() as s:
+        await s.take(10)
+        assert s.group.holds(A, 0) is True
+        s.consumer.is_member = False
+        assert s.group.holds(A, 0) is None
+        await s.consumer.rebalance([B])
+        assert s.group.holds(A, 0) is False
+        s.consumer.is_member = True
+        s.log.commits[A] = Checkpoint(1, "")  # another member finished it
+        await s.consumer.rebalance([A, B])
+        await until(lambda: s.group.holds(A, 0) is False and s.group.holds(A, 1) is True)
+
+
 async def test_a_lost_partition_is_never_committed() -> None:
     async with scene() as s:
         await s.take(10)

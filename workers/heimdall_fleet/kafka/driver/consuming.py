@@ -1,8 +1,9 @@
 """aiokafka's group consumer, typed."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -42,6 +43,32 @@ class RawRecord(Protocol):
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
 
 
+class RawConsuming(Protocol):
+    """A group consumer; `RawConsumer` is the real one and explains the calls."""
+
+    @property
+    def dead(self) -> bool: ...
+    @property
+    def reachable(self) -> bool: ...
+    @property
+    def is_member(self) -> bool: ...
+    @property
+    def metadata_age_s(self) -> float: ...
+    async def start(self) -> None: ...
+    async def stop(self, timeout_s: float) -> None: ...
+    async def refresh(self, timeout_s: float) -> None: ...
+    async def keep_alive(self) -> None: ...
+    async def wait(self, timeout_s: float) -> None: ...
+    def buffered(self) -> Sequence[Partition]: ...
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]: ...
+    def seek(self, partition: Partition, offset: int) -> None: ...
+    def highwater(self, partition: Partition) -> int | None: ...
+    async def committed(
+        self, partitions: Collection[Partition], timeout_s: float
+    ) -> Mapping[Partition, Checkpoint]: ...
+    async def commit(self, checkpoints: Mapping[Partition, Checkpoint], timeout_s: float) -> None: ...
+
+
 class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     def __init__(self, listener: Listener, joined: Callable[[], None]) -> None:
         self._listener = listener
@@ -62,6 +89,8 @@ class RawConsumer:
         # The assignor keeps its state on the class: one class per consumer, or stickiness is lost.
         self._assignor: Any = type("_OwnStickyAssignor", (StickyPartitionAssignor,), {})
         self._timeout_s = settings.request_timeout_ms / 1000
+        self._session_s = settings.session_timeout_ms / 1000
+        self._member_until_s = -math.inf
         self._aio = AIOKafkaConsumer(
             **connection_arguments(settings),
             group_id=group_id,
@@ -84,6 +113,7 @@ class RawConsumer:
         # aiokafka never tells the assignor its generation; without it an expelled member's stale claim on a
         # partition counts as much as its present owner's.
         self._assignor.on_generation_assignment(self._aio._coordinator.generation)
+        self._member_until_s = time.monotonic() + self._session_s
 
     async def start(self) -> None:
         """Connect and join; raises `BrokerUnavailable` or `UnknownTopic`, and is then closed."""
@@ -92,6 +122,21 @@ class RawConsumer:
         except KafkaFailure:
             await self.stop(0.0)
             raise
+        self._listen_to_heartbeats()
+
+    def _listen_to_heartbeats(self) -> None:
+        """aiokafka keeps to itself when the group last heard of us."""
+        coordinator = self._aio._coordinator
+        beat: Callable[[], Awaitable[bool]] = coordinator._do_heartbeat
+
+        async def listened() -> bool:
+            sent_s = time.monotonic()
+            heard = await beat()
+            if heard:
+                self._member_until_s = sent_s + self._session_s
+            return heard
+
+        coordinator._do_heartbeat = listened
 
     async def stop(self, timeout_s: float) -> None:
         """Leave the group and close; never raises."""
@@ -117,6 +162,14 @@ class RawConsumer:
             and self._aio._coordinator.coordinator_id is not None
             and cluster._last_refresh_ms == cluster._last_successful_refresh_ms
         )
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group cannot have given our partitions away: it heard of us less than a session ago.
+
+        False says nothing: a process that was stopped for a while does not know until it has asked.
+        """
+        return time.monotonic() < self._member_until_s and self._aio._coordinator.generation >= 0
 
     @property
     def metadata_age_s(self) -> float:
