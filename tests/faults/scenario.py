@@ -19,6 +19,7 @@ from tests.faults.recorder import record
 from heimdall_fleet.kafka.driver.admin import RawAdmin
 from heimdall_fleet.kafka.driver.reading import PartitionReader, TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
+from heimdall_schemas.topics import Delay
 
 
 @dataclass(slots=True)
@@ -60,6 +61,7 @@ class Scenario:
         fleet = self.fleet
         groups = {"triage": [fleet.topics.requests]}
         groups["dispatch"] = [topic.name for topic in fleet.topics.all() if topic.entity.startswith("dispatch.")]
+        groups["retry"] = [fleet.topics.retry(Delay.SHORT)]
         reader = PartitionReader(fleet.kafka, 10.0)
         try:
             await reader.start()
