@@ -31,7 +31,7 @@ from heimdall_fleet.threads import pin_threads
 from heimdall_schemas.topics import Topics
 
 MIB = 1024 * 1024
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 BATCH = 64
 """Records of one partition that the feeder sends together."""
 
@@ -51,7 +51,7 @@ class Child:
         self.process.stdin.write(orjson.dumps(command, option=orjson.OPT_APPEND_NEWLINE))
 
     async def answer(self) -> dict[str, Any]:
-        """Raises RuntimeError when the child ended or says nothing for two minutes."""
+        """Raises RuntimeError when the child ended or says nothing for ten minutes."""
         assert self.process.stdout is not None
         try:
             line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)

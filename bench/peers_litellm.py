@@ -68,9 +68,8 @@ async def serve(ask: Ask, answers: TextIO) -> None:
 
 async def _refresh(ask: Ask, bodies: list[dict[str, Any]], connections: int) -> None:
     """Ask without a measure: a connection that died between two rounds fails its next call, whatever the retries."""
-    for _ in range(2):
-        calls = [ask({"messages": body["messages"]}) for body in bodies[:connections]]
-        await asyncio.gather(*calls, return_exceptions=True)
+    calls = [ask({"messages": body["messages"]}) for body in bodies[:connections]]
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def _all(ask: Ask, bodies: list[dict[str, Any]], in_flight: int) -> None:
