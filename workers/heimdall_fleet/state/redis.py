@@ -26,6 +26,8 @@ MAX_CONNECTIONS = 32
 _OWN_PAUSE = 1.5
 """A time-out that took so many times as long as it may is our own standing still."""
 _TRIES = 3
+_QUEUE = 4
+"""Time-outs for which a command waits for a connection: behind our own others, while the server is well."""
 
 _NOW = """
 local time = redis.call('TIME')
@@ -139,7 +141,7 @@ class RedisState:
         """A state at `redis://`, `rediss://` or `unix://`; no connection is made before the first use."""
         pool = BlockingConnectionPool.from_url(
             url,
-            timeout=timeout_s,
+            timeout=_QUEUE * timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
