@@ -77,7 +77,7 @@ def _passed(bundle: Path, dataset: Path, config: Config) -> list[dict[str, Any]]
 
     try:
         with champion_of(config, asyncio.run(pointers(config)).get("champion")) as champion:
-            _, gates = judged(champion, bundle, read_logged(dataset), rules_for(config))
+            _, gates = judged(champion, bundle, read_logged(dataset), rules_for(config, datetime.now(UTC).date()))
     except (DatasetError, BundleError, SourceError) as error:
         raise CommandError(Exit.USAGE, f"not promoted: {error}") from error
     if (why_not := failing(gates)) is not None:

@@ -3,15 +3,15 @@
 It reads the data set and the champion, writes the challenger's directory, and decides; promoting is its caller's.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heimdall_fleet.config import Config
+from heimdall_fleet.settings import catalogue_of
 from heimdall_models.learning.compare import Comparison, compare
 from heimdall_models.learning.drift import Drift, drift
 from heimdall_models.learning.evaluation import evaluation_of
@@ -115,14 +115,11 @@ def parted(logged: Logged, recent: timedelta | datetime) -> tuple[Logged, Logged
     return logged.rows(~late), logged.rows(late)
 
 
-def rules_for(config: Config) -> PolicyRules:
-    """What decides beside the bundle, as configured now."""
-    router = config.router
-    pools: Mapping[str, tuple[str, ...]] = {
-        "cheap": tuple(router.cheap_candidates),
-        "mid": tuple(router.mid_candidates),
-        "hard": tuple(router.hard_candidates),
-    }
+def rules_for(config: Config, today: date) -> PolicyRules:
+    """What decides beside the bundle, as configured now; logs name models by their ids, the configuration as it likes."""
+    router, catalogue = config.router, catalogue_of(config, today)
+    named = {"cheap": router.cheap_candidates, "mid": router.mid_candidates, "hard": router.hard_candidates}
+    pools = {bucket: tuple(catalogue.resolve(name) or name for name in names) for bucket, names in named.items()}
     return PolicyRules(pools, router.thresholds.cheap, router.thresholds.hard)
 
 

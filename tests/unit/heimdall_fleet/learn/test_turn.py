@@ -16,6 +16,7 @@ from heimdall_models.bundle import load_bundle
 from heimdall_models.learning.logged import read_logged
 from heimdall_models.shipped import shipped
 
+TODAY = datetime(2026, 11, 21, tzinfo=UTC)
 DEFAULT = shipped("bundles/default")
 Replayed = Callable[[list[dict[str, Any]]], Path]
 
@@ -37,7 +38,7 @@ def replayed(tmp_path: Path) -> Replayed:
 
 
 def made(dataset: Path, out: Path, recent: timedelta) -> Turn:
-    return turn(Plan(dataset, DEFAULT, out, datetime(2026, 11, 21, tzinfo=UTC), recent, rules_for(CONFIG)))
+    return turn(Plan(dataset, DEFAULT, out, TODAY, recent, rules_for(CONFIG, TODAY.date())))
 
 
 def test_twenty_rows_teach_nothing_and_say_so(world: World, replayed: Replayed, tmp_path: Path) -> None:
@@ -79,3 +80,10 @@ def test_a_model_that_gets_worse_is_noticed_learned_around_and_the_result_may_se
     later = [*world.records(1_000, "after", 6), *World(learned, world.now).records(1_000, "after", 7)]
     counted = routed([each for each in later if "kind" in each], load_bundle(DEFAULT).hash)
     assert counted["well_routed_after"] > counted["well_routed_before"] + 0.1
+
+
+def test_a_model_is_one_however_the_configuration_spells_it() -> None:
+    router = CONFIG.router.model_copy(update={"cheap_candidates": ("gpt-6-luna",)})
+    pools = rules_for(CONFIG.model_copy(update={"router": router}), TODAY.date()).pools
+    assert pools is not None
+    assert pools["cheap"] == ("openai/gpt-6-luna",)

@@ -1,7 +1,6 @@
 """What nobody should send: each comes to a decision that says what was left out, or to a refusal that says why."""
 
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +40,7 @@ def triaged(judge: Judge, limits: Limits, *values: bytes) -> Written:
         Record(TOPICS.requests, 3, at, NOW_MS, None, value, ((h.CE_ID, f"r-{at}".encode()),))
         for at, value in enumerate(values)
     ]
-    bench = Bench(rules, judge, Memory(), time.perf_counter, desk)
+    bench = Bench(rules, judge, Memory(), lambda: 0.0, desk)  # no budget of time runs out here
     return triage(records, bench, lambda _topic: 24, NOW_MS)
 
 
