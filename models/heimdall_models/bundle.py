@@ -202,7 +202,8 @@ def _text_model(path: Path, files: Mapping[str, bytes], manifest: Mapping[str, A
         _array(path / name, files[name], np.int8, (1 << bits,))
         for name, bits in zip(TEXT_TABLES, GROUP_BITS, strict=True)
     )
-    return TextModel(tables, scales, float(described["bias"]), float(described["length_slope"]))
+    slopes = tuple((FEATURE_NAMES.index(name), float(slope)) for name, slope in sorted(described["slopes"].items()))
+    return TextModel(tables, scales, float(described["bias"]), slopes)
 
 
 def _clusters(path: Path, files: Mapping[str, bytes]) -> Clusters:

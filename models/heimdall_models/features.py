@@ -124,7 +124,6 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     flags = _flags(classes, pairs)
     entropy = _entropy(byte_counts)
     pair_entropy = _entropy(_pair_histogram(scanned))
-    score = np.zeros(scanned.rows) if text_model is None else text_model.score(scanned)
     size = np.maximum(scanned.ends - scanned.starts, 1).astype(np.float64)
     lines = classes[:, _BYTE["newlines"]] + 1.0
     whole = (
@@ -140,7 +139,7 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
         pair_entropy,
         flags[0],
         flags[1],
-        score,
+        np.zeros(scanned.rows),
     )
     numeric = np.concatenate(
         (
@@ -153,6 +152,8 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
         ),
         axis=1,
     ).astype(np.float32)
+    if text_model is not None:
+        numeric[:, -1] = text_model.score(scanned) + text_model.amounts(numeric)
     return Features(numeric, tokens, flags[0], flags[1], pair_entropy.astype(np.float32), scanned)
 
 

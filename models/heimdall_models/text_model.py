@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,24 +45,37 @@ class Grams:
 class TextModel:
     """`weights`: one int8 table of 2**bits for each of `GROUP_BITS`; `scales`: what one step of each is worth.
 
-    score = bias + length_slope · ln(1 + words before the answer options) + Σ_group scale · Σ_grams weight / √(grams of
-    the row), in log-odds that a cheap model answers well. Words and pairs count once a text.
+    score = bias + Σ_group scale · Σ_grams weight / √(grams of the row), in log-odds that a cheap model answers well.
+    Words and pairs count once a text. `slopes`: column of the features, and log-odds for each unit of it, of the amounts
+    that are added to the score.
     """
 
     weights: tuple[NDArray[np.int8], ...]
     scales: tuple[float, ...]
     bias: float
-    length_slope: float = 0.0
+    slopes: tuple[tuple[int, float], ...] = ()
 
     def score(self, scanned: Scan) -> NDArray[np.float64]:
         """(n,) scores; the weights are whole numbers, so a row's score is the same in every batch."""
-        total = self.bias + self.length_slope * np.log1p(scanned.stem_words)
+        total = np.full(scanned.rows, self.bias)
         for table, scale, grams in zip(self.weights, self.scales, text_grams(scanned), strict=True):
             values = table.take(grams.index)
             if grams.repeated is not None:
                 values[grams.repeated] = 0
             total += scale * _row_sums(values, grams.bounds) / np.sqrt(np.maximum(grams.counts(), 1))
         return total
+
+    def amounts(self, numeric: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n,) log-odds of the amounts in (n, features): summed column by column, so the same in every batch."""
+        return amounts(numeric, self.slopes)
+
+
+def amounts(numeric: NDArray[np.float32], slopes: Iterable[tuple[int, float]]) -> NDArray[np.float64]:
+    """(n,) Σ slope · column over (column, slope) of (n, features)."""
+    total = np.zeros(len(numeric))
+    for column, slope in slopes:
+        total += slope * numeric[:, column].astype(np.float64)
+    return total
 
 
 def text_grams(scanned: Scan) -> tuple[Grams, Grams, Grams]:

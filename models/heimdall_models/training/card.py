@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from heimdall_models.training.baselines import BASELINES
@@ -24,20 +24,63 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def short_table(metrics: Mapping[str, Any]) -> str:
+    """The figures that stand in the README: each table left out of training, beside plain length and own labels."""
+    inside = metrics["in_domain"]
+    rows = (
+        (
+            name,
+            f"{number(row['apgr'])} ({interval(row['apgr_ci95'])})",
+            number(row["baselines"]["length"]["apgr"]),
+            f"{number(inside[name]['apgr'])} ({interval(inside[name]['apgr_ci95'])})",
+        )
+        for name, row in sorted(metrics["left_out"].items())
+        if name in inside
+    )
+    return _table(("table", "left out of training", "length of the prompt", "own labels, five folds"), rows)
+
+
+def interval(limits: Sequence[float]) -> str:
+    """The ends of a 95 % interval, as every page shows them."""
+    low, high = limits
+    return f"{low:.3f} to {high:.3f}"
+
+
+def number(value: float | None) -> str:
+    """A figure as every page shows it; a dash where it is not defined."""
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _head(manifest: Mapping[str, Any]) -> str:
     m, platt = manifest, manifest["platt"]
+    amounts = _amounts(m["text_model"]["slopes"])
     return f"""# Model card
 
 A classifier that says how likely a cheap model answers a prompt well. {m["framework"]} {m["version"]}, {m["tree_count"]} trees
 over {m["feature_count"]} features (version {m["feature_version"]}) that correct a hashed n-gram text score; {m["bytes"]} bytes.
 Created {m["created"]}; parent {m["parent"] or "none"}.
 
-- Output: log-odds, Platt-calibrated (slope {platt["slope"]:.3f}, intercept {platt["intercept"]:.3f}) on predictions for
-  questions that were held out; calibration error there {m["calibration_error"]:.3f} (15 bins).
+{amounts}- Output: log-odds, Platt-calibrated (slope {platt["slope"]:.3f}, intercept {platt["intercept"]:.3f})
+  on predictions for questions that were held out; calibration error there {m["calibration_error"]:.3f} (15 bins).
 - Target: `{m["target"]}`; seed {m["settings"]["seed"]}; the exported model differs from the fitted one by at most
   {m["export_largest_difference"]:.1e} in probability over the whole training table.
-- Buckets: percentiles of the difficulty of held-out predictions over the distinct prompts of the tables below. Traffic that
-  is not like them lands in other shares: everyday chat almost all cheap, proofs and large programs mostly hard."""
+- Buckets: percentiles of the difficulty of held-out predictions over the distinct prompts of the tables below, on which the
+  bundle puts {_buckets(m["reference_buckets"])}. Traffic that is not
+  like them lands in other shares: everyday chat almost all cheap, proofs and large programs mostly hard."""
+
+
+def _amounts(slopes: Mapping[str, float]) -> str:
+    if not slopes:
+        return ""
+    listed = ", ".join(f"{name} {slope:.3f}" for name, slope in sorted(slopes.items())).replace("-", "−")
+    return (
+        f"- Work: log-odds for each unit of {listed}. That\n"
+        "  is what the tables taught; text score and trees learned the everyday prompts, and are held at zero on the tables'.\n"
+    )
+
+
+def _buckets(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{100 * share:.1f} % in {bucket}" for bucket, share in shares.items())
 
 
 def _data(manifest: Mapping[str, Any]) -> str:
@@ -64,11 +107,20 @@ def _left_out(found: Mapping[str, Any]) -> str:
         return ""
     return (
         "## On benchmarks left out of training\n\nEach benchmark left out in turn, with every prompt elsewhere that asks one "
-        "of its questions; cheap pool against strong pool. APGR, 95 % intervals over prompts; random is 0.500, as are "
-        "always-cheap and always-strong, which order nothing.\n\n"
+        "of its questions; cheap pool against strong pool. APGR, 95 % intervals over questions; random is 0.500, as are "
+        "always-cheap and always-strong, which order nothing. *Known* is the order by what the cheap pool really scored: "
+        "below 0.5 the hardest prompts are those that the strong pool fails too, and no order by difficulty can do well.\n\n"
         + _table(
-            ("table", "prompts", "APGR", "95 %", *_COMPARED[1:], "CPT50", "CPT80", "AUC"),
-            ((name, *_measures(row)) for name, row in sorted(found.items())),
+            ("table", "prompts", "APGR", "95 %", *_COMPARED[1:], "known", "CPT50", "CPT80", "AUC"),
+            ((name, *_measures(row, number(row["apgr_known"]))) for name, row in sorted(found.items())),
+        )
+        + "\n\nLead over each baseline on the same resampled questions, 95 %:\n\n"
+        + _table(
+            ("table", *_COMPARED),
+            (
+                (name, *(_lead(row["baselines"][other]["behind_ci95"]) for other in _COMPARED))
+                for name, row in sorted(found.items())
+            ),
         )
         + "\n\n"
         + _verdict(found)
@@ -95,7 +147,8 @@ def _in_domain(found: Mapping[str, Any]) -> str:
         return ""
     return (
         "## With labels of one's own traffic\n\nFive folds by question within one table, fitted to its own labels (the "
-        "chance that the cheap side is preferred): what `heimdall train` on one's own outcomes gives.\n\n"
+        "chance that the cheap side is preferred): what `heimdall train` on one's own outcomes gives. A fold is judged by a "
+        "model and a calibration that were fitted to the other folds.\n\n"
         + _table(
             ("table", "prompts", "APGR", "95 %", *_COMPARED[1:], "CPT50", "CPT80", "AUC", "calibration error"),
             ((name, *_measures(row), f"{row['ece']:.3f}") for name, row in sorted(found.items())),
@@ -120,21 +173,22 @@ def _few_labels(found: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def _measures(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = row["apgr_ci95"]
+def _lead(limits: tuple[float, float]) -> str:
+    low, high = limits
+    return f"{low:+.3f} to {high:+.3f}".replace("-", "−")
+
+
+def _measures(row: Mapping[str, Any], *known: str) -> tuple[str, ...]:
     return (
         str(row["n"]),
-        _number(row["apgr"]),
-        f"{low:.3f} to {high:.3f}",
-        *(_number(row["baselines"][name]["apgr"]) for name in _COMPARED[1:]),
-        _number(row["cpt50"]),
-        _number(row["cpt80"]),
-        _number(row["auc"]),
+        number(row["apgr"]),
+        interval(row["apgr_ci95"]),
+        *(number(row["baselines"][name]["apgr"]) for name in _COMPARED[1:]),
+        *known,
+        number(row["cpt50"]),
+        number(row["cpt80"]),
+        number(row["auc"]),
     )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -148,8 +202,11 @@ _LIMITS = """## What it does not know
 - The measured prompts are exam questions in English: multiple choice, school mathematics, competition mathematics, predicting
   what a small Python function returns. Open chat, long documents, agents with tools, images and other languages are covered
   only by the everyday prompts, by judgement.
-- Within one narrow set of questions (school mathematics, competition mathematics) it is no better than the length of
-  the prompt, as the table above shows; its use is across kinds of requests.
+- On benchmarks left out it ranks by the amount of work in a prompt and little else: the tables above say where that leads
+  plain length, and by how much. What outcomes say about words and subjects did not carry over from one benchmark to the
+  next and is not in the bundle; labels of one's own traffic bring it back.
+- Where even the strong models fail most of what is hard (competition mathematics: see *known*), sending the hardest prompts to
+  a strong model is worse than chance, for this bundle and for any other order by difficulty.
 - The cheap pools are models of 2023 and 2024. Today's cheap models answer more; the order of prompts carries over, the
   probabilities do not. Labels of one's own traffic replace both.
 - On questions that no model answers, a strong model is money spent for nothing; the classifier does not tell these from

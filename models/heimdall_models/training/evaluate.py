@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.bundle import Bundle
-from heimdall_models.classify import BUCKETS, Thresholds, bucket_of
 from heimdall_models.conversation import Conversation
 from heimdall_models.features import MAX_BATCH, extract
 from heimdall_models.training.baselines import BASELINES
@@ -18,6 +17,7 @@ from heimdall_models.training.metrics import (
     BOOTSTRAP_ROUNDS,
     apgr,
     auc,
+    bucket_shares,
     calibration_bins,
     calibration_error,
     cpt,
@@ -78,7 +78,7 @@ def evaluate_bundle(
         "pairs": {name: asdict(pair) for name, pair in pairs.items()},
         "seen_in_training": sorted(set(pairs) & _trained_on(bundle)),
         "recorded": dict(bundle.manifest.get("metrics", {})),
-        "buckets": _bucket_shares(percentile),
+        "buckets": bucket_shares(percentile),
         "benches": by_group(outcomes.benches, outcomes, difficulty),
         "tables": by_group(outcomes.tables, outcomes, difficulty),
         "win_rates": win_rates(outcomes, percentile),
@@ -283,12 +283,6 @@ def _routing(difficulty: Floats, cheap: Floats, strong: Floats) -> dict[str, flo
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
-
-
-def _bucket_shares(percentile: Floats) -> dict[str, float]:
-    """Shares of the buckets at the default thresholds."""
-    found = [bucket_of(value, Thresholds()) for value in percentile.tolist()]
-    return {bucket: found.count(bucket) / len(found) for bucket in BUCKETS}
 
 
 def _limits(samples: Floats) -> tuple[float, float]:

@@ -1,15 +1,15 @@
 """Fitting the classifier: a linear text score, and gradient-boosted trees that correct it. The only module with LightGBM.
 
-Two ways to fit. `TRANSFER` is for prompts unlike those of the tables: the mean of each benchmark's domain is taken out of
-the labels (a new benchmark's own mean is unknown, and what tells benchmarks apart misleads within one), the trees see
-amounts and word lists only and mostly monotonely, and a fixed slope on the length stands for what holds everywhere.
-`own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
+Two ways to fit. `Settings.transfer` is for prompts unlike those of the tables: what their outcomes say
+beyond the work in a prompt (`workload.py`) was measured to mislead on benchmarks left out, so it is not learned. Text model and
+trees learn the everyday prompts, and the tables' prompts hold them at zero; the trees see word lists only, mostly
+monotonely. `own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import lightgbm
@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from heimdall_models.classify import Platt
 from heimdall_models.conversation import Conversation
 from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
+from heimdall_models.text_model import amounts
 from heimdall_models.training.columns import HARDER_ONLY, TRANSFER
 from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import TextFit, fit_text, gram_matrix
@@ -31,15 +32,12 @@ Target = Literal["cheap_ok", "gain"]
 FEW_REWARDS = 4000
 """Below so many rows the trees of an outcome model are more, and smaller."""
 
-_STEM = FEATURE_NAMES.index("stem_words_log")
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a fit depends on besides its data; the defaults made the shipped bundle.
 
-    `text_penalty`: of squared text weights. `length_slope`: log-odds for each e-fold of words, given, not fitted.
-    `transfer`: see the module.
+    `text_penalty`: of squared text weights. `transfer`: see the module.
     """
 
     seed: int = 0
@@ -48,8 +46,7 @@ class Settings:
     learning_rate: float = 0.03
     rows_per_leaf: int = 100
     ridge: float = 30.0
-    text_penalty: float = 0.01
-    length_slope: float = -0.5
+    text_penalty: float = 0.003
     transfer: bool = True
     inner_folds: int = 2
 
@@ -61,7 +58,6 @@ def own_settings(rows: int, seed: int = 0) -> Settings:
         rows_per_leaf=min(150, max(10, rows // 8)),
         ridge=50.0,
         text_penalty=min(0.02, max(0.001, 20.0 / max(rows, 1))),
-        length_slope=0.0,
         transfer=False,
         inner_folds=5,
     )
@@ -72,7 +68,7 @@ class Examples:
     """`n` labelled prompts. `numeric` (n, features), its text score column still 0; `grams` (n, …) of the text model.
 
     `label` (n,) 0..1: how well a cheap model answers. `offset` (n,): log-odds that are explained away in training and
-    unknown in serving. `question` (n,) equal for one question.
+    unknown in serving. `question` (n,) equal for one question. `slopes`: (column, log-odds per unit), given, not fitted.
     """
 
     numeric: NDArray[np.float32]
@@ -80,13 +76,21 @@ class Examples:
     label: Floats
     offset: Floats
     question: NDArray[np.int64]
+    slopes: tuple[tuple[int, float], ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
 
     def rows(self, keep: NDArray[np.integer[Any]]) -> Examples:
         """These rows only."""
-        return Examples(self.numeric[keep], self.grams[keep], self.label[keep], self.offset[keep], self.question[keep])
+        return replace(
+            self,
+            numeric=self.numeric[keep],
+            grams=self.grams[keep],
+            label=self.label[keep],
+            offset=self.offset[keep],
+            question=self.question[keep],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,8 @@ def fit_platt(log_odds: Floats, label: Floats) -> Platt:
 
 
 def text_score(text: TextFit, examples: Examples) -> Floats:
-    """(n,) the text model's log-odds, its length term included."""
-    return text.score(examples.grams) + text.length_slope * examples.numeric[:, _STEM].astype(np.float64)
+    """(n,) the text model's log-odds, the amounts included."""
+    return text.score(examples.grams) + amounts(examples.numeric, text.slopes)
 
 
 def with_text_score(numeric: NDArray[np.float32], score: Floats) -> NDArray[np.float32]:
@@ -173,9 +177,9 @@ def framework_version() -> str:
 
 
 def _fit_text(examples: Examples, settings: Settings) -> TextFit:
-    length = settings.length_slope * examples.numeric[:, _STEM].astype(np.float64)
-    fitted = fit_text(examples.grams, examples.label, examples.offset + length, settings.text_penalty)
-    return TextFit(fitted.weights, fitted.bias, settings.length_slope)
+    given = examples.offset + amounts(examples.numeric, examples.slopes)
+    fitted = fit_text(examples.grams, examples.label, given, settings.text_penalty)
+    return TextFit(fitted.weights, fitted.bias, examples.slopes)
 
 
 def _fit_trees(numeric: NDArray[np.float32], examples: Examples, settings: Settings) -> Any:

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from scipy.sparse import vstack
 
 from heimdall_models.conversation import Conversation
+from heimdall_models.text_model import amounts
 from heimdall_models.training.everyday import read_everyday
 from heimdall_models.training.fit import Examples, Target, features_of
 from heimdall_models.training.questions import question_ids
 from heimdall_models.training.tables import OutcomeTable, Pools, default_pools
+from heimdall_models.training.workload import fit_workload, slopes_of
 
 Floats = NDArray[np.float64]
+
+WORK_SLOPE = -0.7
+"""Log-odds for each e-fold of work: about the median over benchmarks of the slope fitted within each (-0.1 to -3.5)."""
 
 _PRIOR_ROWS = 20.0
 
@@ -87,21 +92,35 @@ def label_of(cheap: Floats, strong: Floats, target: Target) -> Floats:
 
 
 def training_rows(rows: Labelled, transfer: bool) -> Examples:
-    """What the classifier is fitted to: for transfer, each domain's mean explained away and the everyday prompts added."""
+    """What the classifier is fitted to: for transfer, the work in each prompt (`workload.py`) and the everyday prompts.
+
+    The label of a table's prompt is then what its work and its domain's mean say: text model and trees have nothing to
+    learn from it but to stay at zero on prompts like it. Each domain's mean is explained away.
+    """
     examples = rows.examples
     if not transfer:
         return examples
-    offset = domain_offset(examples.label, np.char.add(np.char.add(rows.benches, "/"), rows.domains))
+    domain = np.char.add(np.char.add(rows.benches, "/"), rows.domains)
+    offset = domain_offset(examples.label, domain)
+    slopes = slopes_of(fit_workload(examples.numeric, examples.label, rows.source, domain), WORK_SLOPE)
     everyday = read_everyday()
     numeric, grams = features_of(everyday.conversations)
     copy = np.repeat(np.arange(len(everyday.label)), everyday.copies)
     return Examples(
         numeric=np.concatenate((examples.numeric, numeric[copy])),
         grams=vstack((examples.grams, grams[copy]), format="csr"),
-        label=np.concatenate((examples.label, everyday.label[copy])),
+        label=np.concatenate((_expected(examples, offset, slopes), everyday.label[copy])),
         offset=np.concatenate((offset, np.zeros(len(copy)))),
         question=np.concatenate((examples.question, copy + examples.question.max(initial=-1) + 1)),
+        slopes=slopes,
     )
+
+
+def _expected(examples: Examples, offset: Floats, slopes: tuple[tuple[int, float], ...]) -> Floats:
+    """(n,) chance of a good answer by work and domain alone, around the labels' mean."""
+    work = amounts(examples.numeric, slopes)
+    mean = float(np.clip(examples.label.mean(), 0.02, 0.98))
+    return np.asarray(1 / (1 + np.exp(-(offset + work - work.mean() + np.log(mean / (1 - mean))))))
 
 
 def domain_offset(label: Floats, domain: NDArray[np.str_]) -> Floats:

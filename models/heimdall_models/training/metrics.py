@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from heimdall_models.classify import BUCKETS, Thresholds, bucket_of
+
 Floats = NDArray[np.float64]
 
 ECE_BINS = 15
@@ -97,6 +99,12 @@ def calibration_bins(probability: Floats, label: Floats, bins: int = ECE_BINS) -
         strict=True,
     )
     return [(p / n, y / n, n) for p, y, n in sums if n]
+
+
+def bucket_shares(percentile: Floats) -> dict[str, float]:
+    """Shares of the buckets at the default thresholds."""
+    found = [bucket_of(value, Thresholds()) for value in percentile.tolist()]
+    return {bucket: found.count(bucket) / len(found) for bucket in BUCKETS}
 
 
 def _ordered_gain(difficulty: Floats, cheap: Floats, strong: Floats) -> tuple[NDArray[np.int64], Floats]:

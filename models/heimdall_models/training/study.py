@@ -22,7 +22,8 @@ FEW_LABELS = (100, 500, 2000)
 def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
     """Each benchmark left out of training in turn, with every prompt elsewhere that asks one of its questions.
 
-    Measured for each table of the benchmark by itself; tables whose two pools are equally good are skipped.
+    Measured for each table of the benchmark by itself; tables whose two pools are equally good are skipped. `apgr_known`:
+    the same for the order by what the cheap pool really scored, which no prediction of that score can be expected to beat.
     """
     found: dict[str, Any] = {}
     for bench in sorted(set(rows.benches.tolist())):
@@ -36,7 +37,11 @@ def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
             table = np.flatnonzero(held & (rows.source == source))
             if rows.strong[table].mean() > rows.cheap[table].mean():
                 difficulty = 1.0 - platt(fitted.log_odds(rows.examples.rows(table)))
-                found[rows.tables[source]] = measured(_outcomes(rows, table), difficulty) | {"bench": bench}
+                known = apgr(-rows.cheap[table], rows.cheap[table], rows.strong[table])
+                found[rows.tables[source]] = measured(_outcomes(rows, table), difficulty) | {
+                    "bench": bench,
+                    "apgr_known": known,
+                }
     return found
 
 
@@ -49,8 +54,10 @@ def in_domain(rows: Labelled, table: str, seed: int = 0) -> dict[str, Any]:
     examples = _own_examples(rows, place)
     settings = own_settings(len(place) * (FOLDS - 1) // FOLDS, seed)
     log_odds = out_of_fold(examples, settings, FOLDS)
+    # Lines that differ by fold would shuffle the order of prompts of different folds; one line for all moves nothing.
+    difficulty = 1.0 - fit_platt(log_odds, examples.label)(log_odds)
     preferred = calibrated_by_fold(log_odds, examples, seed)
-    return measured(_outcomes(rows, place), 1.0 - preferred) | {"ece": calibration_error(preferred, examples.label)}
+    return measured(_outcomes(rows, place), difficulty) | {"ece": calibration_error(preferred, examples.label)}
 
 
 def calibrated_by_fold(log_odds: NDArray[np.float64], examples: Examples, seed: int) -> NDArray[np.float64]:

@@ -26,14 +26,14 @@ _LARGEST_WEIGHT = 127
 
 @dataclass(frozen=True, slots=True)
 class TextFit:
-    """The fitted weights before rounding: `weights` (Σ 2**bits,), `bias`, and the given slope on the length."""
+    """The fitted weights before rounding: `weights` (Σ 2**bits,), `bias`, and the given `slopes` on columns of features."""
 
     weights: NDArray[np.float64]
     bias: float
-    length_slope: float = 0.0
+    slopes: tuple[tuple[int, float], ...] = ()
 
     def score(self, grams: csr_matrix) -> NDArray[np.float64]:
-        """(n,) log-odds of the rows of `gram_matrix`, without the length term."""
+        """(n,) log-odds of the rows of `gram_matrix`, without the amounts."""
         return np.asarray(grams @ self.weights + self.bias)
 
 
@@ -78,7 +78,7 @@ def rounded(fit: TextFit) -> TextModel:
         scale = (float(np.abs(weights).max()) or 1.0) / _LARGEST_WEIGHT
         tables.append(np.clip(np.rint(weights / scale), -_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8))
         scales.append(scale)
-    return TextModel(tuple(tables), tuple(scales), fit.bias, fit.length_slope)
+    return TextModel(tuple(tables), tuple(scales), fit.bias, fit.slopes)
 
 
 def _rows(grams: Grams, value: NDArray[np.float64], width: int) -> csr_matrix:

@@ -48,7 +48,7 @@ from heimdall_models.training.fit import (
     with_text_score,
 )
 from heimdall_models.training.labels import Labelled, labelled, training_rows
-from heimdall_models.training.metrics import calibration_error
+from heimdall_models.training.metrics import bucket_shares, calibration_error
 from heimdall_models.training.tables import OutcomeTable, Pools
 from heimdall_models.training.text_fit import rounded
 
@@ -113,10 +113,11 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
         "text_model": {
             "scales": text_model.scales,
             "bias": text_model.bias,
-            "length_slope": text_model.length_slope,
+            "slopes": {FEATURE_NAMES[column]: slope for column, slope in text_model.slopes},
         },
         "export_largest_difference": difference,
         "calibration_error": calibration_error(platt(held_out), rows.examples.label),
+        "reference_buckets": _reference_buckets(fitted, rows, platt, reference),
     }
     write_bundle(out, files, manifest)
     return manifest
@@ -136,6 +137,12 @@ def write_bundle(out: Path, files: Mapping[str, bytes], manifest: Mapping[str, A
     body = orjson.dumps({**manifest, "files": hashes}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     (out / MANIFEST).write_bytes(body + b"\n")
     load_bundle(out)
+
+
+def _reference_buckets(fitted: Fitted, rows: Labelled, platt: Platt, reference: Floats) -> dict[str, float]:
+    """Shares of the buckets that the fitted model gives the reference traffic, whose cuts come from held-out predictions."""
+    difficulty = 1.0 - platt(fitted.log_odds(rows.examples)[_distinct_texts(rows)])
+    return bucket_shares(np.interp(difficulty, reference, np.linspace(0.0, 1.0, len(reference))))
 
 
 def _export_difference(fitted: Fitted, onnx_bytes: bytes, examples: Examples) -> float:

@@ -20,11 +20,11 @@ def number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def test_the_same_tables_and_plan_give_the_same_bytes(
-    quick: Built, tables: list[Path], plan: Plan, tmp_path: Path
+def test_the_same_tables_and_plan_give_the_same_bytes_measurements_included(
+    bundle: Built, tables: list[Path], plan: Plan, tmp_path: Path
 ) -> None:
-    build(tables, tmp_path, replace(plan, quick=True))
-    first = {path.name: path.read_bytes() for path in quick[0].iterdir()}
+    build(tables, tmp_path, plan)
+    first = {path.name: path.read_bytes() for path in bundle[0].iterdir()}
     second = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert first == second
     assert {CARD, MANIFEST} <= set(first)

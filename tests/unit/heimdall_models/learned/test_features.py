@@ -11,7 +11,10 @@ from heimdall_models.text_model import GROUP_BITS, TextModel
 
 RNG = np.random.default_rng(0)
 TEXT_MODEL = TextModel(
-    tuple(RNG.integers(-127, 128, 1 << bits).astype(np.int8) for bits in GROUP_BITS), (0.01, 0.01, 0.01), 0.1, -0.5
+    tuple(RNG.integers(-127, 128, 1 << bits).astype(np.int8) for bits in GROUP_BITS),
+    (0.01, 0.01, 0.01),
+    0.1,
+    ((FEATURE_NAMES.index("stem_words_log"), -0.5),),
 )
 ARTICLE = "The committee met on Tuesday to discuss how the new library might serve both students and visitors. " * 5
 

@@ -33,7 +33,7 @@ def features_of(rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
     made[:, :20] = rng.random((rows, 20))
     made[:, TOKENS] = 4.0 + rng.random(rows)
     made[:, CODE] = rng.random(rows)
-    made[:, -1] = rng.normal(-0.4, 0.6, rows)
+    made[:, -1] = rng.normal(0.1, 0.6, rows)
     return made
 
 
