@@ -205,6 +205,8 @@ _LIMITS = """## What it does not know
 - On benchmarks left out it ranks by the amount of work in a prompt and little else: the tables above say where that leads
   plain length, and by how much. What outcomes say about words and subjects did not carry over from one benchmark to the
   next and is not in the bundle; labels of one's own traffic bring it back.
+- The way of fitting was chosen among variants by looking at these six tables left out, so their figures are somewhat
+  flattering, though each fit by itself never saw the table it is judged on.
 - Where even the strong models fail most of what is hard (competition mathematics: see *known*), sending the hardest prompts to
   a strong model is worse than chance, for this bundle and for any other order by difficulty.
 - The cheap pools are models of 2023 and 2024. Today's cheap models answer more; the order of prompts carries over, the

@@ -21,7 +21,8 @@ from heimdall_models.training.workload import fit_workload, slopes_of
 Floats = NDArray[np.float64]
 
 WORK_SLOPE = -0.7
-"""Log-odds for each e-fold of work: about the median over benchmarks of the slope fitted within each (-0.1 to -3.5)."""
+"""Log-odds for each e-fold of work: near the median over benchmarks of the slope fitted within each (-0.1 to -3.5), and flat
+enough that the everyday prompts can move a short request for a proof to hard."""
 
 _PRIOR_ROWS = 20.0
 
