@@ -27,6 +27,8 @@ from heimdall_models.bundle import MANIFEST, load_bundle
 from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Topics
 
+pytestmark = pytest.mark.slow
+
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
 DEFAULT = shipped("bundles/default")
