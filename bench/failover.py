@@ -5,7 +5,7 @@
 A whole fleet on loopback, as `heimdall dev` runs it. Requests are pinned to a sick model with a healthy fallback; the
 scripted providers log when each call began and ended, and the gap is measured in that log: it holds reading the failure,
 deciding, taking another place and sending. Failures with a back-off have none to measure. A hung provider costs its
-time-out besides; `hung` is what comes on top of it.
+time-out besides; `hung` is what comes on top of it, less the way of the request to where its call is logged.
 """
 
 import asyncio
