@@ -11,12 +11,22 @@ import pytest
 from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster, load_broker_module
 
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
+from heimdall_schemas.topics import Topics
 
 
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[EmbeddedCluster]:
     with EmbeddedBroker() as broker:
         yield EmbeddedCluster(broker)
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    """An embedded broker of the test's own, with the topics of a fleet."""
+    with EmbeddedBroker() as running:
+        for topic in Topics().all():
+            running.create_topic(topic.name, topic.partitions)
+        yield running
 
 
 @pytest.fixture(scope="session")

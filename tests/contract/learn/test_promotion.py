@@ -1,7 +1,7 @@
 """Promotion under load on the embedded broker: the bundle changes between two batches, and every request is answered."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,6 @@ pytestmark = pytest.mark.slow
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
 DEFAULT = shipped("bundles/default")
-
-
-@pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        for topic in TOPICS.all():
-            running.create_topic(topic.name, topic.partitions)
-        yield running
 
 
 @pytest.fixture

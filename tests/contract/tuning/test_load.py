@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,14 +35,6 @@ from heimdall_schemas.topics import Bucket, Topics
 
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
-
-
-@pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        for topic in TOPICS.all():
-            running.create_topic(topic.name, topic.partitions)
-        yield running
 
 
 def dated(place: Path, day: int) -> str:

@@ -4,12 +4,11 @@ import asyncio
 import hashlib
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
-import pytest
 
 from heimdall_fleet.bootstrap.triage import judge_maker, reconfigure_triage, triage_service
 from heimdall_fleet.config import Loaded, load
@@ -27,14 +26,6 @@ from heimdall_schemas.topics import Topics
 
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
-
-
-@pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        for topic in TOPICS.all():
-            running.create_topic(topic.name, topic.partitions)
-        yield running
 
 
 def archive(folder: Path, number: int) -> tuple[Path, str]:
