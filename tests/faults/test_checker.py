@@ -194,6 +194,10 @@ ALLOWED: dict[str, list[Event]] = {
     "offsets that an operator moved": [
         *GOOD, Fault(13.0, 13.1, "offsets reset"), replace(DISPATCHED, at=13.1, position=0), replace(DISPATCHED, at=14.0),
     ],
+    "offsets that an operator moved, read after a later commit of another group": [
+        Commit(14.5, "f.other", "f.other.v1", 0, 1), *GOOD, Fault(13.0, 13.1, "offsets reset"),
+        replace(DISPATCHED, at=13.1, position=0), replace(DISPATCHED, at=14.0),
+    ],
     "the same outcome record twice": [*GOOD, replace(OUTCOME, at=11.8)],
     "nobody knows whether it was sent": [*GOOD, replace(SENT, request_id="s", offset=-1, acknowledged=False)],
     "an order that rests": [
