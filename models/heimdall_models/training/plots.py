@@ -74,6 +74,10 @@ def _round_step(span: float) -> float:
     return next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough * (1 - 1e-9))
 
 
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
 def _ticks(axis: Axis) -> list[float]:
     step = _round_step((axis.high - axis.low) or 1.0)
     count = round((axis.high - axis.low) / step)
@@ -91,10 +95,11 @@ def _y(axis: Axis, value: float) -> float:
 def _grid(across: Axis, up: Axis) -> str:
     lines = [f'<path class="grid" d="M{_LEFT} {_y(up, tick):.1f}H{WIDTH - _RIGHT}"/>' for tick in _ticks(up)]
     lines += [
-        f'<text x="{_LEFT - 8}" y="{_y(up, tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>' for tick in _ticks(up)
+        f'<text x="{_LEFT - 8}" y="{_y(up, tick) + 4:.1f}" text-anchor="end">{_tick(tick)}</text>'
+        for tick in _ticks(up)
     ]
     lines += [
-        f'<text x="{_x(across, tick):.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:.3g}</text>'
+        f'<text x="{_x(across, tick):.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle">{_tick(tick)}</text>'
         for tick in _ticks(across)
     ]
     middle = (HEIGHT - _BOTTOM + _TOP) / 2

@@ -35,3 +35,10 @@ def test_higher_values_stand_higher_and_larger_ones_further_right() -> None:
     low, high = drawn.iter("circle")
     assert float(low.attrib["cx"]) < float(high.attrib["cx"])
     assert float(low.attrib["cy"]) > float(high.attrib["cy"])
+
+
+def test_thousands_are_written_out() -> None:
+    drawn = ET.fromstring(plot((Axis("micro-dollars", 0.0, 1_250.0), UP), [], [], "an axis"))
+    words = {text.text for text in drawn.iter("text")}
+    assert "1,000" in words
+    assert not [word for word in words if word and "e+" in word]
