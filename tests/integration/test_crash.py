@@ -50,7 +50,8 @@ async def test_a_killed_dispatch_and_a_stopped_triage_worker_lose_nothing_and_co
         tell(verdict.figures() | {"called_twice": len(twice), "died_with_the_worker": len(died)})
         assert len(died) > 0, "the kill caught nothing, so this test shows nothing"
         assert len(verdict.history.call) == audited + len(died)
-        assert len(twice) == len(verdict.history.call) - REQUESTS
+        extra = len(verdict.history.call) - REQUESTS
+        assert len(twice) <= extra <= len(died) + verdict.copies, "a call that neither died nor was answered with"
 
 
 def called_twice(history: History) -> set[str]:
