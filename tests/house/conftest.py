@@ -1,57 +1,9 @@
-"""The tree as the house tests see it: every file that is, or would be, committed."""
-
-import ast
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+"""The tree is read once for all house tests."""
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, repr=False)
-class Tree:
-    """`files` are paths below `root`; `modules` the parsed Python files among them, `nodes` every node of each."""
-
-    root: Path
-    files: tuple[str, ...]
-    modules: Mapping[str, ast.Module]
-    nodes: Mapping[str, tuple[ast.AST, ...]]
-
-    def shipped(self) -> Iterator[tuple[str, ast.Module]]:
-        """The modules of the three packages."""
-        for path, module in self.modules.items():
-            if path.startswith(("schemas/", "models/", "workers/")):
-                yield path, module
-
-    def text(self, path: str) -> str:
-        return (self.root / path).read_text(encoding="utf-8")
+from tests.house.tree import Tree, read_tree
 
 
 @pytest.fixture(scope="session")
 def tree() -> Tree:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    files = tuple(sorted(path for path in set(listed) if (ROOT / path).is_file()))
-    modules = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in files if path.endswith(".py")}
-    return Tree(ROOT, files, modules, {path: tuple(ast.walk(module)) for path, module in modules.items()})
-
-
-Explain = Callable[[list[str], str], None]
-
-
-@pytest.fixture
-def nothing_found() -> Explain:
-    """Fails with one line for each finding and the way to mend it."""
-
-    def check(findings: list[str], mend: str) -> None:
-        assert not findings, "\n".join([mend, *findings])
-
-    return check
+    return read_tree()

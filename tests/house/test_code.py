@@ -3,8 +3,9 @@
 import ast
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+
+from tests.house.tree import Tree, listed
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -25,18 +26,6 @@ HOMES = {
     "redis": (),
 }
 """Third parties that one module each may import; named here are the packages that stand for one module."""
-
-
-class Tree(Protocol):
-    modules: Mapping[str, ast.Module]
-    nodes: Mapping[str, tuple[ast.AST, ...]]
-
-    def shipped(self) -> Iterator[tuple[str, ast.Module]]: ...
-    def text(self, path: str) -> str: ...
-
-
-class Explain(Protocol):
-    def __call__(self, findings: list[str], mend: str) -> None: ...
 
 
 def functions(nodes: Iterable[ast.AST]) -> Iterator[Function]:
@@ -62,43 +51,32 @@ def name_of(call: ast.Call) -> str:
     return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
-def test_no_file_is_longer_than_a_few_screens(tree: Tree, nothing_found: Explain) -> None:
+def test_no_file_is_longer_than_a_few_screens(tree: Tree) -> None:
     sizes = {path: tree.text(path).count("\n") for path in tree.modules}
-    nothing_found(
-        [f"{path}: {size} lines" for path, size in sizes.items() if size > MAX_LINES],
-        f"a file has at most {MAX_LINES} lines; split it by what changes together",
-    )
+    found = [f"{path}: {size} lines" for path, size in sizes.items() if size > MAX_LINES]
+    assert not found, listed(found, f"a file has at most {MAX_LINES} lines; split it by what changes together")
 
 
-def test_no_function_is_longer_than_a_screen_and_half_are_shorter_than_ten_lines(
-    tree: Tree, nothing_found: Explain
-) -> None:
+def test_no_function_is_longer_than_a_screen_and_half_are_shorter_than_ten_lines(tree: Tree) -> None:
     sizes = {
         f"{path}:{node.lineno} {node.name}": length(node)
         for path, nodes in tree.nodes.items()
         if not path.startswith("tests/")
         for node in functions(nodes)
     }
-    nothing_found(
-        [f"{where}: {size} lines" for where, size in sizes.items() if size > MAX_FUNCTION_LINES],
-        f"a function has at most {MAX_FUNCTION_LINES} lines",
-    )
+    found = [f"{where}: {size} lines" for where, size in sizes.items() if size > MAX_FUNCTION_LINES]
+    assert not found, listed(found, f"a function has at most {MAX_FUNCTION_LINES} lines")
     assert statistics.median(sizes.values()) <= 10
 
 
-def test_nothing_is_declared_global(tree: Tree, nothing_found: Explain) -> None:
-    nothing_found(
-        [
-            f"{path}:{node.lineno}"
-            for path, nodes in tree.nodes.items()
-            for node in nodes
-            if isinstance(node, ast.Global)
-        ],
-        "no `global`: pass the value, or keep it in an object",
-    )
+def test_nothing_is_declared_global(tree: Tree) -> None:
+    found = [
+        f"{path}:{node.lineno}" for path, nodes in tree.nodes.items() for node in nodes if isinstance(node, ast.Global)
+    ]
+    assert not found, listed(found, "no `global`: pass the value, or keep it in an object")
 
 
-def test_no_broad_except_is_silent(tree: Tree, nothing_found: Explain) -> None:
+def test_no_broad_except_is_silent(tree: Tree) -> None:
     """`contextlib.suppress(Exception)` is a silent broad except too."""
     found = []
     for path, nodes in tree.nodes.items():
@@ -107,7 +85,7 @@ def test_no_broad_except_is_silent(tree: Tree, nothing_found: Explain) -> None:
                 found.append(f"{path}:{node.lineno}: except without a word")
             if isinstance(node, ast.Call) and name_of(node) == "suppress" and any(map(broad, node.args)):
                 found.append(f"{path}:{node.lineno}: suppress")
-    nothing_found(found, "a broad except stands only in a worker's outermost loop, where it logs and counts")
+    assert not found, listed(found, "a broad except stands only in a worker's outermost loop, where it logs and counts")
 
 
 def broad(kind: ast.expr | None) -> bool:
@@ -120,7 +98,7 @@ def says_nothing(statement: ast.stmt) -> bool:
     )
 
 
-def test_importing_a_module_reads_nothing(tree: Tree, nothing_found: Explain) -> None:
+def test_importing_a_module_reads_nothing(tree: Tree) -> None:
     found = []
     for path, module in tree.shipped():
         if path.endswith("__main__.py"):
@@ -130,23 +108,21 @@ def test_importing_a_module_reads_nothing(tree: Tree, nothing_found: Explain) ->
                 found.append(f"{path}:{node.lineno}: {name_of(node)}()")
             if isinstance(node, ast.Attribute) and node.attr == "environ":
                 found.append(f"{path}:{node.lineno}: the environment")
-    nothing_found(found, "no I/O and no environment at import: do it in a function that somebody calls")
+    assert not found, listed(found, "no I/O and no environment at import: do it in a function that somebody calls")
 
 
-def test_a_third_party_without_types_is_imported_in_one_place(tree: Tree, nothing_found: Explain) -> None:
+def test_a_third_party_without_types_is_imported_in_one_place(tree: Tree) -> None:
     importers: dict[str, set[str]] = defaultdict(set)
     for path, _ in tree.shipped():
         for name in imported(tree.nodes[path]) & set(HOMES):
             if not path.startswith(HOMES[name] or ("\0",)):
                 importers[name].add(path)
-    nothing_found(
-        [
-            f"{name}: {', '.join(sorted(paths))}"
-            for name, paths in importers.items()
-            if len(paths) > (0 if HOMES[name] else 1)
-        ],
-        "one module imports it, the others call that module's typed functions",
-    )
+    found = [
+        f"{name}: {', '.join(sorted(paths))}"
+        for name, paths in importers.items()
+        if len(paths) > (0 if HOMES[name] else 1)
+    ]
+    assert not found, listed(found, "one module imports it, the others call that module's typed functions")
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:
@@ -160,7 +136,7 @@ def imported(nodes: Iterable[ast.AST]) -> set[str]:
     return found
 
 
-def test_every_test_asserts_something(tree: Tree, nothing_found: Explain) -> None:
+def test_every_test_asserts_something(tree: Tree) -> None:
     found = [
         f"{path}:{node.lineno} {node.name}"
         for path, nodes in tree.nodes.items()
@@ -168,18 +144,18 @@ def test_every_test_asserts_something(tree: Tree, nothing_found: Explain) -> Non
         for node in functions(nodes)
         if node.name.startswith("test_") and not any(map(asserts, ast.walk(node)))
     ]
-    nothing_found(found, "a test that asserts nothing passes whatever the code does")
+    assert not found, listed(found, "a test that asserts nothing passes whatever the code does")
 
 
 def asserts(node: ast.AST) -> bool:
     """An assert statement, `pytest.raises`, or a helper that says by its name that it checks."""
     if isinstance(node, ast.Call):
         name = name_of(node)
-        return name in ("raises", "warns", "fail", "nothing_found") or name.startswith(("assert", "check", "expect"))
+        return name in ("raises", "warns", "fail") or name.startswith(("assert", "check", "expect"))
     return isinstance(node, ast.Assert)
 
 
-def test_no_work_is_left_for_later(tree: Tree, nothing_found: Explain) -> None:
+def test_no_work_is_left_for_later(tree: Tree) -> None:
     marks = ("TODO", "FIXME", "XXX", "HACK")
     found = [
         f"{path}:{number}: {mark}"
@@ -189,4 +165,4 @@ def test_no_work_is_left_for_later(tree: Tree, nothing_found: Explain) -> None:
         for mark in marks
         if f"# {mark}" in line or f"{mark}:" in line
     ]
-    nothing_found(found, "real or not at all: do it now, or open an issue")
+    assert not found, listed(found, "real or not at all: do it now, or open an issue")

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from pathlib import PurePosixPath
+
+from tests.house.tree import Tree, listed
 
 BASES = (
     "",
@@ -25,17 +26,6 @@ PATH = re.compile(r"[\w.{},*-]+(?:/[\w.{},*-]+)*/?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SUFFIXES = {".py", ".md", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".sh", ".onnx"}
 PLACEHOLDER = re.compile(r"(^|/)(?!README|ARCHITECTURE|CHANGELOG|CONTRIBUTING|MODEL_CARD)[A-Z]{3,}(\.|/|$)")
-
-
-class Tree(Protocol):
-    root: Path
-    files: tuple[str, ...]
-
-    def text(self, path: str) -> str: ...
-
-
-class Explain(Protocol):
-    def __call__(self, findings: list[str], mend: str) -> None: ...
 
 
 def pages(tree: Tree) -> list[str]:
@@ -67,7 +57,7 @@ def exists(tree: Tree, page: str, path: str) -> bool:
     return any(any((tree.root / base).glob(path.rstrip("/"))) for base in bases)
 
 
-def test_every_path_in_a_page_exists(tree: Tree, nothing_found: Explain) -> None:
+def test_every_path_in_a_page_exists(tree: Tree) -> None:
     tops = {path.partition("/")[0] for path in tree.files if "/" in path}
     found = [
         f"{page}: {path}"
@@ -75,10 +65,10 @@ def test_every_path_in_a_page_exists(tree: Tree, nothing_found: Explain) -> None
         for path in named_paths(tree.text(page), tops)
         if not exists(tree, page, path)
     ]
-    nothing_found(found, "a page names a path that is not there")
+    assert not found, listed(found, "a page names a path that is not there")
 
 
-def test_every_relative_link_leads_somewhere(tree: Tree, nothing_found: Explain) -> None:
+def test_every_relative_link_leads_somewhere(tree: Tree) -> None:
     found = [
         f"{page}: {link}"
         for page in pages(tree)
@@ -86,10 +76,10 @@ def test_every_relative_link_leads_somewhere(tree: Tree, nothing_found: Explain)
         if not link.startswith(("http://", "https://", "mailto:", "#"))
         if not (tree.root / page).parent.joinpath(link.partition("#")[0]).exists()
     ]
-    nothing_found(found, "a link leads nowhere")
+    assert not found, listed(found, "a link leads nowhere")
 
 
-def test_every_anchor_in_a_link_is_a_heading(tree: Tree, nothing_found: Explain) -> None:
+def test_every_anchor_in_a_link_is_a_heading(tree: Tree) -> None:
     found = []
     for page in pages(tree):
         for link in LINK.findall(tree.text(page)):
@@ -97,7 +87,7 @@ def test_every_anchor_in_a_link_is_a_heading(tree: Tree, nothing_found: Explain)
             path = (tree.root / page).parent / target if target else tree.root / page
             if anchor and not link.startswith("http") and path.suffix == ".md" and path.exists():
                 found += [f"{page}: {link}"] if anchor not in anchors(path.read_text(encoding="utf-8")) else []
-    nothing_found(found, "a link's anchor is no heading of that page")
+    assert not found, listed(found, "a link's anchor is no heading of that page")
 
 
 def anchors(text: str) -> set[str]:

@@ -7,8 +7,8 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
-from typing import Protocol
+
+from tests.house.tree import Tree, listed
 
 from heimdall_schemas.generate import differences, files
 from heimdall_schemas.topics import Topics
@@ -44,18 +44,6 @@ TRAIN = ("models/heimdall_models/training/", "models/heimdall_models/learning/",
 TOO_HEAVY_FOR_A_CLIENT = {"numpy", "onnxruntime", "httpx", "aiohttp", "confluent_kafka", "prometheus_client", "yaml"}
 
 
-class Tree(Protocol):
-    root: Path
-    files: tuple[str, ...]
-
-    def shipped(self) -> Iterator[tuple[str, ast.Module]]: ...
-    def text(self, path: str) -> str: ...
-
-
-class Explain(Protocol):
-    def __call__(self, findings: list[str], mend: str) -> None: ...
-
-
 def readable_files(tree: Tree) -> Iterator[tuple[str, str]]:
     """Text files and their text; data beyond a megabyte is left out."""
     for path in tree.files:
@@ -64,7 +52,7 @@ def readable_files(tree: Tree) -> Iterator[tuple[str, str]]:
             yield path, raw.decode("utf-8", errors="replace")
 
 
-def test_nothing_private_stands_in_the_repository(tree: Tree, nothing_found: Explain) -> None:
+def test_nothing_private_stands_in_the_repository(tree: Tree) -> None:
     found = [
         f"{path}: {what}: {match.group()[:12]}…"
         for path, text in readable_files(tree)
@@ -72,11 +60,14 @@ def test_nothing_private_stands_in_the_repository(tree: Tree, nothing_found: Exp
         for match in pattern.finditer(text)
         if not any(mark in match.group() for mark in MADE_UP)
     ]
-    nothing_found(found, "take it out, and out of the history; a made-up credential has EXAMPLE or 12345 in it")
+    assert not found, listed(
+        found, "take it out, and out of the history; a made-up credential has EXAMPLE or 12345 in it"
+    )
 
 
-def test_the_generated_files_are_fresh(tree: Tree, nothing_found: Explain) -> None:
-    nothing_found(differences(tree.root / "schemas", files(Topics())), "run python -m heimdall_schemas.generate")
+def test_the_generated_files_are_fresh(tree: Tree) -> None:
+    found = differences(tree.root / "schemas", files(Topics()))
+    assert not found, listed(found, "run python -m heimdall_schemas.generate")
 
 
 def test_importing_the_client_needs_the_bare_install_only() -> None:
@@ -85,7 +76,7 @@ def test_importing_the_client_needs_the_bare_install_only() -> None:
     assert set(done.stdout.split()) & TOO_HEAVY_FOR_A_CLIENT == set()
 
 
-def test_each_install_brings_what_its_modules_import(tree: Tree, nothing_found: Explain) -> None:
+def test_each_install_brings_what_its_modules_import(tree: Tree) -> None:
     declared = requirements(tree)
     found = []
     for path, module in tree.shipped():
@@ -94,7 +85,9 @@ def test_each_install_brings_what_its_modules_import(tree: Tree, nothing_found: 
         brought = declared["s3"] if path == S3 else brought
         missing = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in third_parties(module)} - brought
         found += [f"{path}: {name}" for name in sorted(missing)]
-    nothing_found(found, "name it in pyproject.toml, in the dependencies or in the extra that these modules belong to")
+    assert not found, listed(
+        found, "name it in pyproject.toml, in the dependencies or in the extra that these modules belong to"
+    )
 
 
 def requirements(tree: Tree) -> dict[str, set[str]]:
