@@ -1,13 +1,15 @@
 """Promotion under load on the embedded broker: the bundle changes between two batches, and every request is answered."""
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from click.testing import CliRunner
+from tests.brokers import tools
+from tests.bundles import dated
 
 from heimdall_fleet.bootstrap.triage import triage_service
 from heimdall_fleet.cli.bundles import bundles
@@ -23,7 +25,7 @@ from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import ProducerSettings
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.triage.service import TriageService
-from heimdall_models.bundle import MANIFEST, load_bundle
+from heimdall_models.bundle import load_bundle
 from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Topics
 
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.slow
 
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
+until = partial(tools.until, timeout_s=PATIENCE_S)
 DEFAULT = shipped("bundles/default")
 
 
@@ -49,17 +52,6 @@ def loaded(broker: EmbeddedBroker, tmp_path: Path) -> Loaded:
     return load(file, {})
 
 
-def made(folder: Path, number: int) -> Path:
-    """A copy of the shipped bundle with another date."""
-    folder = folder / f"bundle-{number}"
-    folder.mkdir()
-    for file in DEFAULT.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    manifest = {**orjson.loads((folder / MANIFEST).read_bytes()), "created": f"2026-11-{number:02}T00:00:00+00:00"}
-    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
-    return folder
-
-
 async def command(loaded: Loaded, group: Any, *arguments: str) -> dict[str, Any]:
     """A command as its user types it, in a thread: it has an event loop of its own."""
     options = Globals(config=loaded.files[0], output="json")
@@ -68,12 +60,6 @@ async def command(loaded: Loaded, group: Any, *arguments: str) -> dict[str, Any]
         raise result.exception
     found: dict[str, Any] = orjson.loads(result.stdout)
     return found
-
-
-async def until(happens: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not happens():  # noqa: ASYNC110 # what is waited for happens behind a broker
-            await asyncio.sleep(0.02)
 
 
 async def decisions(broker: EmbeddedBroker, count: int) -> list[dict[str, Any]]:
@@ -104,7 +90,7 @@ class Load:
 async def test_a_promotion_under_load_changes_the_bundle_between_batches_and_no_request_fails(
     broker: EmbeddedBroker, loaded: Loaded, tmp_path: Path
 ) -> None:
-    better = made(tmp_path, 2)
+    better = dated(tmp_path / "bundle-2", 2)
     old, new = load_bundle(DEFAULT).hash, load_bundle(better).hash
     service = triage_service(loaded, Metrics("triage", "1"))
     producer = open_producer(broker.settings("test"), ProducerSettings(linger_ms=0))
@@ -143,7 +129,7 @@ async def serving(service: TriageService, bundle: str, load_: Load) -> None:
 async def test_a_challenger_decides_silently_and_what_it_decides_as_champion_can_be_proven_when_another_is(
     broker: EmbeddedBroker, loaded: Loaded, tmp_path: Path
 ) -> None:
-    challenger = made(tmp_path, 3)
+    challenger = dated(tmp_path / "bundle-3", 3)
     await command(loaded, promote, str(challenger), "--alias", "challenger")
     service = triage_service(loaded, Metrics("triage", "1"))
     producer = open_producer(broker.settings("test"), ProducerSettings(linger_ms=0))
@@ -163,7 +149,7 @@ async def test_a_challenger_decides_silently_and_what_it_decides_as_champion_can
         assert service.tuning.bundle.hash == load_bundle(challenger).hash
         await producer.send(Outgoing(TOPICS.requests, body, partition=0))
         _, later = await decisions(broker, 2)
-        await command(loaded, promote, str(made(tmp_path, 5)))
+        await command(loaded, promote, str(dated(tmp_path / "bundle-5", 5)))
         told = await command(loaded, explain, later["request_id"], "--recompute")
         assert told["recomputed"] == {"bundle": load_bundle(challenger).hash, "differences": []}
     finally:
@@ -173,7 +159,7 @@ async def test_a_challenger_decides_silently_and_what_it_decides_as_champion_can
 
 
 async def test_a_bundle_that_a_worker_would_refuse_is_not_promoted(loaded: Loaded, tmp_path: Path) -> None:
-    broken = made(tmp_path, 4)
+    broken = dated(tmp_path / "bundle-4", 4)
     (broken / "classifier.onnx").write_bytes(b"no trees")
     with pytest.raises(CommandError, match="not promoted") as raised:
         await command(loaded, promote, str(broken))

@@ -1,11 +1,11 @@
 """A triage service on the embedded broker under load: its bundle changes, steps of it fail, and no request does."""
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import orjson
 import pytest
 from numpy.typing import NDArray
+from tests.brokers import tools
+from tests.bundles import dated
 
 from heimdall_fleet.bootstrap.triage import triage_service
 from heimdall_fleet.config import load
@@ -35,15 +37,7 @@ from heimdall_schemas.topics import Bucket, Topics
 
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
-
-
-def dated(place: Path, day: int) -> str:
-    """The shipped bundle with another date in `place`; its hash."""
-    for file in shipped("bundles/default").iterdir():
-        shutil.copyfile(file, place / file.name)
-    manifest = {**orjson.loads((place / MANIFEST).read_bytes()), "created": f"2026-11-{day:02}T00:00:00+00:00"}
-    (place / MANIFEST).write_bytes(orjson.dumps(manifest))
-    return load_bundle(place).hash
+until = partial(tools.until, timeout_s=PATIENCE_S)
 
 
 @dataclass
@@ -77,11 +71,6 @@ class Site:
     def decided(self) -> int:
         return self.metrics.triage.decided_count
 
-    async def until(self, happens: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not happens():  # noqa: ASYNC110 # what is waited for happens behind a broker
-                await asyncio.sleep(0.02)
-
 
 @asynccontextmanager
 async def site(broker: EmbeddedBroker, folder: Path, bundle: Path) -> AsyncIterator[Site]:
@@ -98,7 +87,7 @@ async def site(broker: EmbeddedBroker, folder: Path, bundle: Path) -> AsyncItera
     running = asyncio.create_task(service.run())
     here = Site(service, metrics, broker, producer)
     try:
-        await here.until(lambda: service.source.facts().group.joined)
+        await until(lambda: service.source.facts().group.joined)
         yield here
     finally:
         service.stop()
@@ -111,11 +100,11 @@ async def test_a_bundle_that_is_replaced_under_load_serves_the_next_batch_and_no
 ) -> None:
     place = tmp_path / "bundle"
     place.mkdir()
-    old = dated(place, 1)
+    old = load_bundle(dated(place, 1)).hash
     async with site(broker, tmp_path, place) as here:
         await here.ask(64)
-        await here.until(lambda: here.decided() >= 64)
-        new = dated(place, 2)
+        await until(lambda: here.decided() >= 64)
+        new = load_bundle(dated(place, 2)).hash
         here.service.look_now()
         while here.service.tuning.bundle.hash != new:
             await here.ask(64)
@@ -124,7 +113,7 @@ async def test_a_bundle_that_is_replaced_under_load_serves_the_next_batch_and_no
         (place / ONNX).write_bytes((place / ONNX).read_bytes()[:1000])
         (place / MANIFEST).write_bytes((place / MANIFEST).read_bytes().replace(b"2026-11-02", b"2026-11-03"))
         here.service.look_now()
-        await here.until(lambda: here.service.tuning.refused is not None)
+        await until(lambda: here.service.tuning.refused is not None)
         await here.ask(64)
         records = await here.read(TOPICS.audit)
         orders = await here.read(*(TOPICS.dispatch(bucket) for bucket in Bucket))
@@ -204,5 +193,5 @@ async def test_a_cache_without_room_is_counted_and_every_request_is_decided(
         here.service.memory.decisions = Full()
         await here.ask(5)
         counted = 'heimdall_errors_total{code="CACHE_WRITE_FAILED",type="internal"} 5.0'
-        await here.until(lambda: counted in text(here.metrics, {}).decode())
+        await until(lambda: counted in text(here.metrics, {}).decode())
         assert {record["decision_type"] for record in await here.read(TOPICS.audit)} == {"scored"}

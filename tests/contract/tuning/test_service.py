@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import tarfile
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import orjson
+from tests.brokers import tools
+from tests.bundles import dated
 
 from heimdall_fleet.bootstrap.triage import judge_maker, reconfigure_triage, triage_service
 from heimdall_fleet.config import Loaded, load
@@ -20,22 +22,18 @@ from heimdall_fleet.observe.exposition import text
 from heimdall_fleet.observe.health import Health
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.triage.sources import Directory, Offer
-from heimdall_models.bundle import MANIFEST, load_bundle
+from heimdall_models.bundle import load_bundle
 from heimdall_models.shipped import shipped
 from heimdall_schemas.topics import Topics
 
 TOPICS = Topics("heimdall")
 PATIENCE_S = 20.0
+until = partial(tools.until, timeout_s=PATIENCE_S)
 
 
 def archive(folder: Path, number: int) -> tuple[Path, str]:
     """A copy of the shipped bundle with another date, and its hash."""
-    copy = folder / f"bundle-{number}"
-    copy.mkdir()
-    for file in shipped("bundles/default").iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
-    manifest = {**orjson.loads((copy / MANIFEST).read_bytes()), "created": f"2026-11-{number:02}T00:00:00+00:00"}
-    (copy / MANIFEST).write_bytes(orjson.dumps(manifest))
+    copy = dated(folder / f"bundle-{number}", number)
     with tarfile.open(folder / f"{number}.tar.gz", "w:gz") as packed:
         packed.add(copy, arcname="bundle")
     return folder / f"{number}.tar.gz", load_bundle(copy).hash
@@ -53,12 +51,6 @@ def configured(folder: Path, broker: EmbeddedBroker, alpha: float = 0.7) -> Load
 
 async def promote(producer: SupervisedProducer, value: bytes) -> None:
     await producer.send(Outgoing(TOPICS.control, value, key=b"bundle", partition=0))
-
-
-async def until(happens: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not happens():  # noqa: ASYNC110 # what is waited for happens behind a broker
-            await asyncio.sleep(0.05)
 
 
 async def test_a_promoted_bundle_reaches_a_running_worker_and_a_bad_one_changes_only_its_health(

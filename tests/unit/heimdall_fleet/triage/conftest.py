@@ -9,23 +9,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.bundles import dated
 
-from heimdall_models.bundle import MANIFEST, Bundle
+from heimdall_models.bundle import Bundle
 from heimdall_models.catalogue import load_catalogue
 from heimdall_models.judge import Judge, make_judge
 from heimdall_models.rules import Rules
-from heimdall_models.shipped import shipped
-
-
-def another(folder: Path, number: int) -> Path:
-    """The shipped bundle with another creation date, so that its hash differs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in shipped("bundles/default").iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    manifest = orjson.loads((folder / MANIFEST).read_bytes())
-    manifest["created"] = f"2026-11-{number:02}T00:00:00+00:00"
-    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
-    return folder
 
 
 def archived(folder: Path) -> bytes:
@@ -54,7 +43,7 @@ def make() -> Callable[[Bundle], Judge]:
 
 @pytest.fixture
 def bundle_copy(tmp_path: Path) -> Callable[[int], Path]:
-    return lambda number: another(tmp_path / f"bundle-{number}", number)
+    return lambda number: dated(tmp_path / f"bundle-{number}", number)
 
 
 @pytest.fixture(scope="session")
