@@ -111,7 +111,9 @@ class Tuning:
             if make is not self._make:
                 serving = _rejudged(serving, self._make)
         except REFUSALS as error:
-            return self._refuse(str(error))
+            said = f"a new bundle was refused, {self.bundle.hash[:12]} still serves: {error}"
+            known, self.refused = self.refused, str(error)
+            return _refuse(known, error, said, "bundle_refused")
         before = self.bundle.hash
         self.serving, self.refused = serving, None
         log.info("bundle %s replaces %s", self.bundle.hash[:12], before[:12], extra={"action": "bundle_swapped"})
@@ -131,11 +133,8 @@ class Tuning:
             serving = await asyncio.to_thread(_rejudged, self.serving, make)
         except REFUSALS as error:
             arms.held = before
-            if self.arms_refused == str(error):
-                return None
-            self.arms_refused = str(error)
-            log.error("an arm's new bundle was refused: %s", error, extra={"action": "arm_refused"})
-            return False
+            known, self.arms_refused = self.arms_refused, str(error)
+            return _refuse(known, error, f"an arm's new bundle was refused: {error}", "arm_refused")
         if make is self._make:
             self.serving = serving
         self.arms_refused = None
@@ -154,11 +153,8 @@ class Tuning:
             challenger = await asyncio.to_thread(_load, self._archives.offer(pointer), make)
             self.challenger = challenger if make is self._make else _rejudged(challenger, self._make)
         except REFUSALS as error:
-            if self.challenger_refused == str(error):
-                return None
-            self.challenger_refused = str(error)
-            log.error("a challenger was refused: %s", error, extra={"action": "challenger_refused"})
-            return False
+            known, self.challenger_refused = self.challenger_refused, str(error)
+            return _refuse(known, error, f"a challenger was refused: {error}", "challenger_refused")
         log.info("challenger %s decides silently", self.challenger.bundle.hash[:12], extra={"action": "challenged"})
         return True
 
@@ -174,22 +170,17 @@ class Tuning:
     def _offer(self) -> Offer:
         return self._source.offer() if self._pointer is None else self._archives.offer(self._pointer)
 
-    def _refuse(self, why: str) -> bool | None:
-        """Each look tries again, since a copy may not have been whole yet; the same reason is told once."""
-        if self.refused == why:
-            return None
-        self.refused = why
-        log.error(
-            "a new bundle was refused, %s still serves: %s",
-            self.bundle.hash[:12],
-            why,
-            extra={"action": "bundle_refused"},
-        )
-        return False
-
     def _say_left_out(self) -> None:
         for model, why in self.judge.left_out.items():
             log.warning("%s is no candidate: %s", model, why, extra={"action": "candidate_left_out"})
+
+
+def _refuse(known: str | None, error: Exception, said: str, action: str) -> bool | None:
+    """Each look tries again, since a copy may not have been whole yet; a reason that is `known` is not told again."""
+    if known == str(error):
+        return None
+    log.error("%s", said, extra={"action": action})
+    return False
 
 
 def _rejudged(serving: Serving, make: MakeJudge) -> Serving:
