@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from heimdall_models.bundle import FORMAT, QUALITY, Bundle
-from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.bundle import QUALITY, Bundle
 from heimdall_models.learning.areas import areas
 from heimdall_models.learning.fitted import Fit, effective_rows, preference, raw
 from heimdall_models.learning.logged import Logged
 from heimdall_models.learning.outcome import corrected, side_scores
 from heimdall_models.learning.prior import PRIOR_TREES
-from heimdall_models.training.fit import framework_version
+from heimdall_models.training.fit import made_with
 from heimdall_models.training.metrics import calibration_error
 
 SAME_FEATURES = "same_features"
@@ -45,11 +44,7 @@ def manifest_of(fit: Fit, base: Bundle, files: Mapping[str, bytes], created: dat
     metrics = metrics_of(fit, base)
     known = {"accuracy": metrics["held_out"]["apgr"]} if metrics["held_out"].get("apgr") is not None else {}
     return {
-        "format": FORMAT,
-        "feature_version": FEATURE_VERSION,
-        "feature_count": len(FEATURE_NAMES),
-        "framework": "lightgbm",
-        "version": framework_version(),
+        **made_with(),
         "created": created.astimezone(UTC).isoformat(),
         "parent": base.hash,
         SAME_FEATURES: [base.hash, *base.manifest.get(SAME_FEATURES, ())][:_KEPT_HASHES],

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
+from heimdall_models.bundle import FORMAT
 from heimdall_models.classify import Platt
 from heimdall_models.conversation import Conversation
-from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import amounts
 from heimdall_models.training.columns import HARDER_ONLY, TRANSFER
 from heimdall_models.training.questions import fold_of
@@ -171,9 +172,15 @@ def dumped_trees(trees: Any) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", trees.dump_model()["tree_info"])
 
 
-def framework_version() -> str:
-    """LightGBM's version."""
-    return str(lightgbm.__version__)
+def made_with() -> dict[str, Any]:
+    """What every manifest begins with: the format, the features, and LightGBM's version."""
+    return {
+        "format": FORMAT,
+        "feature_version": FEATURE_VERSION,
+        "feature_count": len(FEATURE_NAMES),
+        "framework": "lightgbm",
+        "version": str(lightgbm.__version__),
+    }
 
 
 def _fit_text(examples: Examples, settings: Settings) -> TextFit:

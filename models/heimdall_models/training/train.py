@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from heimdall_models.bundle import (
     CENTRES,
     CLUSTER_DOMAINS,
-    FORMAT,
     MANIFEST,
     ONNX,
     PERCENTILE_STEPS,
@@ -28,7 +27,7 @@ from heimdall_models.bundle import (
 )
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.embed import embed_texts
-from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.features import FEATURE_NAMES
 from heimdall_models.npy import to_npy
 from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
 from heimdall_models.training.everyday import read_everyday
@@ -41,7 +40,7 @@ from heimdall_models.training.fit import (
     dumped_trees,
     fit,
     fit_platt,
-    framework_version,
+    made_with,
     native_log_odds,
     out_of_fold,
     text_score,
@@ -176,11 +175,7 @@ def _distinct_texts(rows: Labelled) -> NDArray[np.int64]:
 def _manifest(recipe: Recipe, rows: Labelled, files: Mapping[str, bytes]) -> dict[str, Any]:
     counts = np.bincount(rows.source, minlength=len(rows.tables))
     return {
-        "format": FORMAT,
-        "feature_version": FEATURE_VERSION,
-        "feature_count": len(FEATURE_NAMES),
-        "framework": "lightgbm",
-        "version": framework_version(),
+        **made_with(),
         "created": recipe.created.isoformat(),
         "parent": recipe.parent,
         "target": recipe.target,
