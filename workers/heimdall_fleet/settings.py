@@ -189,6 +189,7 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
         ),
         hedge_after_ms=None if dispatch.hedge_after is None else _ms(dispatch.hedge_after),
         max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
+        shared_state=not config.state.url.get_secret_value().startswith("memory:"),
     )
 
 

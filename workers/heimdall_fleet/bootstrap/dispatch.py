@@ -17,7 +17,7 @@ from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.service import DispatchService, Wires
-from heimdall_fleet.dispatch.settings import ProviderSettings
+from heimdall_fleet.dispatch.settings import DispatchSettings, ProviderSettings
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry
 from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.dispatch.worker import DispatchWorker
@@ -67,8 +67,9 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     providers = providers_of(config)
     turnstile = Turnstile()
     producer = open_patient_producer_for(kafka, config)
+    settings = dispatch_settings(config, name)
     room = Room(
-        settings=replace(dispatch_settings(config, name), shared_state=_is_shared(config)),
+        settings=settings,
         topics=topics,
         clock=clock,
         jitter=random.random,
@@ -78,7 +79,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         clients={provider: client_of(provider, config) for provider in providers},
         dialects=DIALECTS,
         tokens=GoogleTokens(),
-        state=_state(config, clock),
+        state=_state(config, settings, clock),
         leases=Leases(f"{name}-{secrets.token_hex(4)}"),
         cancels=Cancellations(),
         producer=producer,
@@ -133,17 +134,13 @@ def _book(config: Config) -> RouteBook:
     )
 
 
-def _state(config: Config, clock: SystemClock) -> SharedState:
+def _state(config: Config, settings: DispatchSettings, clock: SystemClock) -> SharedState:
     """`memory://` serves one process; anything else is a Redis that the fleet shares."""
-    if not _is_shared(config):
+    if not settings.shared_state:
         return MemoryState(clock.mono_ms)
     from heimdall_fleet.state.redis import RedisState  # noqa: PLC0415 - 5 MiB that a fleet without Redis need not hold
 
     return RedisState.connect(config.state.url.get_secret_value(), prefix=f"{config.kafka.topic_prefix}:")
-
-
-def _is_shared(config: Config) -> bool:
-    return not config.state.url.get_secret_value().startswith("memory:")
 
 
 def _objects(config: Config) -> ObjectStore | None:
