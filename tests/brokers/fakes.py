@@ -46,6 +46,8 @@ class FakeConsumer:
         self.metadata_age_s = 0.0
         self.broken: set[Partition] = set()
         self.failures: dict[str, list[Exception]] = {"start": [], "committed": [], "commit": []}
+        self.asked: list[set[Partition]] = []
+        """Of which partitions the committed position was asked, each time."""
         self.expelled = False
         self.before_answer: Callable[[], Awaitable[None]] | None = None
         self._listener = listener
@@ -104,6 +106,7 @@ class FakeConsumer:
 
     async def committed(self, partitions: Collection[Partition], timeout_s: float) -> Mapping[Partition, Checkpoint]:
         self._fail("committed")
+        self.asked.append(set(partitions))
         return {p: self.log.commits[p] for p in partitions if p in self.log.commits}
 
     async def commit(self, checkpoints: Mapping[Partition, Checkpoint], timeout_s: float) -> None:

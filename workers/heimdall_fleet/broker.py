@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from heimdall_fleet.kafka.errors import KafkaFailure
-from heimdall_fleet.kafka.group import GroupFacts
+from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.producer import ProducerFacts
 from heimdall_fleet.observe.health import Check
 from heimdall_fleet.observe.metrics import Metrics

@@ -14,7 +14,7 @@ from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
-from heimdall_fleet.kafka.group import GroupFacts
+from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.intake import Intake
 from heimdall_fleet.kafka.producer import SupervisedProducer
 from heimdall_fleet.observe.health import Check, Health

@@ -14,7 +14,8 @@ import logging
 from dataclasses import dataclass
 
 from heimdall_fleet.kafka.driver.consuming import RawConsumer
-from heimdall_fleet.kafka.group import Chunk, Group, GroupFacts, Want
+from heimdall_fleet.kafka.facts import GroupFacts
+from heimdall_fleet.kafka.group import Chunk, Group, Want
 from heimdall_fleet.kafka.records import Batch
 from heimdall_fleet.kafka.settings import MIB, BatchSettings, KafkaSettings
 

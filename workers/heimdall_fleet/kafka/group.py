@@ -14,17 +14,19 @@ A rebalance, step by step; between any two steps the process may die, and what t
    *Dies here*: the position is at or below the lowest unfinished record, so every unfinished one is read again.
 
 A commit is tried once, under the generation it was made for. One that fails is followed by the next, which covers it.
+Before the first commit of a partition under an assignment its position is read once more: a broker that stood still was
+seen to tell an older one than it had acknowledged, and committing from there would move the group back.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming, RawRecord
 from heimdall_fleet.kafka.errors import KafkaFailure, Unreadable
+from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import COMMIT_TIMEOUT_S, STOP_TIMEOUT_S
@@ -55,27 +57,6 @@ class Want(NamedTuple):
     spread: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GroupFacts:
-    """For health and metrics; counts are since the start, ages in seconds."""
-
-    joined: bool
-    """A member with a settled assignment whose committed positions are read (it may be of no partition)."""
-    broker_reachable: bool
-    metadata_age_s: float
-    last_poll_age_s: float
-    assigned: frozenset[Partition]
-    lag: Mapping[Partition, int]
-    """Records between the position and the end of the log, as of the last fetch."""
-    held: frozenset[Partition]
-    """Not read until their map of finished offsets shrinks."""
-    unreadable: frozenset[Partition]
-    """Not read for now, because their records could not be fetched or decoded."""
-    rebalances: int
-    commits: int
-    commits_failed: int
-
-
 class Group(Listener):
     """See the module. `open_consumer` makes a consumer that is not started yet."""
 
@@ -96,6 +77,7 @@ class Group(Listener):
         self._loaded: set[Partition] = set()
         self._trackers: dict[Partition, OffsetTracker] = {}
         self._committed: dict[Partition, Checkpoint] = {}
+        self._believed: set[Partition] = set()
         self._served: dict[Partition, int] = {}
         self._serving = 0
         self._mean_bytes = _FIRST_GUESS_BYTES
@@ -214,6 +196,7 @@ class Group(Listener):
         self._assigned = partitions
         self._loaded.clear()
         self._committed.clear()
+        self._believed.clear()
         for partition in [p for p, t in self._trackers.items() if p not in partitions and not t.running]:
             del self._trackers[partition]
         for partition in partitions:
@@ -307,6 +290,7 @@ class Group(Listener):
             )
             tracker = self._trackers[partition] = OffsetTracker()
             self._committed.pop(partition, None)
+            self._believed.add(partition)
         topic, number = partition
         fresh: Sequence[RawRecord] = polled
         if not tracker.take_run([raw.offset for raw in polled]):
@@ -334,18 +318,14 @@ class Group(Listener):
     async def _commit_once(self) -> None:
         """Commit every partition whose checkpoint changed; one that fails is covered by the next."""
         consumer = self._consumer
-        changed: dict[Partition, Checkpoint] = {}
-        for partition in self._loaded:
-            tracker = self._trackers[partition]
-            if tracker.dirty:
-                checkpoint = tracker.checkpoint()
-                tracker.dirty = False
-                if checkpoint is not None and checkpoint != self._committed.get(partition):
-                    changed[partition] = checkpoint
+        changed = self._changed(self._loaded)
         if consumer is None or not changed:
             return
         trackers = {partition: self._trackers[partition] for partition in changed}
         try:
+            if doubtful := changed.keys() - self._believed:
+                adopted = await self._read_again(consumer, doubtful)
+                changed = {p: changed[p] for p in changed.keys() - adopted} | self._changed(adopted)
             await consumer.commit(changed, COMMIT_TIMEOUT_S)
         except (KafkaFailure, asyncio.CancelledError) as error:
             for tracker in trackers.values():
@@ -359,6 +339,30 @@ class Group(Listener):
             tracker.confirm(changed[partition].position)
         self._committed.update(changed)
         self._commits += 1
+
+    def _changed(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
+        """What there is to commit of these partitions."""
+        changed: dict[Partition, Checkpoint] = {}
+        for partition in partitions:
+            tracker = self._trackers[partition]
+            if tracker.dirty:
+                checkpoint = tracker.checkpoint()
+                tracker.dirty = False
+                if checkpoint is not None and checkpoint != self._committed.get(partition):
+                    changed[partition] = checkpoint
+        return changed
+
+    async def _read_again(self, consumer: RawConsuming, doubtful: Collection[Partition]) -> set[Partition]:
+        """Adopt what the group has committed where that is not what we were told when the partitions became ours."""
+        told = await consumer.committed(doubtful, COMMIT_TIMEOUT_S)
+        adopted = set()
+        for partition in doubtful:
+            if told.get(partition) != self._committed.get(partition):
+                log.warning("%s-%d has another position than was told", *partition, extra={"action": "kafka_told_late"})
+                self._adopt(partition, told.get(partition))
+                adopted.add(partition)
+        self._believed.update(doubtful)
+        return adopted
 
     async def _keep_polling(self) -> None:
         """So that we stay a member while our user is busy or full."""

@@ -20,11 +20,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from heimdall_fleet.kafka.driver.consuming import RawConsumer
-from heimdall_fleet.kafka.group import Group, GroupFacts, Want
+from heimdall_fleet.kafka.facts import IntakeFacts
+from heimdall_fleet.kafka.group import Group, Want
 from heimdall_fleet.kafka.offsets import OffsetTracker
 from heimdall_fleet.kafka.records import Handler, Record
 from heimdall_fleet.kafka.settings import IntakeSettings, KafkaSettings
@@ -36,21 +36,6 @@ _GATHER_S = 0.005
 _LOOK_S = 1.0
 _MAX_PAUSE_S = 60.0
 _CANCEL_GRACE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeFacts:
-    """For health and metrics; counts are since the start, ages in seconds."""
-
-    group: GroupFacts
-    in_flight: int
-    in_flight_bytes: int
-    oldest_in_flight_s: float
-    failing: int
-    """Records whose handler raised and that wait to be tried again, or are being tried again."""
-    finished: int
-    failures: int
-    paused: bool
 
 
 def open_intake(kafka: KafkaSettings, settings: IntakeSettings, handler: Handler) -> "Intake":

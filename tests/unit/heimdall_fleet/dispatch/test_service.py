@@ -3,7 +3,7 @@
 import pytest
 
 from heimdall_fleet.dispatch.service import state_check
-from heimdall_fleet.kafka.group import GroupFacts
+from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.records import Partition
 
 PARTITIONS: frozenset[Partition] = frozenset(("orders", number) for number in range(6))

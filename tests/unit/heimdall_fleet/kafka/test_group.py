@@ -105,6 +105,32 @@ async def test_a_position_that_the_broker_forgot_repeats_nothing_and_moves_no_co
         assert all(commit.get(A, Checkpoint(5, "")).position >= 4 for commit in s.log.history)
 
 
+async def test_a_position_that_was_told_too_low_moves_no_commit_back() -> None:
+    """A broker that stood still was seen to tell an older position than it had acknowledged to another member."""
+    async with scene() as s:
+        s.log.commits[A] = Checkpoint(1, "")
+        await s.take(9)
+        s.log.commits[A] = Checkpoint(4, "")  # what the other member had really committed
+        s.log.history.clear()
+        s.trackers[A].finish(1)
+        s.trackers[B].finish(0)
+        await s.committed(B, Checkpoint(1, ""))
+        assert s.group.holds(A, 3) is False
+        assert s.group.holds(A, 4) is True
+        s.trackers[A].finish(4)
+        await s.committed(A, Checkpoint(5, ""))
+        assert all(commit.get(A, Checkpoint(5, "")).position >= 4 for commit in s.log.history)
+
+
+async def test_positions_are_read_again_only_before_the_first_commit_of_an_assignment() -> None:
+    async with scene() as s:
+        await s.take(10)
+        for offset in range(2):
+            s.trackers[A].finish(offset)
+            await s.committed(A, Checkpoint(offset + 1, ""))
+        assert s.consumer.asked == [{A, B}, {A}]
+
+
 async def test_a_record_is_held_until_it_is_finished_lost_or_in_doubt() -> None:
     async with scene() as s:
         await s.take(10)
