@@ -27,7 +27,7 @@ from typing import Self
 
 HERE = Path(__file__).resolve().parent
 VERSION = "4.3.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
 
 _JVM = (
