@@ -16,7 +16,7 @@ from heimdall_models.features import Features, extract
 from heimdall_models.pools import FAR, Flags, Floats, Indices
 from heimdall_models.text_model import TextModel
 from heimdall_schemas.failure import Failure, FailureCode
-from heimdall_schemas.request import AUTO, Request
+from heimdall_schemas.request import AUTO, Options
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class DecisionInput(NamedTuple):
     """One request as triage has it. `body` is the JSON object it came as; `time_left_ms` None: no deadline."""
 
     request_id: str
-    request: Request
+    options: Options
     body: Mapping[str, Any]
     time_left_ms: float | None = None
 
@@ -76,7 +76,7 @@ def read_asking(
     own_effort = not _EFFORT_FIELDS.isdisjoint(body)
     if name == AUTO and "heimdall" not in body and not own_effort:
         return NOTHING
-    options = item.request.heimdall
+    options = item.options
     return Asking(
         tenant=options.tenant,
         session=options.session,

@@ -33,6 +33,13 @@ def decode(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, An
     Raises Failure: `caller_bad_request` for nothing, not UTF-8, not JSON, not an object; `caller_too_large` for a body
     over `max_body_bytes` or nested deeper than `max_depth`.
     """
+    parsed = parse(value, limits)
+    check_depth(value or b"", limits.max_depth)
+    return parsed
+
+
+def parse(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any]:
+    """As `decode`, for whoever sees by the object itself that it is not nested too deep; the parser stops at 1,024."""
     if not value:
         raise Failure(FailureCode.CALLER_BAD_REQUEST, "the record has no value; send a Chat Completions body as JSON")
     if len(value) > limits.max_body_bytes:
@@ -41,12 +48,13 @@ def decode(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, An
             f"the body has {len(value):,} bytes, the limit is {limits.max_body_bytes:,} (limits.max_body_bytes)",
             context={"limit": "max_body_bytes", "bytes": len(value), "max": limits.max_body_bytes},
         )
-    check_depth(value, limits.max_depth)
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
+        check_depth(value, limits.max_depth)  # what is too deep for the parser is too deep, and not "no JSON"
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the body is not JSON in UTF-8: {error}") from error
-    if not isinstance(parsed, dict):
+    if type(parsed) is not dict:
+        check_depth(value, limits.max_depth)
         raise Failure(
             FailureCode.CALLER_BAD_REQUEST,
             f"the body is a JSON {_kind(parsed)}; a Chat Completions object is needed",

@@ -3,27 +3,30 @@
 Only what the fleet itself reads is declared. Every other field is kept: an order carries the request's own bytes.
 """
 
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
-from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
+from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, check_depth, parse
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.text import unix_ms_of
 
 AUTO = "auto"
 
+MODEL_CHARS = 256
+
 ShortText = Annotated[str, Field(min_length=1, max_length=256)]
-ModelId = Annotated[str, Field(min_length=1, max_length=256)]
+ModelId = Annotated[str, Field(min_length=1, max_length=MODEL_CHARS)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -138,15 +141,12 @@ class Request(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
 
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
-
-
-def read_request(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> tuple[Request, dict[str, Any]]:
-    """The request in `value`, as checked fields and as the plain JSON object it came as.
+def read_request(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> tuple[Options, dict[str, Any]]:
+    """What the request in `value` asks of the fleet, and the plain JSON object that it came as.
 
     Raises Failure: `caller_bad_request` or `caller_too_large`; the message names every field at fault (at most eight).
     """
-    body = decode(value, limits)
+    body = parse(value, limits)
     messages = body.get("messages")
     if isinstance(messages, list) and len(messages) > limits.max_messages:
         raise Failure(
@@ -154,10 +154,68 @@ def read_request(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> tuple[
             f"{len(messages):,} messages, the limit is {limits.max_messages:,} (limits.max_messages)",
             context={"limit": "max_messages", "max": limits.max_messages},
         )
+    if _is_plain(body) and limits.max_depth >= _PLAIN_DEPTH:
+        if "heimdall" not in body:
+            return NO_OPTIONS, body
+        with suppress(ValidationError):  # the whole schema, below, says where in the body the fault is
+            return Options.model_validate(body["heimdall"]), body
+    check_depth(value or b"", limits.max_depth)
     try:
-        return _REQUEST.validate_python(body), body
+        return Request.model_validate(body).heimdall, body
     except ValidationError as error:
         raise Failure(FailureCode.CALLER_BAD_REQUEST, _explain(error)) from None
+
+
+def _is_plain(body: Mapping[str, Any]) -> bool:
+    """Whether a body is of the form that most have: turns of text and single values. The schema takes each of these.
+
+    This look costs a tenth of the schema's own and of counting brackets. The options in `heimdall` are left to theirs.
+    """
+    for name, value in body.items():
+        plain = _PLAIN_FIELDS.get(name)
+        if not (type(value) in _SINGLE if plain is None else plain(value)):
+            return False
+    return "messages" in body
+
+
+def _plain_turns(messages: Any) -> bool:
+    if type(messages) is not list or not messages:
+        return False
+    for turn in messages:
+        if type(turn) is not dict or len(turn) != _FIELDS_OF_A_TURN:
+            return False
+        if type(turn.get("content")) is not str or turn.get("role") not in _ROLES:
+            return False
+    return True
+
+
+def _plain_limit(tokens: Any) -> bool:
+    return tokens is None or (type(tokens) is int and tokens >= 1)
+
+
+def _plain_text(value: Any) -> bool:
+    return value is None or type(value) is str
+
+
+_PLAIN_DEPTH = 3
+_FIELDS_OF_A_TURN = 2
+_ROLES: tuple[str, ...] = get_args(Role)
+_SINGLE = frozenset((str, int, float, bool, type(None)))
+_PLAIN_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "messages": _plain_turns,
+    "model": lambda name: type(name) is str and 1 <= len(name) <= MODEL_CHARS,
+    "stream": lambda asked: asked is None or type(asked) is bool,
+    "max_tokens": _plain_limit,
+    "max_completion_tokens": _plain_limit,
+    "temperature": lambda number: number is None or (type(number) in (float, int) and 0 <= number <= 2),
+    "top_p": lambda number: number is None or (type(number) in (float, int) and 0 <= number <= 1),
+    "tool_choice": _plain_text,
+    "reasoning_effort": _plain_text,
+    "tools": lambda _: False,
+    "response_format": lambda _: False,
+    "heimdall": lambda options: type(options) is dict,
+}
+"""How a plain body looks where the schema declares a field; what it does not declare may be any single value."""
 
 
 def _explain(error: ValidationError) -> str:

@@ -18,7 +18,7 @@ from heimdall_fleet.kafka.producer import open_producer
 from heimdall_fleet.kafka.settings import BatchSettings, ProducerSettings
 from heimdall_schemas import headers as h
 from heimdall_schemas.ids import new_id
-from heimdall_schemas.request import read_request
+from heimdall_schemas.request import Request
 from heimdall_schemas.topics import Topics
 
 TOPICS = Topics("heimdall")
@@ -58,7 +58,7 @@ async def fleet(broker: EmbeddedBroker) -> AsyncIterator[None]:
 
 def echoes(record: records.Record) -> list[records.Outgoing]:
     found = h.last(record.headers)
-    request = read_request(record.value)[0]
+    request = Request.model_validate_json(record.value or b"")
     said = str(request.messages[-1].content)
     if said == "silence":
         return []

@@ -15,7 +15,7 @@ from heimdall_schemas.audit import AUDIT
 from heimdall_schemas.control import Cancel, Feedback, Pointer
 from heimdall_schemas.order import plan_header, plan_of, read_order
 from heimdall_schemas.reply import read_reply
-from heimdall_schemas.request import read_request
+from heimdall_schemas.request import Request, read_request
 from heimdall_schemas.topics import Topics
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -26,8 +26,8 @@ EVERY = pytest.mark.parametrize("name", EXAMPLES)
 Read = Callable[[bytes], BaseModel]
 
 READERS: dict[str, Read] = {
-    "request": lambda value: read_request(value)[0],
-    "order": lambda value: read_request(value)[0],
+    "request": lambda value: Request.model_validate(read_request(value)[1]),
+    "order": lambda value: Request.model_validate(read_request(value)[1]),
     "reply": read_reply,
     "error-reply": read_reply,
     "reply-chunk": read_reply,

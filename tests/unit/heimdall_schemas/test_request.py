@@ -4,17 +4,21 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import Failure, FailureCode
-from heimdall_schemas.request import AUTO, Lane, Options, Request, deadline_ms, read_request
+from heimdall_schemas.request import AUTO, NO_OPTIONS, Lane, Options, Request, deadline_ms, read_request
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 SECRET = "the-secret-prompt"
 
 
 def read(**body: Any) -> Request:
-    return read_request(orjson.dumps({"messages": HELLO, **body}))[0]
+    options, plain = read_request(orjson.dumps({"messages": HELLO, **body}))
+    request = Request.model_validate(plain)
+    assert request.heimdall == options
+    return request
 
 
 def refusal(**body: Any) -> Failure:
@@ -38,9 +42,9 @@ def test_messages_alone_are_a_request_for_routing() -> None:
 
 def test_unknown_fields_of_the_body_are_kept_and_the_plain_body_is_given_back() -> None:
     value = {"messages": [{"role": "user", "content": "Hi", "name": "ada"}], "seed": 3, "x_new": {"deep": [1]}}
-    request, body = read_request(orjson.dumps(value))
-    assert body == value
-    assert request.model_extra == {"seed": 3, "x_new": {"deep": [1]}}
+    options, body = read_request(orjson.dumps(value))
+    assert (options, body) == (NO_OPTIONS, value)
+    assert Request.model_validate(body).model_extra == {"seed": 3, "x_new": {"deep": [1]}}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,52 @@ def test_too_many_messages_are_refused_before_each_is_looked_at() -> None:
 )
 def test_any_json_in_the_place_of_messages_is_read_or_refused(value: Any) -> None:
     assert outcome(value) in (None, FailureCode.CALLER_BAD_REQUEST)
+
+
+SINGLE: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.floats(-1, 3)
+    | st.sampled_from(["", "auto", "user", "x" * 257])
+    | st.just([])
+    | st.just({})
+)
+TURN = st.fixed_dictionaries({}, optional={"role": SINGLE, "content": SINGLE, "name": SINGLE, "tool_calls": SINGLE})
+ASKED = st.fixed_dictionaries({}, optional={"tenant": SINGLE, "lane": SINGLE, "ttl_ms": SINGLE, "alpha": SINGLE})
+DECLARED = {name: SINGLE | st.none() for name in Request.model_fields if name not in ("messages", "heimdall")} | {
+    "heimdall": SINGLE | ASKED,
+    "unheard_of": SINGLE,
+}
+BODIES = st.fixed_dictionaries(
+    {"messages": st.just(HELLO) | SINGLE | st.lists(st.sampled_from(HELLO) | TURN, max_size=3)}, optional=DECLARED
+)
+
+
+@given(BODIES)
+def test_what_is_read_and_what_is_refused_is_what_the_schema_says(body: dict[str, Any]) -> None:
+    try:
+        expected = Request.model_validate(body).heimdall
+    except ValidationError:
+        with pytest.raises(Failure):
+            read_request(orjson.dumps(body))
+        return
+    assert read_request(orjson.dumps(body)) == (expected, body)
+
+
+def test_a_plain_body_is_refused_where_it_is_nested_deeper_than_is_allowed() -> None:
+    plain = orjson.dumps({"messages": HELLO})
+    assert read_request(plain, Limits(max_depth=3))
+    with pytest.raises(Failure) as caught:
+        read_request(plain, Limits(max_depth=2))
+    assert "limits.max_json_depth" in caught.value.message
+
+
+def test_what_is_nested_too_deep_is_too_large_wherever_it_stands() -> None:
+    for value in (b'{"messages":[{"role":"user","content":"a"}],"x":' + b"[" * 70 + b"]" * 70 + b"}", b"[" * 2000):
+        with pytest.raises(Failure) as caught:
+            read_request(value)
+        assert caught.value.code is FailureCode.CALLER_TOO_LARGE
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Refusal, audit_json
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import Failure
-from heimdall_schemas.request import Request, deadline_ms, read_request
+from heimdall_schemas.request import Options, deadline_ms, read_request
 
 
 @click.command()
@@ -98,17 +98,17 @@ def _input(number: int, line: bytes, limits: Limits, default_ttl_ms: int) -> Dec
     """The request on a line, as if it had been sent just now."""
     request_id = f"line-{number}"
     try:
-        request, body = read_request(line.strip(), limits)
+        options, body = read_request(line.strip(), limits)
     except Failure as failure:
         return Refusal(request_id, failure)
     now_ms = time.time_ns() // 1_000_000
-    left_ms = deadline_ms(request.heimdall, now_ms, None, default_ttl_ms) - now_ms
-    return DecisionInput(_named(request, body) or request_id, request, body, left_ms)
+    left_ms = deadline_ms(options, now_ms, None, default_ttl_ms) - now_ms
+    return DecisionInput(_named(options, body) or request_id, options, body, left_ms)
 
 
-def _named(request: Request, body: dict[str, Any]) -> str | None:
+def _named(options: Options, body: dict[str, Any]) -> str | None:
     own = body.get("id")
-    return request.heimdall.request_id or (own if isinstance(own, str) else None)
+    return options.request_id or (own if isinstance(own, str) else None)
 
 
 def _shown(answer: Decided | Refusal, full: bool) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def call_of(ask: Ask, caller: Caller, ids: Ids, now: datetime) -> Call:
         value = codec.encode(body)
     except TypeError as error:
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the body cannot be written as JSON: {error}") from error
-    options = read_request(value)[0].heimdall
+    options, _ = read_request(value)
     request_id = options.request_id or ids.request_id
     now_ms = unix_ms(now)
     given_ms = None if ask.deadline is None else now_ms + _ms(ask.deadline)

@@ -75,7 +75,7 @@ def plan_fields(incoming: Incoming, decided: Decided, now_ms: int) -> dict[str, 
     }
     if decided.pinned:
         said["pinned"] = True
-    options = incoming.request.heimdall
+    options = incoming.options
     if options is NO_OPTIONS:
         return said
     wishes = {
@@ -100,12 +100,12 @@ def decision_record(
         "correlation_id": readable(incoming.address.correlation_id),
         "time": time,
         "worker": desk.worker,
-        **desk.questions.fields(incoming.body, incoming.request.heimdall.tenant),
+        **desk.questions.fields(incoming.body, incoming.options.tenant),
     }
     if opinion is not None:
         added["challenger"] = opinion
-    if incoming.request.heimdall.tags:
-        added["tags"] = incoming.request.heimdall.tags
+    if incoming.options.tags:
+        added["tags"] = incoming.options.tags
     partition = desk.audit_partition(incoming.record.partition)
     return audit_record(incoming.request_id, audit_json(decided, added), partition, desk.topics)
 

@@ -84,7 +84,7 @@ def bury(record: Record, error: Exception, bench: Bench, partitions: PartitionCo
 
 
 def _ask(incoming: Incoming, now_ms: int) -> DecisionInput:
-    return DecisionInput(incoming.request_id, incoming.request, incoming.body, incoming.deadline_ms - now_ms)
+    return DecisionInput(incoming.request_id, incoming.options, incoming.body, incoming.deadline_ms - now_ms)
 
 
 def _end(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk, written: Written) -> None:

@@ -10,7 +10,7 @@ from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.ids import derived_id
 from heimdall_schemas.order import Address
-from heimdall_schemas.request import Request, deadline_ms, read_request
+from heimdall_schemas.request import Options, deadline_ms, read_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Incoming(NamedTuple):
     """A request that passed validation, with everything its headers said."""
 
     record: Record
-    request: Request
+    options: Options
     body: dict[str, Any]
     request_id: str
     address: Address
@@ -50,19 +50,19 @@ def read(record: Record, rules: ReadRules, partitions: PartitionCount) -> Incomi
     try:
         address = read_address(found, request_id, rules.replies, partitions)
         h.check(record.headers, rules.limits)
-        request, body = read_request(record.value, rules.limits)
-        named = request.heimdall.request_id
+        options, body = read_request(record.value, rules.limits)
+        named = options.request_id
         if named is not None and h.CE_ID not in found:
             address = _renamed(address, found, named)
             request_id = named
         return Incoming(
             record=record,
-            request=request,
+            options=options,
             body=body,
             request_id=request_id,
             address=address,
             deadline_ms=deadline_ms(
-                request.heimdall, record.timestamp_ms, h.expiry_ms(found, record.timestamp_ms), rules.default_ttl_ms
+                options, record.timestamp_ms, h.expiry_ms(found, record.timestamp_ms), rules.default_ttl_ms
             ),
             trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
         )

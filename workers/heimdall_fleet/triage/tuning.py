@@ -19,7 +19,7 @@ from heimdall_models.quality import QualityError
 from heimdall_models.record import MODEL_PREDICT_FAILED, Decided
 from heimdall_schemas.control import Pointer
 from heimdall_schemas.failure import Failure, FailureCode
-from heimdall_schemas.request import Request
+from heimdall_schemas.request import NO_OPTIONS
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def try_out(judge: Judge) -> None:
     Raises SourceError when one of them cannot classify, EmbedderError for an embedder of another width.
     """
     bodies = [{"messages": [{"role": "user", "content": probe}]} for probe in PROBES]
-    batch = [DecisionInput(f"probe-{at}", Request.model_validate(body), body) for at, body in enumerate(bodies)]
+    batch = [DecisionInput(f"probe-{at}", NO_OPTIONS, body) for at, body in enumerate(bodies)]
     if judge.reader.embedder is not None:
         with suppress(OSError, RuntimeError):  # a service that is away now may be back for the first request
             judge.reader.embedder(PROBES)

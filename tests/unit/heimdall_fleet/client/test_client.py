@@ -93,8 +93,8 @@ async def test_what_the_call_names_goes_before_what_the_body_says() -> None:
     body = {"model": "a/b", "messages": HELLO, "seed": 5, "stream": True, "heimdall": {"alpha": 0.1, "ttl_ms": 5}}
     async with client_on(transport) as client:
         await client.complete(body, model="c/d", deadline=timedelta(minutes=1), alpha=0.9)
-    request, sent = read_request(transport.sent[0].value)
-    assert (request.model, request.heimdall.alpha, request.heimdall.ttl_ms) == ("c/d", 0.9, None)
+    options, sent = read_request(transport.sent[0].value)
+    assert (sent["model"], options.alpha, options.ttl_ms) == ("c/d", 0.9, None)
     assert (sent["seed"], sent.get("stream")) == (5, None)
     assert body["heimdall"] == {"alpha": 0.1, "ttl_ms": 5}
 

@@ -7,7 +7,7 @@ import pytest
 
 from heimdall_fleet.demo_data import Prompt, expanded, prompts
 from heimdall_schemas.codec import DEFAULT_LIMITS
-from heimdall_schemas.request import AUTO, Request, read_request
+from heimdall_schemas.request import AUTO, Request
 from heimdall_schemas.topics import Bucket
 
 
@@ -18,7 +18,7 @@ def every() -> list[Prompt]:
 
 @pytest.fixture(scope="module")
 def requests(every: list[Prompt]) -> list[Request]:
-    return [read_request(orjson.dumps(prompt.body))[0] for prompt in every]
+    return [Request.model_validate(prompt.body) for prompt in every]
 
 
 def test_there_are_some_150_prompts_of_every_bucket_with_ids_of_their_own(every: list[Prompt]) -> None:

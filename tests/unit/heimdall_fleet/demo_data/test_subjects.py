@@ -25,8 +25,8 @@ def test_subjects_come_in_their_shares_and_texts_hardly_repeat() -> None:
 
 def test_triage_takes_each_request_and_its_tags() -> None:
     for ask in asks(40, 4):
-        request, _ = read_request(orjson.dumps(ask.body("changed")))
-        assert request.heimdall.tags == {"subject": ask.subject, "phase": "changed"}
+        options, _ = read_request(orjson.dumps(ask.body("changed")))
+        assert options.tags == {"subject": ask.subject, "phase": "changed"}
 
 
 def test_the_planted_change_takes_sums_from_the_small_model_and_nothing_else() -> None:

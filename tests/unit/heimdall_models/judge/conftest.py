@@ -145,7 +145,9 @@ def make_input() -> Callable[..., DecisionInput]:
         body: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": ask}], **body_fields}
         if options is not None:
             body["heimdall"] = dict(options)
-        return DecisionInput(request_id or f"r-{next(numbers)}", Request.model_validate(body), body, time_left_ms)
+        return DecisionInput(
+            request_id or f"r-{next(numbers)}", Request.model_validate(body).heimdall, body, time_left_ms
+        )
 
     return make
 
