@@ -1,4 +1,5 @@
-"""The audit topic: one decision record from triage and one outcome record from dispatch for each request.
+"""The audit topic: one decision record from triage and one outcome record from dispatch for each request, and a shadow
+record for those that another model was asked as well.
 
 The workers write plain dictionaries of these shapes (a third of the cost); these classes read, document and check them.
 No credential ever stands in them, and no prompt text but the last question of a tenant whose text may be kept.
@@ -167,8 +168,39 @@ class OutcomeRecord(_Open):
     )
 
 
-AuditRecord = Annotated[DecisionRecord | OutcomeRecord, Field(discriminator="kind")]
-AUDIT: TypeAdapter[DecisionRecord | OutcomeRecord] = TypeAdapter(AuditRecord)
+class ShadowRecord(_Open):
+    """What another model made of a request that had been answered. Its asker never hears of it.
+
+    Expired, unaffordable and failed shadows have one too. Its costs are none of the request's.
+    """
+
+    kind: Literal["shadow"]
+    request_id: str = Field(description="of the request that was answered")
+    shadow_id: str = Field(description="of the shadow itself, made from the request's")
+    time: str
+    state: State
+    failure: SomeFailure | None
+    bucket: Bucket | None = Field(description="that the model was a candidate of")
+    model: str = Field(description="the model that was drawn")
+    served_model: str = Field(description="the model that had answered the request")
+    selected_model: str | None = Field(description="`model`, if it answered")
+    selected_provider: str | None
+    share: float = Field(description="of the answered requests that get a shadow")
+    p_drawn: Annotated[float, Field(gt=0, le=1)] = Field(description="that it was this model, given a shadow")
+    attempts: list[Attempt]
+    cost_usd_micros: int = Field(description="of all attempts")
+    tokens: Tokens
+    timings_ms: dict[str, float]
+    worker: str
+    tenant: str | None = None
+    finish_reason: str | None = None
+    refused: bool | None = None
+    schema_valid: bool | None = None
+    superseded: bool = Field(False, description="no ending: calls of a worker whose shadow another one ended")
+
+
+AuditRecord = Annotated[DecisionRecord | OutcomeRecord | ShadowRecord, Field(discriminator="kind")]
+AUDIT: TypeAdapter[DecisionRecord | OutcomeRecord | ShadowRecord] = TypeAdapter(AuditRecord)
 
 
 def calls_of(outcomes: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

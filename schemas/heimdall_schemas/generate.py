@@ -16,11 +16,12 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from heimdall_schemas.asyncapi import ORDER_HEADERS, document
-from heimdall_schemas.audit import Decision, DecisionRecord, OutcomeRecord
+from heimdall_schemas.audit import Decision, DecisionRecord, OutcomeRecord, ShadowRecord
 from heimdall_schemas.control import Cancel, Feedback, Pointer
 from heimdall_schemas.order import Plan
 from heimdall_schemas.reply import ErrorReply, Reply, ReplyChunk
 from heimdall_schemas.request import Request
+from heimdall_schemas.shadow import Shadow
 from heimdall_schemas.topics import Topics
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -28,12 +29,14 @@ DRAFT = "http://json-schema.org/draft-07/schema#"
 MESSAGES: Mapping[str, type] = {
     "request": Request,
     "plan": Plan,
+    "shadow": Shadow,
     "decision": Decision,
     "reply": Reply,
     "error-reply": ErrorReply,
     "reply-chunk": ReplyChunk,
     "decision-record": DecisionRecord,
     "outcome-record": OutcomeRecord,
+    "shadow-record": ShadowRecord,
     "cancel": Cancel,
     "feedback": Feedback,
     "pointer": Pointer,

@@ -6,6 +6,7 @@ Headers of an order: those of the request that may travel on, and
     heimdall-bucket       cheap, mid or hard
     heimdall-decision     JSON, the fourteen decision fields
     heimdall-plan         JSON, what dispatch must know: `Plan`
+    heimdall-shadow       JSON, only on a shadow order: `Shadow`
     reply-to, reply-partition, correlation-id   checked and made explicit by triage
 """
 
@@ -18,6 +19,7 @@ import orjson
 
 from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.shadow import Shadow, read_shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Order:
     address: Address
     body: bytes
     trace: tuple[tuple[str, bytes], ...] = ()
+    shadow: Shadow | None = None
 
 
 def plan_header(plan: Plan) -> bytes:
@@ -113,6 +116,7 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
             address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
             body=value or b"",
             trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
+            shadow=read_shadow(found[h.SHADOW]) if h.SHADOW in found else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Failure(

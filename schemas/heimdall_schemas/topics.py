@@ -119,7 +119,7 @@ class Topics:
                 for bucket in Bucket
             ),
             self._row("replies", "correlation id", 24, "compact,delete", hours(48), "replies and stream chunks"),
-            self._row("audit", "request id", 12, "delete", days(90), "decision and outcome records"),
+            self._row("audit", "request id", 12, "delete", days(90), "decision, outcome and shadow records"),
             self._row("feedback", "request id", 6, "delete", days(90), "late rewards: rating, accepted, label"),
             *(
                 self._row(

@@ -21,6 +21,7 @@ from heimdall_fleet.dispatch.settings import (
     NetworkSettings,
     Price,
     ProviderSettings,
+    ShadowSettings,
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
 from heimdall_fleet.triage.question import Questions
@@ -189,8 +190,15 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
         ),
         hedge_after_ms=None if dispatch.hedge_after is None else _ms(dispatch.hedge_after),
         max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
+        shadow=shadow_settings(config),
         shared_state=not config.state.url.get_secret_value().startswith("memory:"),
     )
+
+
+def shadow_settings(config: Config) -> ShadowSettings:
+    """What dispatch must know of shadow pairs."""
+    shadow = config.learning.shadow
+    return ShadowSettings(shadow.share, shadow.tenants, shadow.budget_usd_micros_per_day)
 
 
 def provider_settings(name: str, config: Config) -> ProviderSettings:

@@ -33,6 +33,7 @@ READERS: dict[str, Read] = {
     "reply-chunk": read_reply,
     "decision-record": AUDIT.validate_json,
     "outcome-record": AUDIT.validate_json,
+    "shadow-record": AUDIT.validate_json,
     "cancel": Cancel.model_validate_json,
     "feedback": Feedback.model_validate_json,
     "pointer": Pointer.model_validate_json,

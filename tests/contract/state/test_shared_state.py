@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 from tests.brokers.redis import redis_server
 
-from heimdall_fleet.state.base import ClaimKind, SharedState, StateUnavailable, Want
+from heimdall_fleet.state.base import Budget, ClaimKind, SharedState, StateUnavailable, Want
 from heimdall_fleet.state.memory import MemoryState
 from heimdall_fleet.state.redis import RedisState
 
@@ -274,3 +274,48 @@ async def test_a_claim_with_another_fingerprint_is_told_so_before_and_after_the_
     await stage.state.finish_call("k", b"one", 60_000)
     assert (await stage.state.claim_call("k", "r2", LEASE_MS, "other")).kind is ClaimKind.OTHER_BODY
     assert (await stage.state.claim_call("k", "r2", LEASE_MS, "body")).stored == b"one"
+
+
+BUDGET = Budget("shadow/2026-11-21", 1_000, 60_000)
+
+
+async def test_no_more_is_held_than_a_budget_has(stage: Stage) -> None:
+    assert await stage.state.hold_money(BUDGET, "a", 600)
+    assert not await stage.state.hold_money(BUDGET, "b", 401)
+    assert await stage.state.hold_money(BUDGET, "c", 400)
+    assert not await stage.state.hold_money(BUDGET, "d", 1)
+
+
+async def test_what_was_held_and_not_spent_is_free_again(stage: Stage) -> None:
+    await stage.state.hold_money(BUDGET, "a", 1_000)
+    await stage.state.settle_money(BUDGET, "a", 250)
+    assert not await stage.state.hold_money(BUDGET, "b", 751)
+    assert await stage.state.hold_money(BUDGET, "b", 750)
+
+
+async def test_a_hold_asked_for_twice_is_one_and_a_settlement_told_twice_is_one(stage: Stage) -> None:
+    assert await stage.state.hold_money(BUDGET, "a", 600)
+    assert await stage.state.hold_money(BUDGET, "a", 600)
+    for _ in range(2):
+        await stage.state.settle_money(BUDGET, "a", 500)
+    assert await stage.state.hold_money(BUDGET, "b", 500)
+    assert not await stage.state.hold_money(BUDGET, "c", 1)
+
+
+async def test_what_cost_more_than_was_held_counts_in_full(stage: Stage) -> None:
+    await stage.state.hold_money(BUDGET, "a", 100)
+    await stage.state.settle_money(BUDGET, "a", 1_200)
+    assert not await stage.state.hold_money(BUDGET, "b", 0)
+
+
+async def test_a_hold_that_nobody_made_books_nothing(stage: Stage) -> None:
+    await stage.state.settle_money(BUDGET, "used", 900)
+    assert await stage.state.hold_money(BUDGET, "used", 1_000)
+
+
+async def test_budgets_are_apart_and_are_forgotten_when_their_time_is_over(stage: Stage) -> None:
+    short = Budget("shadow/yesterday", 100, LEASE_MS)
+    assert await stage.state.hold_money(short, "a", 100)
+    assert await stage.state.hold_money(BUDGET, "a", 1_000)
+    await stage.pass_ms(LEASE_MS + 20)
+    assert await stage.state.hold_money(short, "b", 100)

@@ -35,6 +35,7 @@ from heimdall_fleet.settings import (
     limits_of,
     model_settings,
     provider_settings,
+    shadow_settings,
 )
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
@@ -101,7 +102,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
     """Take up new keys, prices and chains of asking. A new provider needs a restart, as docs/configuration.md says."""
     config = loaded.config
-    service.configure(_book(config), ConfiguredAccount(providers_of(config).values()))
+    service.configure(_book(config), ConfiguredAccount(providers_of(config).values()), shadow_settings(config))
 
 
 def _orders(config: Config) -> IntakeSettings:

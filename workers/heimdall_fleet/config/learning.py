@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.providers import HttpUrl, Secret
 from heimdall_fleet.config.running import object_url
-from heimdall_fleet.config.units import Seconds
+from heimdall_fleet.config.units import Seconds, UsdMicros
 
 
 class Rewards(Section):
@@ -30,6 +30,24 @@ class Rewards(Section):
     """Implicit: structured output keeps to the schema that was asked for."""
     followup: float = Field(0.3, ge=0, le=100)
     """Implicit: the next question was another one (edit distance); only where a tenant's text may be kept."""
+
+
+class Shadow(Section):
+    """Shadow pairs: answered requests that another model is asked as well, so that there is a reward of both."""
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of the answered requests, drawn from a hash of the request id. The callers never see these answers."""
+    tenants: tuple[str, ...] = ("*",)
+    """Tenants whose requests may be asked again; `*`: all, also those of requests that name none."""
+    budget_usd_micros_per_day: UsdMicros = Field(0, alias="budget_usd_per_day")
+    """Most that shadows may cost in a day (UTC). Set aside before a call, so it is never exceeded; with `memory://` each
+    worker has as much."""
+
+    @model_validator(mode="after")
+    def _can_be_paid(self) -> Self:
+        if self.share and not self.budget_usd_micros_per_day:
+            raise ValueError("share needs budget_usd_per_day, such as 5: without it no shadow can be paid")
+        return self
 
 
 SHORTEST_SECRET = 16
@@ -60,6 +78,8 @@ class Learning(Section):
     bundle_address: HttpUrl | None = None
     """Where workers fetch what lies in `bundle_store`, such as `https://artifacts.example.com/bundles`. Unset: at the place
     itself, which must be `file://` then."""
+    shadow: Shadow = Field(default_factory=Shadow)
+    """Asking another model as well."""
     keep_text_of: tuple[str, ...] = ()
     """Tenants whose last question is kept in the audit in words. All others: never."""
 

@@ -75,6 +75,13 @@ def output_within(usd_micros: int, prompt_tokens: int, price: Price) -> int | No
     return max(0, usd_micros - prompt_cost) * _MILLION // price.output_usd_micros
 
 
+def needed_usd_micros(prompt_tokens: int, output_tokens: int, price: Price) -> int:
+    """The other way round: what must be there, so that `output_within` it there are `output_tokens`."""
+    dearest = max(price.input_usd_micros, price.cache_write_usd_micros or 0)
+    prompt_cost = -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
+    return prompt_cost - (-output_tokens * price.output_usd_micros // _MILLION)
+
+
 def read_tokens(usage: Mapping[str, Any]) -> Tokens:
     """The canonical usage object as numbers; what is missing or no count is 0."""
     return Tokens(

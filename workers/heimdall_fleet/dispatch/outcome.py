@@ -12,7 +12,9 @@ from heimdall_schemas.text import readable, rfc3339
 
 
 def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, now_ms: float) -> bytes:
-    """The value of an outcome record: the facts of the reply and what only the auditor needs."""
+    """The value of an outcome record: the facts of the reply and what only the auditor needs. Of a shadow, its own record."""
+    if run.order.shadow is not None:
+        return _shadow_value(run, facts, failure, worker, now_ms)
     plan, model_id = run.order.plan, facts["selected_model"]
     chosen = model_id is not None and model_id == plan.steps[0].model and facts["cache"] is None
     record = {
@@ -33,6 +35,32 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
         record["unreserved"] = True
     if run.redriven:
         record["redriven"] = run.redriven
+    return encode(record)
+
+
+_NOT_OF_A_SHADOW = frozenset({"fallback_used", "fallback_reason", "cache"})
+
+
+def _shadow_value(run: Run, facts: Facts, failure: Failure | None, worker: str, now_ms: float) -> bytes:
+    shadow, plan = run.order.shadow, run.order.plan
+    assert shadow is not None
+    told = {name: value for name, value in facts.items() if name not in _NOT_OF_A_SHADOW}
+    record = {
+        **told,
+        "kind": "shadow",
+        "request_id": shadow.of,
+        "shadow_id": run.request_id,
+        "time": rfc3339(run.started_unix_ms + round(now_ms - run.started_ms)),
+        "failure": None if failure is None else failure.code,
+        "error": None if failure is None else failure.message,
+        "model": plan.steps[0].model,
+        "served_model": shadow.served_model,
+        "share": shadow.share,
+        "p_drawn": shadow.p_drawn,
+        "tokens": _sum(run)._asdict(),
+        "worker": worker,
+        "tenant": plan.tenant,
+    }
     return encode(record)
 
 

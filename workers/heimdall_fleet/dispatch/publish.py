@@ -22,20 +22,28 @@ log = logging.getLogger(__name__)
 async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Ending:
     """Returns, with what was really published, when the broker has both records; only then may the offset be committed.
 
-    Where another worker brought the order to its end while this one called too, its calls have a record of their own.
+    Nobody is told of a shadow: of it there is the audit record alone. Where another worker brought the order to its end
+    while this one called too, its calls have a record of their own.
     `partition` is that of the order, which is that of the request; the audit record goes beside the decision's.
     Raises KafkaFailure when the broker did not confirm; publishing again is safe.
     """
+    if run.order.shadow is None:
+        ending = await _reply(run, ending, room)
+    place = partition % room.settings.audit_partitions
+    await room.producer.send(audit_record(run.audit_id, ending.outcome, place, room.topics))
+    if ending.stored and run.attempts:
+        wasted = superseded_value(run, ending, room)
+        await room.producer.send(audit_record(run.audit_id, wasted, place, room.topics))
+    return ending
+
+
+async def _reply(run: Run, ending: Ending, room: Room) -> Ending:
+    """The ending whose reply the broker took."""
     try:
         await publish_reply(run, ending, room)
     except (RecordTooLarge, DeliveryRefused) as error:
         ending = failed(run, _refused(run.order.address, error), room)
         await _publish_refusal(run, ending, room)
-    place = partition % room.settings.audit_partitions
-    await room.producer.send(audit_record(run.request_id, ending.outcome, place, room.topics))
-    if ending.stored and run.attempts:
-        wasted = superseded_value(run, ending, room)
-        await room.producer.send(audit_record(run.request_id, wasted, place, room.topics))
     return ending
 
 

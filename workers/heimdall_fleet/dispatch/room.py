@@ -45,6 +45,10 @@ class Telemetry(Protocol):
         """The order rests on a retry topic."""
         ...
 
+    def shadowed(self, model: str, end: str) -> None:
+        """A shadow of `model` came to its end: a terminal state, `over_budget`, or `not_sent`."""
+        ...
+
     def dead_lettered(self, request_id: str, failure: Failure) -> None:
         """A record went to the DLQ."""
         ...

@@ -82,6 +82,12 @@ class Run:
         return self.order.request_id
 
     @property
+    def audit_id(self) -> str:
+        """The request that audit records of this order are about: of a shadow, the one that it is a shadow of."""
+        shadow = self.order.shadow
+        return self.order.request_id if shadow is None else shadow.of
+
+    @property
     def call_id(self) -> str:
         """What the paid call is reserved as. An order that was dead-lettered and sent again is a new call."""
         return f"{self.request_id}~{self.redriven}" if self.redriven else self.request_id

@@ -11,6 +11,7 @@ from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until
 from heimdall_fleet.dispatch.account import Account, reread
 from heimdall_fleet.dispatch.probe import ask, is_up, models_request
 from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.settings import ShadowSettings
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
@@ -81,9 +82,10 @@ class DispatchService:
     def stop(self) -> None:
         self._stopping.set()
 
-    def configure(self, book: RouteBook, account: Account) -> None:
+    def configure(self, book: RouteBook, account: Account, shadow: ShadowSettings) -> None:
         """The configuration has changed: new orders are asked along the new book, with the keys it has now."""
-        self.worker.room = replace(self.worker.room, book=book)
+        room = self.worker.room
+        self.worker.room = replace(room, book=book, settings=replace(room.settings, shadow=shadow))
         self.account = account
         self._reread_now.set()
 

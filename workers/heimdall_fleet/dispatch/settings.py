@@ -123,6 +123,15 @@ class FailoverSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowSettings:
+    """`share` of the answered requests of `tenants` (`*`: all, also those that name none) is asked of another model, too."""
+
+    share: float = 0.0
+    tenants: tuple[str, ...] = ("*",)
+    budget_usd_micros_per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DispatchSettings:
     """Everything else. `wait_in_process_ms`: longest wait for capacity before an order rests on a retry topic.
     `lease_ms`: how long the reservation of a call outlives its worker; it is renewed while the work goes on.
@@ -145,3 +154,4 @@ class DispatchSettings:
     hedge_after_ms: int | None = None
     audit_partitions: int = 12
     shared_state: bool = True
+    shadow: ShadowSettings = ShadowSettings()

@@ -65,6 +65,9 @@ class FleetTelemetry:
     def parked(self, run: Run, parked: Parked, delay: str) -> None:
         self._metrics.dispatch.retries.labels(delay).inc()
 
+    def shadowed(self, model: str, end: str) -> None:
+        self._metrics.dispatch.shadowed(model, end)
+
     def dead_lettered(self, request_id: str, failure: Failure) -> None:
         self._metrics.worker.dead_lettered(failure.code.value)
         log.error("dead-lettered: %s", failure.message, extra={"action": "dead_lettered", "request_id": request_id})

@@ -31,7 +31,7 @@ async def may_end(run: Run, ending: Ending, room: Room, partition: int) -> None:
     if run.attempts:
         wasted = superseded_value(run, ending, room)
         place = partition % room.settings.audit_partitions
-        await room.producer.send(audit_record(run.request_id, wasted, place, room.topics))
+        await room.producer.send(audit_record(run.audit_id, wasted, place, room.topics))
     raise NotOurs(f"{run.request_id} is another worker's now: that it is {ending.state} is for the other to say")
 
 

@@ -7,7 +7,9 @@ fleet itself fails; in the latter case, when a record fails time after time whil
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -22,6 +24,8 @@ from heimdall_fleet.dispatch.publish import publish_reply
 from heimdall_fleet.dispatch.retry import earlier_attempts, resting, step_for
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
+from heimdall_fleet.dispatch.shadow import unstreamed
+from heimdall_fleet.dispatch.shadowing import answer_shadow, send_shadow
 from heimdall_fleet.dispatch.unreadable import nameless_order
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure
@@ -65,6 +69,9 @@ class DispatchWorker:
             raise
         except Exception as error:  # a bug of ours must not take the order's asker or its neighbours with it
             self.room.telemetry.bug(run.request_id, error)
+            if run.order.shadow is not None:
+                await self._give_up(record, run, error)
+                return
             if not self.outage.failed(run.request_id, self.room.clock.mono_ms()):
                 raise
             await self._bury(record, run, _internal(error))
@@ -77,7 +84,10 @@ class DispatchWorker:
 
     def _read(self, record: Record) -> Run:
         order = read_order(record.value, record.headers)
-        run = begin(order, decode(order.body, self.limits), self.room.clock.unix_ms(), self.room.clock.mono_ms())
+        body: Mapping[str, Any] = decode(order.body, self.limits)
+        if order.shadow is not None:
+            body = unstreamed(body)
+        run = begin(order, body, self.room.clock.unix_ms(), self.room.clock.mono_ms())
         run.earlier = earlier_attempts(record.headers)
         run.redriven = times_redriven(record.headers)
         run.record = record
@@ -91,12 +101,15 @@ class DispatchWorker:
         if result.address != address:
             run.chunks = _chunks_of(result.ending)
             await publish_reply(run, result.ending, self.room)
+        elif run.ending is not None:
+            await send_shadow(run, result.ending, self.room, record.partition)
 
     async def _dispatch(self, record: Record, run: Run) -> Ending | Parked:
         left_ms = max(0.0, run.deadline_ms - self.room.clock.mono_ms())
         try:
             async with asyncio.timeout((left_ms + self.room.settings.grace_ms) / 1_000) as hard_deadline:
-                result = await dispatch(run, self.room, record.partition)
+                work = dispatch if run.order.shadow is None else answer_shadow
+                result = await work(run, self.room, record.partition)
         except TimeoutError:
             if not hard_deadline.expired():
                 raise
@@ -115,14 +128,23 @@ class DispatchWorker:
         delay = step_for(parked.delay_ms, run.deadline_ms - now_ms)
         await self.room.producer.send(resting(record, run, delay, self.room.topics, self.room.clock.unix_ms()))
         self.room.telemetry.parked(run, parked, delay.value)
-        if parked.reason == "no_capacity":
+        if parked.reason == "no_capacity" and run.order.shadow is None:
             self.outage.ended(False, now_ms)
 
     def _note(self, run: Run, ending: Ending) -> None:
+        if run.order.shadow is not None:
+            short = ending.failure is not None and ending.failure.code is FailureCode.POLICY_BUDGET
+            self.room.telemetry.shadowed(run.order.plan.steps[0].model, "over_budget" if short else ending.state.value)
+            return
         now_ms = self.room.clock.mono_ms()
         ours = ending.failure is None or ending.failure.code.value.startswith(_NOT_THEIR_FAULT)
         self.outage.ended(ours, now_ms)
         self.room.telemetry.ended(run, ending, self.room.clock.unix_ms() - run.order.plan.received_ms)
+
+    async def _give_up(self, record: Record, run: Run, error: Exception) -> None:
+        """A shadow that the fleet fails on is not tried again and is no dead letter: nobody waits for it."""
+        ending = failed(run, _internal(error), self.room)
+        self._note(run, await conclude(run, ending, self.room, record.partition))
 
     async def _bury(self, record: Record, run: Run, failure: Failure) -> None:
         """Reply, outcome, dead letter: each acknowledged, then the record is done."""

@@ -138,6 +138,8 @@ class DispatchMetrics:
         self.wasted_calls = make.counter("heimdall_dispatch_wasted_calls_total", "Answers too late")
         # Orders sent to a retry topic, by its step.
         self.retries = make.counter("heimdall_dispatch_retries_total", "Orders put off", "delay")
+        # Shadows by their end: a terminal state, over_budget (nobody was asked), not_sent (Kafka did not take it).
+        self.shadows = make.counter("heimdall_shadows_total", "Shadows by their end", "model", "end")
         self._children: dict[tuple[str, str, str], _AttemptChildren] = {}
 
     def attempt(self, attempt: Attempt) -> None:
@@ -163,6 +165,9 @@ class DispatchMetrics:
         named = self._closed.model
         self.fallbacks.labels(named(origin), named(target), reason).inc()
         self.fallback_triggered.labels(named(model), named(origin), named(target)).inc()
+
+    def shadowed(self, model: str, end: str) -> None:
+        self.shadows.labels(self._closed.model(model), end).inc()
 
     def breaker(self, provider: str, key: str, state: BreakerState) -> None:
         """Show a circuit breaker's state; `key` "" is the provider's own, which also says whether it is used."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+_KINDS = ("decision", "outcome", "shadow")
+
 
 class AuditFileError(ValueError):
     """A line of an audit file cannot be read. Says which line, and why."""
@@ -21,6 +23,6 @@ def read_audit_file(path: Path) -> Iterator[dict[str, Any]]:
                 record = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise AuditFileError(f"{path}:{number}: not JSON: {error}") from error
-            if not isinstance(record, dict) or record.get("kind") not in ("decision", "outcome"):
-                raise AuditFileError(f"{path}:{number}: no audit record: `kind` is neither decision nor outcome")
+            if not isinstance(record, dict) or record.get("kind") not in _KINDS:
+                raise AuditFileError(f"{path}:{number}: no audit record: `kind` is none of {', '.join(_KINDS)}")
             yield record

@@ -15,9 +15,12 @@ def explanation(records: Iterable[Record], alpha: float | None = None, scored: R
     decision: Record | None = None
     outcome: Record | None = None
     superseded: list[Record] = []
+    shadow: Record | None = None
     for record in records:
         if record["kind"] == "decision":
             decision = record
+        elif record["kind"] == "shadow":
+            shadow = shadow if record.get("superseded") else record
         elif record.get("superseded"):
             superseded.append(record)
         else:
@@ -32,6 +35,8 @@ def explanation(records: Iterable[Record], alpha: float | None = None, scored: R
     }
     if superseded:
         told["superseded"] = superseded
+    if shadow is not None:
+        told["shadow"] = shadow
     if terms and alpha is not None:
         told["alpha"] = alpha
         told["ranking_with_alpha"] = ranking(terms, alpha)
@@ -76,6 +81,8 @@ def story(told: Mapping[str, Any]) -> str:
         lines += _outcome_lines(told["outcome"])
     for record in told.get("superseded", ()):
         lines += _superseded_lines(record)
+    if "shadow" in told:
+        lines += _shadow_lines(told["shadow"])
     if "recomputed" in told:
         proof = told["recomputed"]
         verdict = "the same decision" if not proof["differences"] else "; ".join(proof["differences"])
@@ -120,6 +127,15 @@ def _superseded_lines(outcome: Record) -> list[str]:
     """Calls of a worker that another one had overtaken; its answer was not published."""
     added = f"{outcome['cost_usd_micros'] / 1e6:+.6f} USD"
     return [f"overtaken  calls of {outcome['worker']} that led to nothing, {added}", *_attempt_lines(outcome)]
+
+
+def _shadow_lines(shadow: Record) -> list[str]:
+    """What another model made of the request when it had been answered."""
+    ended = f"{shadow['state']}" + (f" ({shadow['failure']})" if shadow["failure"] else "")
+    return [
+        f"shadow     {shadow['model']}: {ended}, {shadow['cost_usd_micros'] / 1e6:.6f} USD",
+        *_attempt_lines(shadow),
+    ]
 
 
 def _outcome_lines(outcome: Record) -> list[str]:

@@ -24,7 +24,8 @@ def routed(audit: Iterable[Record], first_bundle: str) -> dict[str, Any]:
     decisions: dict[str, Record] = {}
     outcomes: dict[str, Record] = {}
     for record in audit:
-        (decisions if record["kind"] == "decision" else outcomes).setdefault(record["request_id"], record)
+        if record["kind"] != "shadow":
+            (decisions if record["kind"] == "decision" else outcomes).setdefault(record["request_id"], record)
     free = [each for each in decisions.values() if not each["explored"] and each["tags"]["phase"] != "at_first"]
     by_first = [each for each in free if each["bundle"] == first_bundle]
     by_next = [each for each in free if each["bundle"] != first_bundle]

@@ -18,7 +18,8 @@ Price = Mapping[str, float]
 class Ledger:
     """Decisions and outcomes by request id. A record that is there twice counts once; a contradiction is kept apart.
 
-    `superseded`: records of calls that led to no ending of their own; they cost, and are no ending.
+    `superseded`: records of calls that led to no ending of their own; they cost, and are no ending. Shadows are none of a
+    request's calls and are left out.
     """
 
     decisions: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -31,6 +32,8 @@ class Ledger:
         request_id = record["request_id"]
         if record["kind"] == "decision":
             self.decisions[request_id] = record
+            return
+        if record["kind"] == "shadow":
             return
         if record.get("superseded"):
             wasted = self.superseded.setdefault(request_id, [])

@@ -44,6 +44,14 @@ class Want(NamedTuple):
     amount: float
 
 
+class Budget(NamedTuple):
+    """`limit_usd_micros` may be held and spent under `name` altogether, which is forgotten `keep_ms` after its last use."""
+
+    name: str
+    limit_usd_micros: int
+    keep_ms: int
+
+
 class SharedState(Protocol):
     """One fleet's shared state."""
 
@@ -79,6 +87,17 @@ class SharedState(Protocol):
 
         An amount above a bucket's burst is granted from a full bucket and leaves it in debt.
         """
+        ...
+
+    async def hold_money(self, budget: Budget, hold: str, usd_micros: int) -> bool:
+        """Set money aside out of a budget before it is spent. False, and nothing is held, when too little is left.
+
+        What a hold's owner never settles stays held, so that a budget is never exceeded, whoever is lost.
+        """
+        ...
+
+    async def settle_money(self, budget: Budget, hold: str, spent_usd_micros: int) -> None:
+        """Put what was really spent in the place of a hold. Of a hold that is not there nothing is booked."""
         ...
 
     async def ping(self) -> None:

@@ -2,10 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
-from heimdall_fleet.state.base import Claim, ClaimKind, Want
+from heimdall_fleet.state.base import Budget, Claim, ClaimKind, Want
 
 MAX_CALLS = 100_000
 MAX_STORED_BYTES = 4 * 1024 * 1024
@@ -20,6 +20,15 @@ class _Call:
     begun: bytes = b""
 
 
+@dataclass(slots=True)
+class _Money:
+    """`used`: spent and held together."""
+
+    used: int
+    until_ms: float
+    holds: dict[str, int] = field(default_factory=dict)
+
+
 class MemoryState:
     """Bounded in entries and bytes: the oldest answers are forgotten first. `now_ms` is a monotonic clock."""
 
@@ -32,6 +41,7 @@ class MemoryState:
         self._calls: OrderedDict[str, _Call] = OrderedDict()
         self._stored_bytes = 0
         self._buckets: dict[str, tuple[float, float]] = {}
+        self._money: dict[str, _Money] = {}
 
     async def claim_call(self, call_id: str, holder: str, lease_ms: int, fingerprint: str = "") -> Claim:
         now_ms = self._now_ms()
@@ -95,6 +105,24 @@ class MemoryState:
         for want, level in zip(wants, levels, strict=True):
             self._buckets[want.name] = (level - want.amount, now_ms)
         return 0
+
+    async def hold_money(self, budget: Budget, hold: str, usd_micros: int) -> bool:
+        now_ms = self._now_ms()
+        self._money = {name: money for name, money in self._money.items() if now_ms < money.until_ms}
+        money = self._money.get(budget.name) or _Money(0, 0.0)
+        if hold not in money.holds:
+            if money.used + usd_micros > budget.limit_usd_micros:
+                return False
+            money.used += usd_micros
+            money.holds[hold] = usd_micros
+        money.until_ms = now_ms + budget.keep_ms
+        self._money[budget.name] = money
+        return True
+
+    async def settle_money(self, budget: Budget, hold: str, spent_usd_micros: int) -> None:
+        money = self._money.get(budget.name)
+        if money is not None and hold in money.holds:
+            money.used += spent_usd_micros - money.holds.pop(hold)
 
     async def ping(self) -> None:
         return

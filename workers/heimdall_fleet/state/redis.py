@@ -8,6 +8,7 @@ Keys, under a prefix:
 
     call:{call id}    hash: holder, until (ms), begun, stored, body (fingerprint); expires some time after lease or answer
     bucket:{name}     hash: level, at (ms)
+    money:{name}      hash: used (micro-dollars, spent and held), and each hold by its name
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable, Want
+from heimdall_fleet.state.base import Budget, Claim, ClaimKind, StateUnavailable, Want
 
 TIMEOUT_S = 0.5
 MAX_CONNECTIONS = 32
@@ -114,6 +115,28 @@ return 0
 """
 )
 
+# A hold's field begins with "hold ", so that no name of one can be `used`.
+_HOLD = """
+local hold = 'hold ' .. ARGV[1]
+if redis.call('HEXISTS', KEYS[1], hold) == 0 then
+  local used = tonumber(redis.call('HGET', KEYS[1], 'used') or '0')
+  if used + tonumber(ARGV[2]) > tonumber(ARGV[3]) then return 0 end
+  redis.call('HSET', KEYS[1], hold, ARGV[2])
+  redis.call('HINCRBY', KEYS[1], 'used', ARGV[2])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1
+"""
+
+_SETTLE = """
+local hold = 'hold ' .. ARGV[1]
+local held = redis.call('HGET', KEYS[1], hold)
+if not held then return 0 end
+redis.call('HDEL', KEYS[1], hold)
+redis.call('HINCRBY', KEYS[1], 'used', ARGV[2] - held)
+return 0
+"""
+
 
 class RedisState:
     """`base.SharedState` over one Redis; `prefix` keeps fleets apart on one server."""
@@ -135,6 +158,8 @@ class RedisState:
         self._finish = client.register_script(_FINISH)
         self._release = client.register_script(_RELEASE)
         self._take = client.register_script(_TAKE)
+        self._hold = client.register_script(_HOLD)
+        self._settle = client.register_script(_SETTLE)
 
     @classmethod
     def connect(cls, url: str, prefix: str = "heimdall:", timeout_s: float = TIMEOUT_S) -> "RedisState":
@@ -174,6 +199,13 @@ class RedisState:
     async def take_tokens(self, wants: Sequence[Want]) -> int:
         amounts = [number for want in wants for number in (want.per_minute, want.burst, want.amount)]
         return int(await self._run(self._take, [f"bucket:{want.name}" for want in wants], amounts))
+
+    async def hold_money(self, budget: Budget, hold: str, usd_micros: int) -> bool:
+        arguments = [hold, usd_micros, budget.limit_usd_micros, budget.keep_ms]
+        return bool(await self._run(self._hold, [f"money:{budget.name}"], arguments))
+
+    async def settle_money(self, budget: Budget, hold: str, spent_usd_micros: int) -> None:
+        await self._run(self._settle, [f"money:{budget.name}"], [hold, spent_usd_micros])
 
     async def ping(self) -> None:
         try:

@@ -119,6 +119,7 @@ class Notes:
         self.parks: list[tuple[Parked, str]] = []
         self.buried: list[str] = []
         self.bugs: list[Exception] = []
+        self.shadows: list[tuple[str, str]] = []
 
     def attempted(self, run: Run, attempt: Attempt) -> None:
         self.attempts.append(attempt)
@@ -134,6 +135,9 @@ class Notes:
 
     def parked(self, run: Run, parked: Parked, delay: str) -> None:
         self.parks.append((parked, delay))
+
+    def shadowed(self, model: str, end: str) -> None:
+        self.shadows.append((model, end))
 
     def dead_lettered(self, request_id: str, failure: Failure) -> None:
         self.buried.append(request_id)

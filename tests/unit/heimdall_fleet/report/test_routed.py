@@ -37,6 +37,12 @@ def test_right_is_the_cheapest_model_that_answers_well() -> None:
     assert found["cost_usd_micros_before"] == 25.0
 
 
+def test_the_shadow_of_a_request_is_no_outcome_of_it() -> None:
+    shadow = {**ended(1, 999), "kind": "shadow", "state": "failed"}
+    found = routed([shadow, decided(1, SMALL, "chat"), ended(1, 10)], "old")
+    assert (found["cost_usd_micros_before"], found["answered"]) == (10.0, 1)
+
+
 def test_explored_decisions_and_those_before_the_change_are_not_counted() -> None:
     at_first = decided(1, SMALL, "chat", tags={"subject": "chat", "phase": "at_first"})
     found = routed([at_first, decided(2, LARGE, "chat", explored=True), decided(3, LARGE, "sums", bundle="new")], "old")

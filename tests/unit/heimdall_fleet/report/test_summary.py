@@ -3,6 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heimdall_fleet.report.explanation import explanation
 from heimdall_fleet.report.summary import Ledger, percentile, summarise
 
 
@@ -52,6 +53,15 @@ def test_calls_of_an_overtaken_worker_cost_and_count_once_and_are_no_ending() ->
     figures = summarise(Ledger.of([decision("1"), wasted, wasted, ended]), None)
     assert (figures["provider_calls"], figures["cost_usd"]) == (2, 0.00009)
     assert (figures["answered"], figures["failed"], figures["duplicates"], figures["lost"]) == (1, 0, 0, 0)
+
+
+def test_a_shadow_is_neither_an_end_nor_a_cost_of_its_request() -> None:
+    shadow = outcome("1", "failed", kind="shadow", model="a/b", cost_usd_micros=900)
+    figures = summarise(Ledger.of([decision("1"), shadow, outcome("1")]), None)
+    assert (figures["answered"], figures["failed"], figures["duplicates"]) == (1, 0, 0)
+    assert (figures["provider_calls"], figures["cost_usd"]) == (1, 0.001)
+    told = explanation([outcome("1", worker="w"), shadow])
+    assert (told["outcome"]["state"], told["shadow"]["state"]) == ("answered", "failed")
 
 
 def test_a_request_with_a_decision_and_no_end_is_lost() -> None:
