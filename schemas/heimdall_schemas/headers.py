@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits
 from heimdall_schemas.failure import Failure, FailureCode
@@ -52,7 +53,10 @@ FORBIDDEN = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"
 
 def last(headers: Headers) -> Mapping[str, bytes]:
     """Name to value, the last of a repeated name; names with no value are left out."""
-    return {name: value for name, value in headers if value is not None}
+    found = dict(headers)
+    if None in found.values():
+        return {name: value for name, value in headers if value is not None}
+    return cast("dict[str, bytes]", found)
 
 
 def without(headers: Headers, names: Iterable[str]) -> list[tuple[str, bytes]]:
@@ -68,7 +72,7 @@ def check(headers: Headers, limits: Limits = DEFAULT_LIMITS) -> None:
             FailureCode.CALLER_TOO_LARGE,
             f"{len(headers)} headers, the limit is {limits.max_headers} (limits.max_headers)",
         )
-    size = sum(len(name) + len(value or b"") for name, value in headers)
+    size = sum([len(name) + len(value or b"") for name, value in headers])
     if size > limits.max_header_bytes:
         raise Failure(
             FailureCode.CALLER_TOO_LARGE,
@@ -87,6 +91,13 @@ def text(headers: Mapping[str, bytes], name: str, max_length: int = 1024) -> str
         return raw.decode()
     except UnicodeDecodeError as error:
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the header {name} is not UTF-8") from error
+
+
+def trace(headers: Mapping[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    """What names the trace that a record belongs to; it travels on with everything the record leads to."""
+    if TRACEPARENT not in headers and TRACESTATE not in headers:
+        return ()
+    return tuple((name, headers[name]) for name in (TRACEPARENT, TRACESTATE) if name in headers)
 
 
 def partition(headers: Mapping[str, bytes], name: str = REPLY_PARTITION) -> int | None:

@@ -13,7 +13,7 @@ Headers of an order: those of the request that may travel on, and
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -59,8 +59,7 @@ _BEFORE_STEPS, _AFTER_STEPS = b'{"steps":', b'],"deadline_ms":'
 _PLAN_DEFAULTS = tuple((each.name, each.default) for each in fields(Plan))
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a reply goes. `partition` None: the partition that the correlation id hashes to."""
 
     topic: str
@@ -115,7 +114,7 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
             plan=_plan_in(found[h.PLAN]),
             address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
             body=value or b"",
-            trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
+            trace=h.trace(found),
             shadow=read_shadow(found[h.SHADOW]) if h.SHADOW in found else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

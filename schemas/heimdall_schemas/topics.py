@@ -6,6 +6,7 @@ A name is ``<prefix>.<entity>.v<major>``; a breaking change of a message is a ne
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 CleanupPolicy = Literal["delete", "compact", "compact,delete"]
@@ -51,9 +52,9 @@ class Topic:
         return None if self.retention is None else int(self.retention.total_seconds() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Topics:
-    """The names of one fleet's topics.
+    """The names of one fleet's topics, each made once: several are looked up for every request.
 
     >>> Topics("heimdall").requests
     'heimdall.requests.v1'
@@ -64,31 +65,31 @@ class Topics:
     def named(self, entity: str) -> str:
         return f"{self.prefix}.{entity}.v1"
 
-    @property
+    @cached_property
     def requests(self) -> str:
         return self.named("requests")
 
-    @property
+    @cached_property
     def replies(self) -> str:
         return self.named("replies")
 
-    @property
+    @cached_property
     def audit(self) -> str:
         return self.named("audit")
 
-    @property
+    @cached_property
     def feedback(self) -> str:
         return self.named("feedback")
 
-    @property
+    @cached_property
     def dlq(self) -> str:
         return self.named("dlq")
 
-    @property
+    @cached_property
     def cancel(self) -> str:
         return self.named("cancel")
 
-    @property
+    @cached_property
     def control(self) -> str:
         return self.named("control")
 
@@ -100,6 +101,10 @@ class Topics:
 
     def internal(self) -> frozenset[str]:
         """Every topic of the fleet except the one that replies may go to."""
+        return self._internal
+
+    @cached_property
+    def _internal(self) -> frozenset[str]:
         return frozenset(topic.name for topic in self.all()) - {self.replies}
 
     def all(self) -> tuple[Topic, ...]:

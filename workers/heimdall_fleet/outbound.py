@@ -39,4 +39,4 @@ def reply_record(address: Address, value: bytes, headers: list[Header], topics: 
 
 def audit_record(request_id: str, value: bytes, partition: int, topics: Topics) -> Outgoing:
     """`partition` is the request's, so that the decision and the outcome of a request stand on one partition."""
-    return Outgoing(topic=topics.audit, value=value, key=request_id.encode(), partition=partition)
+    return Outgoing(topics.audit, value, request_id.encode(), partition)

@@ -93,14 +93,14 @@ class Lane:
         """Fill `batch` from the front of the queue and count it as under way; None if there is nothing to send."""
         self._drop_settled()
         parts: list[tuple[Entry, int]] = []
-        room = 1 if self.alone else -1
         for entry in self.queue:
             if entry.done.done():
                 continue
-            stop = _fill(batch, entry, room)
+            count = len(entry.records)
+            stop = batch.extend(entry.records, entry.cursor, entry.cursor + 1 if self.alone else count)
             if stop > entry.cursor:
                 parts.append((entry, stop))
-            if stop < len(entry.records) or room > 0:
+            if stop < count or self.alone:
                 break
         self.flight = Flight(tuple(parts)) if parts else None
         return self.flight
@@ -162,16 +162,3 @@ class Lane:
     def _drop_settled(self) -> None:
         while self.queue and self.queue[0].done.done():
             self.tally.remove(self.queue.popleft())
-
-
-def _fill(batch: RawBatch, entry: Entry, room: int) -> int:
-    """Append the entry's records while they fit; returns the index after the last one. `room` < 0 is unlimited."""
-    for index in range(entry.cursor, len(entry.records)):
-        if room == 0:
-            return index
-        record = entry.records[index]
-        headers = record.headers if type(record.headers) is list else list(record.headers)
-        if batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=headers) is None:
-            return index
-        room -= 1
-    return len(entry.records)

@@ -176,9 +176,7 @@ class SupervisedProducer:
     def _accept(self, topic: str, partition: int | None, records: Sequence[Outgoing]) -> Awaitable[int]:
         if self._closed:
             raise NeverSent(f"a record for {topic} was given to a producer that is not running")
-        size = 0
-        for record in records:
-            size += self._checked_size(record, topic)
+        size = self._checked_size(topic, records)
         if self._tally.size_bytes + size > self._settings.max_pending_bytes:
             raise ProducerFull(
                 f"{self._tally.size_bytes} bytes wait for the broker, the limit is {self._settings.max_pending_bytes}: "
@@ -194,18 +192,19 @@ class SupervisedProducer:
             self._enqueue(topic, entry, count)
         return done
 
-    def _checked_size(self, record: Outgoing, topic: str) -> int:
-        """Bytes of key and value; headers are measured only where they could matter, which is near the limit."""
-        size = len(record.value or b"") + len(record.key or b"")
+    def _checked_size(self, topic: str, records: Sequence[Outgoing]) -> int:
+        """Bytes of keys and values; headers are measured only where they could matter, which is near the limit."""
+        sizes = [len(value or b"") + len(key or b"") for _, value, key, *_ in records]
         limit = self._settings.max_record_bytes
-        if size > limit - _HEADERS_ALLOWANCE_BYTES:
-            headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
-            if size + headers + _RECORD_OVERHEAD_BYTES > limit:
-                raise RecordTooLarge(
-                    f"a record for {topic} has {size} bytes and {headers} bytes of headers; the fleet's limit is "
-                    f"{limit} (max_record_bytes)"
-                )
-        return size
+        if max(sizes) > limit - _HEADERS_ALLOWANCE_BYTES:
+            for record, size in zip(records, sizes, strict=True):
+                headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
+                if size + headers + _RECORD_OVERHEAD_BYTES > limit:
+                    raise RecordTooLarge(
+                        f"a record for {topic} has {size} bytes and {headers} bytes of headers; the fleet's limit is "
+                        f"{limit} (max_record_bytes)"
+                    )
+        return sum(sizes)
 
     def _enqueue(self, topic: str, entry: Entry, count: int) -> None:
         partition = self._choose(entry, count) if entry.partition is None else entry.partition

@@ -57,12 +57,9 @@ def order(incoming: Incoming, decided: Decided, now_ms: int, desk: Desk) -> Outg
     if address.partition is not None:
         headers.append((h.REPLY_PARTITION, str(address.partition).encode()))
     headers.extend(incoming.trace)
-    return Outgoing(
-        topic=desk.dispatch[decided.bucket],
-        partition=incoming.record.partition % desk.dispatch_partitions,
-        value=incoming.record.value or b"",
-        headers=headers,
-    )
+    record = incoming.record
+    partition = record.partition % desk.dispatch_partitions
+    return Outgoing(desk.dispatch[decided.bucket], record.value or b"", None, partition, headers)
 
 
 def plan_fields(incoming: Incoming, decided: Decided, now_ms: int) -> dict[str, Any]:
@@ -97,11 +94,10 @@ def decision_record(
 ) -> Outgoing:
     """What was decided and all that is needed to decide it again. No prompt text, unless the tenant's may be kept."""
     added: dict[str, Any] = {
-        "correlation_id": readable(incoming.address.correlation_id),
-        "time": time,
-        "worker": desk.worker,
-        **desk.questions.fields(incoming.body, incoming.options.tenant),
-    }
+        "correlation_id": readable(incoming.address.correlation_id), "time": time, "worker": desk.worker
+    }  # fmt: skip
+    if desk.questions.any:
+        added |= desk.questions.fields(incoming.body, incoming.options.tenant)
     if opinion is not None:
         added["challenger"] = opinion
     if incoming.options.tags:

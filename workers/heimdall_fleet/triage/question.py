@@ -24,6 +24,11 @@ class Questions:
     secret: bytes | None = None
     text_of: frozenset[str] = frozenset()
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is said of any question."""
+        return self.secret is not None or bool(self.text_of)
+
     def fields(self, body: Mapping[str, Any], tenant: str | None) -> dict[str, str]:
         """`question` and `text` for a decision record, each only where it may stand there and there is one."""
         keeps_text = tenant is not None and tenant in self.text_of

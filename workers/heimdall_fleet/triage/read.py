@@ -1,5 +1,6 @@
 """From a record to a request that can be decided, or to the failure that says why not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,17 +56,9 @@ def read(record: Record, rules: ReadRules, partitions: PartitionCount) -> Incomi
         if named is not None and h.CE_ID not in found:
             address = _renamed(address, found, named)
             request_id = named
-        return Incoming(
-            record=record,
-            options=options,
-            body=body,
-            request_id=request_id,
-            address=address,
-            deadline_ms=deadline_ms(
-                options, record.timestamp_ms, h.expiry_ms(found, record.timestamp_ms), rules.default_ttl_ms
-            ),
-            trace=tuple((name, found[name]) for name in (h.TRACEPARENT, h.TRACESTATE) if name in found),
-        )
+        expiry_ms = h.expiry_ms(found, record.timestamp_ms)
+        expires_ms = deadline_ms(options, record.timestamp_ms, expiry_ms, rules.default_ttl_ms)
+        return Incoming(record, options, body, request_id, address, expires_ms, h.trace(found))
     except Failure as failure:
         return Unreadable(record, request_id, address, failure)
 
@@ -75,15 +68,15 @@ def fallback_id(record: Record) -> str:
     return derived_id(record.topic, str(record.partition), str(record.offset), str(record.timestamp_ms))
 
 
-def _header_id(found: dict[str, bytes] | Any) -> str | None:
+def _header_id(found: Mapping[str, bytes]) -> str | None:
     raw = found.get(h.CE_ID)
     if not raw or len(raw) > 128 or not raw.isascii():
         return None
-    text: str = raw.decode()
+    text = raw.decode()
     return text if text.isprintable() else None
 
 
-def _renamed(address: Address, found: Any, request_id: str) -> Address:
+def _renamed(address: Address, found: Mapping[str, bytes], request_id: str) -> Address:
     """The correlation id defaults to the request id, also when that stands in the body."""
     if found.get(h.CORRELATION_ID):
         return address

@@ -7,7 +7,7 @@ import pytest
 
 from heimdall_fleet.kafka.errors import DeliveryRefused, DeliveryUnknown
 from heimdall_fleet.kafka.lanes import MAX_ATTEMPTS, Entry, Lane, Tally
-from heimdall_fleet.kafka.records import Header, Outgoing
+from heimdall_fleet.kafka.records import Outgoing
 
 
 class Builder:
@@ -17,13 +17,11 @@ class Builder:
         self.values: list[bytes | None] = []
         self._room = room
 
-    def append(
-        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
-    ) -> object | None:
-        if self.values and len(self.values) >= self._room:
-            return None
-        self.values.append(value)
-        return self
+    def extend(self, records: Sequence[Outgoing], start: int, stop: int) -> int:
+        fitting = max(self._room - len(self.values), 0 if self.values else 1)
+        taken = records[start : min(stop, start + fitting)]
+        self.values += [record.value for record in taken]
+        return start + len(taken)
 
 
 @pytest.fixture

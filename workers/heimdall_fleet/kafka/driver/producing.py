@@ -11,12 +11,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from heimdall_fleet.kafka.driver.connection import abandon, awaiting, bounded, connection_arguments
 from heimdall_fleet.kafka.errors import BrokerUnavailable, KafkaFailure
-from heimdall_fleet.kafka.records import Header
+from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import KIB, KafkaSettings, ProducerSettings
 
 WORTH_COMPRESSING_BYTES = 8 * KIB
 """zstd takes 20 to 50 µs for a single record, ten times as much as the rest of its batch."""
-_UNCOMPRESSED = 0
+_UNCOMPRESSED, _ZSTD = 0, 4
 
 # Refusals of one record. Everything else that ends a batch (a lost sequence, a fenced id, a partition without a
 # leader, a dead sender task) leaves the producer useless for the partition, and the record may be sent again.
@@ -35,11 +35,30 @@ _REFUSALS = (
 class RawBatch(Protocol):
     """A record batch under construction, in the broker's own format."""
 
-    def append(
-        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
-    ) -> object | None:
-        """None if the record does not fit any more. The first record always fits."""
+    def extend(self, records: Sequence[Outgoing], start: int, stop: int) -> int:
+        """Append `records[start:stop]` while they fit; the index after the last. The first of a batch always fits."""
         ...
+
+
+class _Batch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's builder, which takes many records in one call, which spares a third of what filling a batch costs."""
+
+    def extend(self, records: Sequence[Outgoing], start: int, stop: int) -> int:
+        """See `RawBatch.extend`."""
+        append = self._builder.append
+        offset: int = self.record_count()
+        index = start
+        for index in range(start, stop):
+            _, value, key, _, headers, timestamp_ms = records[index]
+            if type(headers) is not list:
+                headers = list(headers)
+            if append(offset, timestamp_ms, key, value, headers) is None:
+                break
+            offset += 1
+        else:
+            index = stop
+        self._relative_offset = offset
+        return index
 
 
 def murmur2_partition(key: bytes, partitions: int) -> int:
@@ -112,19 +131,14 @@ class RawProducer:
     def batch(self, size_bytes: int) -> RawBatch:
         """An empty batch, for records of that size together. Compressing a small one costs more than all else in it."""
         if size_bytes < WORTH_COMPRESSING_BYTES:
-            return _typed(BatchBuilder(self._batch_bytes, _UNCOMPRESSED))
-        return _typed(self._aio.create_batch())
+            return _Batch(self._batch_bytes, _UNCOMPRESSED)
+        return _Batch(self._batch_bytes, _ZSTD)
 
     async def submit(self, batch: RawBatch, topic: str, partition: int) -> asyncio.Future[Any]:
         """Hand a batch over; the future's result has `base_offset`-like attribute `offset` of its first record."""
         batch.close()  # type: ignore[attr-defined]  # aiokafka's builder; closed means: send without lingering
         submitted: asyncio.Future[Any] = await self._aio.send_batch(batch, topic, partition=partition)
         return submitted
-
-
-def _typed(batch: Any) -> RawBatch:
-    built: RawBatch = batch
-    return built
 
 
 def is_refusal(error: BaseException) -> bool:
