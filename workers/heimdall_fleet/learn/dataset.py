@@ -3,6 +3,7 @@
 DIR/manifest.json              what was read, how many rows, coverage of each signal, erasures
 DIR/position.json              how far each source is read, and which incoming files belong to that position
 DIR/rows/day=2026-11-21/…      the data set, one Parquet file a day
+DIR/shadows.parquet            shadows of requests, one each, where there are any
 DIR/.replay/                   feedback read so far, records set aside, work in progress
 """
 
@@ -61,6 +62,10 @@ class Layout:
     @property
     def feedback(self) -> Path:
         return self.root / ".replay" / "feedback.parquet"
+
+    @property
+    def shadows(self) -> Path:
+        return self.root / "shadows.parquet"
 
     def day(self, day: str) -> Path:
         return self.rows / f"day={day}" / "rows.parquet"

@@ -32,6 +32,8 @@ def erase(root: Path, tenant: str, now: Callable[[], datetime] = lambda: datetim
     record["feedback"] = sum(_without(layout, file, "request_id", requests) for file in said)
     record["set_aside"] = _clean_set_aside(layout, tenant, requests)
     record["rows"] = sum(_without(layout, file, "tenant", frozenset({tenant})) for file in files)
+    if layout.shadows.exists():
+        record["shadows"] = _without(layout, layout.shadows, "tenant", frozenset({tenant}))
     write_json(layout.manifest, {**manifest, **survey(layout, rewards.SIGNALS), "erasures": erasures})
     return record
 

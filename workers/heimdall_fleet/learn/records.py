@@ -10,7 +10,7 @@ import orjson
 from heimdall_fleet.learn import rewards
 from heimdall_models.record import DECISION_VERSION
 
-Table = Literal["decision", "outcome", "feedback"]
+Table = Literal["decision", "outcome", "feedback", "shadow"]
 Kind = Literal["text", "number", "integer", "flag", "moment"]
 Record = Mapping[str, Any]
 
@@ -68,12 +68,33 @@ FEEDBACK_FIELDS: dict[str, Kind] = {
     "label": "text",
 }
 
+SHADOW_FIELDS: dict[str, Kind] = {
+    "request_id": "text",
+    "time": "moment",
+    "tenant": "text",
+    "bucket": "text",
+    "state": "text",
+    "model": "text",
+    "served_model": "text",
+    "share": "number",
+    "p_drawn": "number",
+    "cost_usd_micros": "integer",
+    "latency_ms": "number",
+    "r_finish": "number",
+    "r_refusal": "number",
+    "r_schema": "number",
+    "judge_served": "number",
+    "judge_shadow": "number",
+}
+"""What another model made of an answered request, and both scores where a judge compared the two answers."""
+
 CANDIDATE_FIELDS = ("model", "score", "quality", "cost", "cost_usd_micros")
 
 FIELDS: dict[Table, dict[str, Kind]] = {
     "decision": DECISION_FIELDS,
     "outcome": OUTCOME_FIELDS,
     "feedback": FEEDBACK_FIELDS,
+    "shadow": SHADOW_FIELDS,
 }
 LABELS = ("cheap", "mid", "hard")
 
@@ -210,6 +231,32 @@ def _outcome(record: Record) -> Row:
     return Row("outcome", values)
 
 
+def _shadow(record: Record) -> Row:
+    """A superseded one has no state: it tells of calls only."""
+    get = record.get
+    timings, judge = get("timings_ms") or {}, get("judge") or {}
+    answered = record["state"] == "answered"
+    values = (
+        _id(record),
+        _moment(record["time"]),
+        get("tenant"),
+        get("bucket"),
+        None if get("superseded") else record["state"],
+        record["model"],
+        record["served_model"],
+        record["share"],
+        record["p_drawn"],
+        get("cost_usd_micros"),
+        timings.get("provider"),
+        rewards.finish(get("finish_reason")) if answered else None,
+        rewards.refusal(get("refused")) if answered else None,
+        rewards.schema(get("schema_valid")) if answered else None,
+        judge.get("score_served"),
+        judge.get("score_shadow"),
+    )
+    return Row("shadow", values)
+
+
 def _feedback(record: Record) -> Row:
     score, accepted, label = record.get("score"), record.get("accepted"), record.get("label")
     if score is None and accepted is None and label is None:
@@ -239,4 +286,9 @@ def _moment(text: str) -> int:
 _WRITTEN = tuple({"percentile": "difficulty_percentile"}.get(name, name) for name in list(DECISION_FIELDS)[2:17])
 _written_now = itemgetter(*_WRITTEN)
 _candidate = itemgetter(*CANDIDATE_FIELDS)
-_READERS: dict[str, Callable[[Record], Row]] = {"decision": _decision, "outcome": _outcome, "feedback": _feedback}
+_READERS: dict[str, Callable[[Record], Row]] = {
+    "decision": _decision,
+    "outcome": _outcome,
+    "feedback": _feedback,
+    "shadow": _shadow,
+}

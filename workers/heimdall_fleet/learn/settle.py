@@ -2,7 +2,7 @@
 
 The steps, and why a crash between any two loses nothing:
 
-1. Feedback is merged into one file (replaced whole). Merging it again changes nothing.
+1. Feedback is merged into one file (replaced whole), and so are shadows. Merging them again changes nothing.
 2. The days to write are found: those of new decisions, and those that hold a request of which anything new is known.
 3. Narrow tables are made: ids with their day, first outcome of each id, folded feedback, what followed in the session.
 4. Each day is joined in one stream and replaces its file whole. Existing rows are inputs like the incoming ones, and of
@@ -20,6 +20,7 @@ from typing import Any
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
 from heimdall_fleet.learn.records import DECISION_FIELDS, OUTCOME_FIELDS
+from heimdall_fleet.learn.shadows import merge_shadows, survey_shadows
 from heimdall_fleet.learn.sql import Engine, files
 
 DAY = "strftime(make_timestamp(epoch_us(time)), '%Y-%m-%d')"
@@ -57,6 +58,7 @@ def settle(layout: Layout, incoming: list[Path], terms: Terms, *, everything: bo
     with Engine(layout.work) as engine:
         _sources(engine, layout, incoming)
         _merge_feedback(engine, layout)
+        merge_shadows(engine, layout)
         days = _touched(engine, layout, terms, everything)
         if not days:
             return Settled({}, {})
@@ -66,7 +68,7 @@ def settle(layout: Layout, incoming: list[Path], terms: Terms, *, everything: bo
 
 
 def _sources(engine: Engine, layout: Layout, incoming: list[Path]) -> None:
-    for table in ("decision", "outcome", "feedback"):
+    for table in ("decision", "outcome", "feedback", "shadow"):
         nothing = layout.work / f"no-{table}.parquet"
         columns.empty(table, nothing)
         found = [path for path in incoming if path.name.startswith(table)]
@@ -323,6 +325,7 @@ def survey(layout: Layout, signals: tuple[str, ...]) -> dict[str, Any]:
             "feature_versions": dict(versions),
             "feedback_for_unknown_ids": int(engine.run(orphans)[0][0]),
             "coverage": coverage,
+            "shadows": survey_shadows(engine, layout),
         }
 
 
