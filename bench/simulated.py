@@ -15,7 +15,7 @@ from heimdall_models.bundle import Bundle
 from heimdall_models.conversation import Conversation, read_conversation
 from heimdall_models.embed import embed_texts, nearest_clusters
 from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
-from heimdall_models.learning.logged import Floats, Indices, Logged, Terms
+from heimdall_models.learning.logged import Floats, Indices, Logged, Shadows, Terms
 from heimdall_models.learning.policy import PolicyRules
 
 CHEAP, STRONG = "sim/cheap", "sim/strong"
@@ -120,6 +120,7 @@ def _logged(world: World, bundle: Bundle, served: Indices, p_served: Floats, exp
         question=world.question,
         bundle=np.full(len(world), bundle.hash),
         candidates=Terms(ALPHA * quality - (1 - ALPHA) * quality, quality, quality, world.costs),
+        shadows=Shadows.none(len(world)),
     )
 
 

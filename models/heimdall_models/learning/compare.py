@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logg
 from heimdall_models.learning.manifest import of_bundle, trained_until
 from heimdall_models.learning.offpolicy import Estimate, matches, mean_of, possible
 from heimdall_models.learning.outcome import effective_size, side_scores
+from heimdall_models.learning.pairs import has_pair, pairs_of
 from heimdall_models.learning.policy import AS_LOGGED, Choices, PolicyRules, choices_of, expected_cost
 from heimdall_models.learning.predict import judged_rows, predict
 from heimdall_models.learning.sides import STRONG, Sides, pools_of, sides_of
@@ -76,13 +77,15 @@ class Comparison:
 
     `policies`: champion, challenger, always_cheap, always_strong, and keywords where the texts are known. `domains`: rows
     and difference in reward by kind of task. `ece` of champion and challenger, with the noise of the scores taken out.
-    `buckets`: shares by bundle. `orders`: APGR with intervals, frontier and CPT by bundle.
+    `basis`: decisions, or pairs of answers to one request. `buckets`: shares by bundle. `orders`: APGR with intervals,
+    frontier and CPT by bundle.
     """
 
     n: int
     conclusive: bool
     why_not: str | None
     facts: Facts
+    basis: Literal["decisions", "pairs"] = "decisions"
     difference: Difference | None = None
     policies: Mapping[str, Worth] = field(default_factory=dict)
     domains: Mapping[str, tuple[int, Estimate]] = field(default_factory=dict)
@@ -107,11 +110,22 @@ def compare(
 ) -> Comparison:
     """Judge two bundles on the decisions after the last one that either learned from. Raises BundleError.
 
+    Where these decide nothing, the pairs among them are asked: requests that two models have answered need no overlap.
     `rules`: pools and thresholds as configured. Never raises for thin data: it is then not conclusive, and says why.
     """
     bundles = {"champion": load_bundle(champion), "challenger": load_bundle(challenger)}
     facts = _facts(bundles["challenger"], clock)
     late = _late(logged, bundles)
+    found = _compared(bundles, logged, late, rules, facts)
+    if found.conclusive:
+        return found
+    by_pairs = _compared(bundles, pairs_of(logged), late[has_pair(logged)], rules, facts)
+    return by_pairs if by_pairs.conclusive else found
+
+
+def _compared(
+    bundles: Mapping[str, Bundle], logged: Logged, late: Flags, rules: PolicyRules, facts: Facts
+) -> Comparison:
     sides = sides_of(logged, pools_of(logged, rules.pools), rules.cheap, rules.strong)
     judged = judged_rows(logged, late)
     left_out = {**logged.left_out, "learned from, or decided with another text model": int((~late).sum()),
@@ -132,6 +146,7 @@ def compare(
         conclusive=why_not is None,
         why_not=why_not,
         facts=facts,
+        basis="pairs" if logged.paired else "decisions",
         difference=difference,
         policies={name: worth_of(each, ground) for name, each in (scores | _baselines(scores, ground)).items()},
         domains=_domains(scores, ground, bundles["champion"]),

@@ -27,9 +27,12 @@ NOBODY = -1
 _COLUMNS = (
     "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
     "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
-    "question", "text",
+    "question", "text", "r_finish", "r_refusal", "r_schema",
 )  # fmt: skip
 _TERMS = ("score", "quality", "cost", "cost_usd_micros")
+_SHADOWS = "shadows.parquet"
+_PAIR_SIGNALS = ("finish", "refusal", "schema")
+"""What is read off either answer."""
 _MOMENT_US = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -53,6 +56,29 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadows:
+    """The second answers of n requests (n,): who gave them, `NOBODY` where there is none, and NaN for all the rest there.
+
+    `reward` of this answer and `beside` of the one that was served, both by the same signals: a rating that a user gave to
+    the one is not held against signs that were read off the other. Where a judge scored both, its scores stand alone.
+    """
+
+    model: Indices
+    reward: Floats
+    beside: Floats
+    cost_usd_micros: Floats
+    share: Floats
+    p_drawn: Floats
+
+    @classmethod
+    def none(cls, count: int) -> Shadows:
+        return cls(np.full(count, NOBODY), *(np.full(count, np.nan) for _ in range(5)))
+
+    def rows(self, chosen: Indices | Flags) -> Shadows:
+        return Shadows(*(getattr(self, each.name)[chosen] for each in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class Logged:
     """`n` decisions in the order of time; every array has n rows.
 
@@ -60,7 +86,7 @@ class Logged:
     answered, NaN where failover or a cache changed it. `reward` 0..1, NaN where nothing is known. `clusters` and
     `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question.
     `forced`: a guardrail chose the bucket, or the caller the model. `text` is None where it may not be kept. `left_out`: why
-    → how many rows.
+    → how many rows. `paired`: these are pairs, and are judged by both answers.
     """
 
     models: tuple[str, ...]
@@ -81,6 +107,8 @@ class Logged:
     question: NDArray[np.str_]
     bundle: NDArray[np.str_]
     candidates: Terms
+    shadows: Shadows
+    paired: bool = False
     text: tuple[str | None, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -100,14 +128,13 @@ class Logged:
     def rows(self, keep: Indices | Flags) -> Logged:
         """These rows only, in this order."""
         chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
-        whole = ("models", "left_out", "candidates", "text")
+        whole = ("models", "left_out", "candidates", "shadows", "paired", "text")
         arrays: dict[str, Any] = {
             each.name: getattr(self, each.name)[chosen] for each in fields(self) if each.name not in whole
         }
         terms = Terms(*(getattr(self.candidates, name)[chosen] for name in _TERMS))
-        return replace(
-            self, **arrays, candidates=terms, text=tuple(self.text[at] for at in chosen) if self.text else ()
-        )
+        text = tuple(self.text[at] for at in chosen) if self.text else ()
+        return replace(self, **arrays, candidates=terms, shadows=self.shadows.rows(chosen), text=text)
 
 
 def is_dataset(path: Path) -> bool:
@@ -141,7 +168,15 @@ def read_logged(dataset: Path, *, since: datetime | None = None, until: datetime
     gaps = sum(len(source.get("missing", ())) for run in manifest.get("runs", ()) for source in run.get("ranges", ()))
     left_out["ranges of offsets missing from the audit: decisions in them are no random sample"] = gaps
     kept = table.filter(pa.array(known & current))
-    return _logged(kept, {why: count for why, count in left_out.items() if count})
+    weights = manifest.get("terms", {}).get("weights", {})
+    return _logged(kept, {why: count for why, count in left_out.items() if count}, _answered_shadows(dataset), weights)
+
+
+def _answered_shadows(dataset: Path) -> dict[str, dict[str, Any]]:
+    """By request id; none where the data set has no file of them."""
+    file = dataset / _SHADOWS
+    found = pq.read_table(file).to_pylist() if file.is_file() else []
+    return {row["request_id"]: row for row in found if row["state"] == "answered"}
 
 
 def _manifest(dataset: Path) -> dict[str, Any]:
@@ -180,7 +215,9 @@ def _between(table: Any, since: datetime | None, until: datetime | None) -> Any:
     return table.filter(pa.array(keep))
 
 
-def _logged(table: Any, left_out: Mapping[str, int]) -> Logged:
+def _logged(
+    table: Any, left_out: Mapping[str, int], second: Mapping[str, Mapping[str, Any]], measure: Mapping[str, float]
+) -> Logged:
     table = table.sort_by([("time", "ascending"), ("request_id", "ascending")])
     count = table.num_rows
     request_id = _names(table["request_id"])
@@ -188,7 +225,9 @@ def _logged(table: Any, left_out: Mapping[str, int]) -> Logged:
     before = _names(table["bucket_before_guardrails"])
     bucket = _names(table["bucket"])
     rows, models, terms = _flat_candidates(table["candidates"])
-    names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist())}))
+    shadows = _shadows(table, second, measure)
+    asked = {shadow["model"] for shadow, _ in shadows.values()}
+    names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist()), *asked}))
     number = {name: at for at, name in enumerate(names)}
     columns = np.array([number[model] for model in models], np.int64)
     clusters, weights = _clusters(table["clusters"])
@@ -211,9 +250,57 @@ def _logged(table: Any, left_out: Mapping[str, int]) -> Logged:
         question=np.where(question == "", request_id, question),
         bundle=_names(table["bundle"]),
         candidates=Terms(*(_spread(count, len(names), rows, columns, terms[name]) for name in _TERMS)),
+        shadows=_numbered(count, shadows, number),
         text=tuple(table["text"].to_pylist()),
         left_out=left_out,
     )
+
+
+def _shadows(
+    table: Any, second: Mapping[str, Mapping[str, Any]], weights: Mapping[str, float]
+) -> dict[int, tuple[Mapping[str, Any], tuple[float, float]]]:
+    """By row: the shadow, and the rewards of both answers. A shadow of another answer than the row's is none of it."""
+    if not second:
+        return {}
+    signs = {name: table[f"r_{name}"].to_pylist() for name in _PAIR_SIGNALS}
+    found = {}
+    served = zip(table["request_id"].to_pylist(), table["served_model"].to_pylist(), strict=True)
+    for row, (request_id, model) in enumerate(served):
+        shadow = second.get(request_id)
+        if shadow is None or shadow["served_model"] != model or shadow["model"] == model:
+            continue
+        measured = _measured(shadow, {name: column[row] for name, column in signs.items()}, weights)
+        if measured is not None:
+            found[row] = shadow, measured
+    return found
+
+
+def _measured(
+    shadow: Mapping[str, Any], served: Mapping[str, float | None], weights: Mapping[str, float]
+) -> tuple[float, float] | None:
+    """Rewards of the answer that was served and of the shadow's; None where they have no signal in common."""
+    first, second = shadow["judge_served"], shadow["judge_shadow"]
+    if first is not None and second is not None and weights.get("judge", 1.0) > 0:
+        return first, second
+    both = [(served[name], shadow[f"r_{name}"], weights.get(name, 0.0)) for name in _PAIR_SIGNALS]
+    told = [(here, there, weight) for here, there, weight in both if here is not None and there is not None and weight]
+    if not told:
+        return None
+    total = sum(weight for *_, weight in told)
+    return sum(here * weight for here, _, weight in told) / total, sum(
+        there * weight for _, there, weight in told
+    ) / total
+
+
+def _numbered(
+    count: int, shadows: Mapping[int, tuple[Mapping[str, Any], tuple[float, float]]], number: Mapping[str, int]
+) -> Shadows:
+    found = Shadows.none(count)
+    for row, (shadow, (beside, reward)) in shadows.items():
+        found.model[row], found.reward[row], found.beside[row] = number[shadow["model"]], reward, beside
+        found.cost_usd_micros[row] = np.nan if shadow["cost_usd_micros"] is None else shadow["cost_usd_micros"]
+        found.share[row], found.p_drawn[row] = shadow["share"], shadow["p_drawn"]
+    return found
 
 
 def _flat_candidates(column: Any) -> tuple[Indices, list[str], dict[str, Floats]]:
@@ -266,6 +353,6 @@ _TYPES: Mapping[str, Any] = {
     "features": pa.list_(pa.float32(), len(FEATURE_NAMES)),
     "clusters": pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())])),
     "cost_usd_micros": pa.int64(),
-    **dict.fromkeys(("p_served", "alpha", "latency_ms", "reward"), pa.float64()),
+    **dict.fromkeys(("p_served", "alpha", "latency_ms", "reward", "r_finish", "r_refusal", "r_schema"), pa.float64()),
 }
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from heimdall_models.learning.logged import Flags, Floats, Indices, Logged
 from heimdall_models.learning.outcome import effective_size
+from heimdall_models.learning.pairs import could_be_drawn, second_weights
 
 LEVEL = 0.95
 _STEP = 1e-5
@@ -36,13 +37,16 @@ class Estimate:
 
 
 def matches(choice: Indices, logged: Logged) -> Floats:
-    """(n,) importance weights: 1 / p where the policy would have asked the model that answered, else 0."""
+    """(n,) importance weights: 1 / p where the policy would have asked a model that answered, else 0."""
     same = (choice == logged.served) & (choice >= 0)
-    return np.where(same, 1.0 / np.where(same, logged.p_served, 1.0), 0.0)
+    weight = np.where(same, 1.0 / np.where(same, logged.p_served, 1.0), 0.0)
+    return weight + second_weights(choice, logged) if logged.paired else weight
 
 
 def possible(choice: Indices, logged: Logged) -> Flags:
     """(n,) rows in which the log could have shown what the policy would do: it did, or that model was drawn from."""
+    if logged.paired:
+        return np.asarray((choice == logged.served) | could_be_drawn(choice, logged))
     drawn = (logged.p_served < 1.0) & (choice >= 0)
     was = logged.was_candidate[np.arange(len(logged)), choice] & drawn
     return np.asarray((choice == logged.served) | was)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.learning.logged import Floats, Indices, Logged
+from heimdall_models.learning.pairs import side_probability
 from heimdall_models.learning.sides import CHEAP, STRONG, Sides
 from heimdall_models.training.fit import fit_reward, mean_reward
 
@@ -72,6 +73,12 @@ def side_scores(predicted: Floats, logged: Logged, sides: Sides) -> Floats:
     rows = np.flatnonzero((side >= 0) & np.isfinite(logged.reward))
     place = rows, side[rows]
     scores[place] += (logged.reward[rows] - predicted[place]) / logged.p_served[rows]
+    if logged.paired:
+        second = sides.of(logged.shadows.model)
+        chance = side_probability(second, logged)
+        rows = np.flatnonzero((second >= 0) & (second != side))
+        place = rows, second[rows]
+        scores[place] += (logged.shadows.reward[rows] - predicted[place]) / chance[rows]
     return scores
 
 

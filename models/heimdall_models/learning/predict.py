@@ -8,6 +8,7 @@ import numpy as np
 
 from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged
 from heimdall_models.learning.outcome import fit_outcomes, usable
+from heimdall_models.learning.pairs import with_shadows
 from heimdall_models.learning.sides import CHEAP, STRONG, Sides
 from heimdall_models.training.questions import fold_of
 
@@ -45,6 +46,7 @@ def predict(logged: Logged, judged: Indices, sides: Sides) -> Predicted | None:
 
 def _fitted(seen: Logged, sides: Sides, judged: Logged) -> tuple[Floats, Floats] | None:
     """Predictions for `judged` (n, 2) and (n, models) from the rows `seen`."""
+    seen = with_shadows(seen)
     seen = seen.rows(usable(seen, sides))
     side = sides.of(seen.served)
     if min((side == number).sum() for number in (CHEAP, STRONG)) < FEWEST_OF_A_SIDE:

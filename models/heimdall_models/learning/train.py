@@ -26,6 +26,7 @@ from heimdall_models.learning.fitted import Fit, TooLittle, fitted
 from heimdall_models.learning.logged import Indices, Logged
 from heimdall_models.learning.manifest import manifest_of, of_bundle, warnings_of
 from heimdall_models.learning.outcome import usable
+from heimdall_models.learning.pairs import with_shadows
 from heimdall_models.learning.prior import read_prior
 from heimdall_models.learning.sides import Sides, pools_of, sides_of
 from heimdall_models.learning.split import split_by_time
@@ -61,12 +62,13 @@ class Trained:
 
 
 def train_logged(logged: Logged, parent: Path, out: Path, options: Options) -> Trained:
-    """Write a bundle learned from these decisions into `out`, beginning from the bundle `parent`.
+    """Write a bundle learned from these decisions and their shadows into `out`, beginning from the bundle `parent`.
 
     Raises TooLittle when the rows cannot teach (few, one side only, all rewards equal), BundleError for the parent,
     TrainingError when the exported model disagrees with the fitted one. Nothing is written then.
     """
     base = load_bundle(parent)
+    logged = with_shadows(logged)
     kept = of_bundle(logged, base)
     rows, sides = _rows(logged, kept, options)
     fit = fitted(logged, sides, split_by_time(logged, rows), read_prior(base), options.seed)

@@ -18,6 +18,7 @@ from heimdall_models.learning.offpolicy import (
     snips,
 )
 from heimdall_models.learning.outcome import effective_size
+from heimdall_models.learning.pairs import shown
 from heimdall_models.learning.predict import Predicted
 from heimdall_models.learning.sides import STRONG, Sides
 
@@ -75,18 +76,21 @@ def ground_of(logged: Logged, sides: Sides, predicted: Predicted, cost: Floats) 
 
 def leader(logged: Logged, sides: Sides, side: int) -> int:
     """Number of the model of a side that answered most."""
-    count = np.bincount(logged.served[logged.served >= 0], minlength=len(logged.models))
+    answered = np.concatenate((logged.served, logged.shadows.model)) if logged.paired else logged.served
+    count = np.bincount(answered[answered >= 0], minlength=len(logged.models))
     return int(np.argmax(np.where(sides.of_model == side, count, -1)))
 
 
 def scores_of(choice: Indices, logged: Logged, predicted: Predicted, cost: Floats) -> Scores:
     """Scores of the policy that asks `choice` (n,) numbers of models."""
-    paid = logged.cost_usd_micros
+    second = logged.shadows
+    paid = shown(choice, logged, logged.cost_usd_micros, second.cost_usd_micros)
+    earned = shown(choice, logged, logged.reward, second.reward)
     rows = np.arange(len(logged))
     observed = np.where(np.isfinite(paid), paid, cost[rows, choice])
     return Scores(
         choice=choice,
-        reward=doubly_robust(choice, predicted.models, logged, logged.reward),
+        reward=doubly_robust(choice, predicted.models, logged, earned),
         cost=doubly_robust(choice, cost, logged, observed),
         effective=effective_size(matches(choice, logged)),
         possible=float(possible(choice, logged).mean()),
@@ -97,9 +101,10 @@ def worth_of(scores: Scores, ground: Ground) -> Worth:
     """Everything about one policy."""
     question = ground.logged.question
     weight = matches(scores.choice, ground.logged)
+    earned = shown(scores.choice, ground.logged, ground.logged.reward, ground.logged.shadows.reward)
     return Worth(
         reward=mean_of(scores.reward, question, scores.effective),
-        snips=snips(weight, ground.logged.reward, question),
+        snips=snips(weight, earned, question),
         cost=mean_of(scores.cost, question, scores.effective),
         lift=_beside_mix(scores, ground, _lift),
         saving=_beside_mix(scores, ground, _saving),

@@ -91,6 +91,34 @@ def outcome(request_id: str, minutes: float = 0.1, **fields: Any) -> dict[str, A
     }
 
 
+def shadow(request_id: str, minutes: float = 1, **fields: Any) -> dict[str, Any]:
+    return {
+        "kind": "shadow",
+        "request_id": request_id,
+        "shadow_id": f"shadow-{request_id}",
+        "time": at(minutes),
+        "state": "answered",
+        "failure": None,
+        "bucket": "hard",
+        "model": "b/large",
+        "served_model": "a/small",
+        "selected_model": "b/large",
+        "selected_provider": "p",
+        "share": 0.5,
+        "p_drawn": 0.25,
+        "attempts": [{"provider": "p", "failure": None}],
+        "cost_usd_micros": 700,
+        "tokens": {"prompt": 10, "completion": 20},
+        "timings_ms": {"provider": 812.5},
+        "worker": "t",
+        "tenant": None,
+        "finish_reason": "stop",
+        "refused": False,
+        "schema_valid": True,
+        **fields,
+    }
+
+
 def feedback(request_id: str, minutes: float = 5, **said: Any) -> dict[str, Any]:
     return {"request_id": request_id, "time": at(minutes), **said}
 

@@ -4,37 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow.parquet as pq
-from tests.unit.heimdall_fleet.learn.made import Desk, at, decision, feedback, outcome
+from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome, shadow
 
 from heimdall_fleet.learn.erase import erase
-
-
-def shadow(request_id: str, minutes: float = 1, **fields: Any) -> dict[str, Any]:
-    return {
-        "kind": "shadow",
-        "request_id": request_id,
-        "shadow_id": f"shadow-{request_id}",
-        "time": at(minutes),
-        "state": "answered",
-        "failure": None,
-        "bucket": "hard",
-        "model": "b/large",
-        "served_model": "a/small",
-        "selected_model": "b/large",
-        "selected_provider": "p",
-        "share": 0.5,
-        "p_drawn": 0.25,
-        "attempts": [{"provider": "p", "failure": None}],
-        "cost_usd_micros": 700,
-        "tokens": {"prompt": 10, "completion": 20},
-        "timings_ms": {"provider": 812.5},
-        "worker": "t",
-        "tenant": None,
-        "finish_reason": "stop",
-        "refused": False,
-        "schema_valid": True,
-        **fields,
-    }
 
 
 def kept(desk: Desk) -> dict[str, dict[str, Any]]:

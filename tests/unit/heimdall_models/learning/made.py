@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from heimdall_models.bundle import Bundle
 from heimdall_models.features import FEATURE_NAMES
-from heimdall_models.learning.logged import Floats, Indices, Logged, Terms
+from heimdall_models.learning.logged import NOBODY, Floats, Indices, Logged, Shadows, Terms
 from heimdall_models.learning.policy import PolicyRules
 
 CHEAP, STRONG = "a/cheap", "b/strong"
@@ -77,4 +77,22 @@ def rows_of(features: NDArray[np.float32], served: Indices, reward: Floats, bund
         question=np.char.add("q", np.arange(count).astype(str)),
         bundle=np.full(count, bundle),
         candidates=Terms(0.4 * terms, terms, terms, np.tile(COSTS, (count, 1))),
+        shadows=Shadows.none(count),
     )
+
+
+def shadowed(logged: Logged, share: float, seed: int = 9, chance: Floats = CHANCE) -> Logged:
+    """A share of the requests also answered by the other model; what was served counts as it did."""
+    rng = np.random.default_rng(seed)
+    other = 1 - logged.served
+    reward = (rng.random(len(logged)) < chance[hard_of(logged.features).astype(int), other]).astype(np.float64)
+    drawn = rng.random(len(logged)) < share
+    found = Shadows(
+        model=np.where(drawn, other, NOBODY),
+        reward=np.where(drawn, reward, np.nan),
+        beside=np.where(drawn, logged.reward, np.nan),
+        cost_usd_micros=np.where(drawn, COSTS[other], np.nan),
+        share=np.where(drawn, share, np.nan),
+        p_drawn=np.where(drawn, 1.0, np.nan),
+    )
+    return replace(logged, shadows=found)
