@@ -10,7 +10,7 @@ from heimdall_fleet.providers.canonical import Answer
 from heimdall_fleet.providers.dialect import AttemptError, Call
 from heimdall_fleet.providers.failures import failure_inside, malformed
 from heimdall_fleet.providers.json_schemas import ANSWER_TOOL
-from heimdall_fleet.providers.shapes import list_of, object_of, text_of
+from heimdall_fleet.providers.shapes import list_of, object_of, place_of, text_of
 from heimdall_fleet.providers.usage import canonical_usage, count
 
 FINISH_REASONS: Mapping[str, str] = {
@@ -52,18 +52,18 @@ class ClaudeEvents:
         return self._ended
 
     def on(self, name: str, event: dict[str, Any]) -> None:
-        kind = text_of(event.get("type")) or name
+        kind, index = text_of(event.get("type")) or name, place_of(event.get("index"))
         match kind:
             case "message_start":
                 message = object_of(event.get("message"))
                 self.answer.begin(message.get("id"))
                 self._count(message.get("usage"))
             case "content_block_start":
-                self._open(event.get("index"), object_of(event.get("content_block")))
+                self._open(index, object_of(event.get("content_block")))
             case "content_block_delta":
-                self._delta(self._blocks.get(event.get("index"), {}), object_of(event.get("delta")))
+                self._delta(self._blocks.get(index, {}), object_of(event.get("delta")))
             case "content_block_stop":
-                self._close(self._blocks.pop(event.get("index"), {}))
+                self._close(self._blocks.pop(index, {}))
             case "message_delta":
                 self._count(event.get("usage"))
                 self._finish(object_of(event.get("delta")).get("stop_reason"))

@@ -135,7 +135,7 @@ def _scalars(body: dict[str, Any], given: Parameters) -> None:
         body["stop_sequences"] = stop
     if user := given.user():
         body["metadata"] = {"user_id": user}
-    tier = given.take("service_tier")
+    tier = given.word("service_tier")
     if tier in _SERVICE_TIERS:
         body["service_tier"] = _SERVICE_TIERS[tier]
     elif tier is not None:

@@ -11,7 +11,7 @@ from heimdall_fleet.providers.dialect import AttemptError, Call
 from heimdall_fleet.providers.eventstream import Frame, FrameParser
 from heimdall_fleet.providers.failures import failure_inside, malformed, truncated
 from heimdall_fleet.providers.json_schemas import ANSWER_TOOL
-from heimdall_fleet.providers.shapes import list_of, object_of, text_of
+from heimdall_fleet.providers.shapes import list_of, object_of, place_of, text_of
 from heimdall_fleet.providers.usage import canonical_usage, count
 
 FINISH_REASONS: Mapping[str, str] = {
@@ -48,14 +48,16 @@ class ConverseEvents:
         return self.answer.finished
 
     def on(self, name: str, event: dict[str, Any]) -> None:
-        block = self._blocks.setdefault(event.get("contentBlockIndex"), {}) if "contentBlockIndex" in event else {}
+        place = place_of(event.get("contentBlockIndex"))
+        block = {} if place is None else self._blocks.setdefault(place, {})
         match name:
             case "contentBlockStart":
                 self._open(block, object_of(object_of(event.get("start")).get("toolUse")))
             case "contentBlockDelta":
                 self._delta(block, object_of(event.get("delta")))
             case "contentBlockStop":
-                self._close(self._blocks.pop(event.get("contentBlockIndex"), {}))
+                self._close(block)
+                self._blocks.pop(place, None)
             case "messageStop":
                 self._finish(event.get("stopReason"))
             case "metadata":
@@ -108,10 +110,11 @@ class ConverseEvents:
         if block.get("redactedContent"):
             self.answer.detail({"type": "reasoning.encrypted", "data": block["redactedContent"], **form})
 
-    def _finish(self, reason: Any) -> None:
+    def _finish(self, native: Any) -> None:
+        reason = text_of(native)
         if reason in FAILED:
             raise malformed(f"the answer ended with {reason}", secret=self._call.secret)
-        if text_of(reason):
+        if reason:
             self.answer.finish(FINISH_REASONS.get(reason, "stop"), reason)
 
     def _count(self, usage: Any) -> None:

@@ -169,7 +169,7 @@ def _sampling(given: Parameters) -> dict[str, Any]:
 def _scalars(body: dict[str, Any], given: Parameters) -> None:
     if user := given.user():
         body["requestMetadata"] = {"user": user[:256]}
-    tier = given.take("service_tier")
+    tier = given.word("service_tier")
     if tier in _TIERS:
         body["serviceTier"] = {"type": _TIERS[tier]}
     elif tier not in (None, "auto"):

@@ -7,7 +7,7 @@ from heimdall_fleet.providers.canonical import Answer, Place
 from heimdall_fleet.providers.cohere_request import THOUGHTS, tool_names
 from heimdall_fleet.providers.dialect import AttemptError, Call
 from heimdall_fleet.providers.failures import failure_inside, malformed
-from heimdall_fleet.providers.shapes import list_of, object_of, text_of
+from heimdall_fleet.providers.shapes import list_of, object_of, place_of, text_of
 from heimdall_fleet.providers.usage import canonical_usage
 
 FINISH_REASONS: Mapping[str, str] = {
@@ -41,7 +41,7 @@ class CohereEvents:
         return self._ended
 
     def on(self, name: str, event: dict[str, Any]) -> None:
-        delta, index = object_of(event.get("delta")), event.get("index")
+        delta, index = object_of(event.get("delta")), place_of(event.get("index"))
         message = object_of(delta.get("message"))
         match text_of(event.get("type")) or name:
             case "message-start":
@@ -62,7 +62,7 @@ class CohereEvents:
 
     def whole(self, response: dict[str, Any]) -> None:
         message = object_of(response.get("message"))
-        if not message and response.get("finish_reason") not in FAILED:
+        if not message and text_of(response.get("finish_reason")) not in FAILED:
             raise malformed("the answer has no message", secret=self._call.secret)
         self.answer.begin(response.get("id"))
         self.answer.reasoning(message.get("tool_plan"))

@@ -67,8 +67,8 @@ def gemini_body(call: Call, *, labels: bool = False) -> tuple[dict[str, Any], tu
     user = given.take("user") if labels else None
     if isinstance(user, str):
         body["labels"] = {"user": label_of(user)}
-    tier = given.take("service_tier")
-    tier = {"default": "standard"}.get(tier, tier)
+    tier = given.word("service_tier")
+    tier = "standard" if tier == "default" else tier
     if tier in _SERVICE_TIERS:
         body["serviceTier"] = tier
     elif tier not in (None, "auto"):

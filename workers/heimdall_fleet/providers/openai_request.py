@@ -60,7 +60,7 @@ def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, 
     if call.stream:
         body["stream"] = True
         if profile.stream_usage:
-            body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+            body["stream_options"] = {**object_of(call.body.get("stream_options")), "include_usage": True}
     return body, tuple(dict.fromkeys(draft.dropped))
 
 

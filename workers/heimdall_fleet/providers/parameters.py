@@ -44,6 +44,12 @@ class Parameters:
         """The value, or None."""
         return self._left.pop(name, None)
 
+    def word(self, name: str) -> str | None:
+        """The value where it is a text, or None; anything else is left out by its name."""
+        if not isinstance(self._left.get(name), str):
+            self.drop(name)
+        return text_of(self.take(name))
+
     def drop(self, *names: str) -> None:
         """Leave these out. A value that only repeats the default is not worth a word."""
         for name in names:

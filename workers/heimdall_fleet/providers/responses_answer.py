@@ -7,7 +7,7 @@ from heimdall_fleet.providers.canonical import Answer, Place
 from heimdall_fleet.providers.dialect import AttemptError, Call
 from heimdall_fleet.providers.failures import failure_inside, malformed
 from heimdall_fleet.providers.responses_request import THOUGHTS, tool_names
-from heimdall_fleet.providers.shapes import list_of, object_of, text_of
+from heimdall_fleet.providers.shapes import list_of, object_of, place_of, text_of
 from heimdall_fleet.providers.usage import canonical_usage
 
 INCOMPLETE: Mapping[str, str] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -40,7 +40,7 @@ class ResponsesEvents:
         return self._ended
 
     def on(self, name: str, event: dict[str, Any]) -> None:
-        item = object_of(event.get("item"))
+        item, place = object_of(event.get("item")), place_of(event.get("output_index"))
         match text_of(event.get("type")) or name:
             case "response.created":
                 self.answer.begin(object_of(event.get("response")).get("id"))
@@ -53,9 +53,9 @@ class ResponsesEvents:
             case "response.reasoning_summary_part.added" if event.get("summary_index"):
                 self.answer.reasoning(_BETWEEN_SUMMARIES)
             case "response.output_item.added" if item.get("type") == "function_call":
-                self._open(event.get("output_index"), item)
-            case "response.function_call_arguments.delta" if event.get("output_index") in self._tools:
-                self.answer.arguments(self._tools[event["output_index"]], event.get("delta"))
+                self._open(place, item)
+            case "response.function_call_arguments.delta" if place in self._tools:
+                self.answer.arguments(self._tools[place], event.get("delta"))
             case "response.output_item.done":
                 self._keep(item)
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":

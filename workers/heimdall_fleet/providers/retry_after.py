@@ -99,4 +99,4 @@ def _number(text: str) -> float | None:
 
 
 def _whole(wait_ms: float) -> int:
-    return min(max(0, math.ceil(round(wait_ms, 3))), _LONGEST_MS)
+    return math.ceil(round(min(max(0.0, wait_ms), _LONGEST_MS), 3))

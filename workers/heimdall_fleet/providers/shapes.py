@@ -13,3 +13,8 @@ def list_of(value: Any) -> list[Any]:
 
 def text_of(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def place_of(value: Any) -> int | str | None:
+    """What may name a place: a number or a text. Lists and objects cannot be looked up anywhere."""
+    return value if isinstance(value, int | str) else None
