@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from heimdall_fleet.config import Config, routing
-from heimdall_fleet.config.providers import AzureProvider, Key, Provider
+from heimdall_fleet.config.provider_types import OWN_SERVERS
+from heimdall_fleet.config.providers import AzureProvider, Key, Provider, listed
 from heimdall_fleet.config.routing import Model
 from heimdall_fleet.dispatch.settings import (
     BreakerSettings,
@@ -106,9 +107,22 @@ def cache_directory(config: Config, env: Mapping[str, str]) -> Path | None:
 
 
 def catalogue_of(config: Config, today: dt.date) -> Catalogue:
-    """The shipped catalogue with what `models:` adds or corrects."""
-    catalogue = load_catalogue(today)
-    return catalogue.with_overrides({name: _override(model) for name, model in config.models.items()})
+    """The shipped catalogue with what `models:` adds or corrects, and the names that only a provider's list knows."""
+    catalogue = load_catalogue(today).with_overrides({name: _override(model) for name, model in config.models.items()})
+    unknown = {
+        _id_of(provider, entry.type, name): Override()
+        for provider, entry in config.providers.items()
+        for name in sorted(listed(entry))
+        if catalogue.resolve(name) is None
+    }
+    return catalogue.with_overrides(unknown) if unknown else catalogue
+
+
+def _id_of(provider: str, kind: str, name: str) -> str:
+    """An id for a model that only a provider's list names. Servers of one's own may call different models alike."""
+    if kind == "openrouter" and "/" in name:
+        return name
+    return f"{provider if kind in OWN_SERVERS else kind}/{name}"
 
 
 def _override(model: Model) -> Override:

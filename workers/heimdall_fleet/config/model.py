@@ -1,6 +1,7 @@
 """`heimdall.yaml` as a whole. Each section's file says what its keys mean; docs/configuration.md is made from them."""
 
 from datetime import timedelta
+from operator import itemgetter
 from typing import Literal
 
 from pydantic import Field
@@ -9,10 +10,11 @@ from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.kafka import Kafka
 from heimdall_fleet.config.learning import Learning
 from heimdall_fleet.config.provider_types import canonical_type
-from heimdall_fleet.config.providers import AnyProvider, Name, ProviderDefaults, serves
+from heimdall_fleet.config.providers import AnyProvider, Name, Provider, ProviderDefaults, listed, serves
 from heimdall_fleet.config.routing import Cache, Catalog, Embedding, Model, ModelId, Offer, Router, Tuning
 from heimdall_fleet.config.running import AuthAdapters, Dispatch, LimitsSection, Observe, State
 from heimdall_fleet.config.units import Millis
+from heimdall_models.catalogue import shipped_names
 
 Environment = Literal["development", "staging", "production"]
 
@@ -73,22 +75,30 @@ class Config(Section):
 
     def offers(self, model_id: str) -> tuple[Offer, ...]:
         """Where a model can be called, in order: as its entry says; else at the providers named like its author, then
-        at those of the author's type, each by the part after the slash; then at OpenRouter by the whole id.
+        at those of the author's type, then at those that list it by its name, then at OpenRouter. Each is asked by the
+        name that the model has there: that of the provider's list, else that of the catalogue.
 
         Empty when nobody serves it.
         """
         entry = self.models.get(model_id)
         if entry and entry.providers:
             return tuple(offer for offer in entry.providers if offer.provider in self.providers)
-        author, _, name = model_id.partition("/")
-        kind = canonical_type(author)
-        named = [provider for provider in self.providers if provider == author]
-        alike = [other for other, provider in self.providers.items() if provider.type == kind and other != author]
-        hosts = [other for other, provider in self.providers.items() if provider.type == "openrouter"]
-        wanted = [(provider, name) for provider in (*named, *alike) if provider not in hosts]
-        wanted += [(provider, model_id) for provider in hosts]
-        return tuple(
-            Offer(provider=provider, model=there)
-            for provider, there in wanted
-            if there and serves(self.providers[provider].models, there)
-        )
+        found = []
+        for name, provider in self.providers.items():
+            names = shipped_names(model_id, provider.type)
+            there = next((each for each in names if each and serves(provider.models, each)), None)
+            place = _place(name, provider, model_id.partition("/")[0], listed=there in listed(provider))
+            if there is not None and place is not None:
+                found.append((place, Offer(provider=name, model=there)))
+        return tuple(offer for _, offer in sorted(found, key=itemgetter(0)))
+
+
+def _place(name: str, provider: Provider, author: str, *, listed: bool) -> int | None:
+    """How soon a provider is asked for a model of `author`; None: not at all."""
+    if provider.type == "openrouter":
+        return 3
+    if name == author:
+        return 0
+    if provider.type == canonical_type(author):
+        return 1
+    return 2 if listed else None

@@ -71,6 +71,9 @@ FACTS: Mapping[ProviderType, TypeFacts] = {
     "custom": TypeFacts(aliases=("openai-compatible", "openai_compatible", "llama-cpp", "llamacpp"), needs_key=False),
 }
 
+OWN_SERVERS = frozenset({"custom", "vllm", "ollama"})
+"""Types of servers of one's own: each has models of its own."""
+
 ALIASES: Mapping[str, ProviderType] = {alias: name for name, facts in FACTS.items() for alias in (name, *facts.aliases)}
 
 

@@ -1,6 +1,6 @@
 """The `providers` section: who answers, with which keys, over which network."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -47,9 +47,11 @@ Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 
 
-def serves(patterns: Iterable[str], model: str) -> bool:
-    """Whether a list of models (`*` at the end of a name stands for anything) has this one."""
-    return any(model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns)
+def serves(patterns: Collection[str], model: str) -> bool:
+    """Whether a list of models (`*` at the end of a name stands for anything; empty: all) has this one."""
+    return not patterns or any(
+        model.startswith(pattern[:-1]) if pattern.endswith("*") else model == pattern for pattern in patterns
+    )
 
 
 class Key(Section):
@@ -147,7 +149,8 @@ class Provider(ProviderDefaults):
     keys: tuple[Key, ...] = ()
     """Its credentials. May be empty for a server of your own, for Ollama, and for Vertex (`meta.auth_credentials`)."""
     models: tuple[str, ...] = ("*",)
-    """Models it is used for, by its own names; `*` at the end of a name stands for anything."""
+    """Models it is used for, by its own names; `*` at the end of a name stands for anything. A name that is listed may
+    be asked for as `model`, also where no price of it is known."""
     weight: float = Field(1, ge=0, le=1_000_000)
     """Share of the traffic among providers that serve the same model at the same place in the order."""
     organization: str | None = None
@@ -190,6 +193,12 @@ class AzureProvider(Provider):
 
     meta: AzureMeta
     """Resource and deployments."""
+
+
+def listed(provider: Provider) -> frozenset[str]:
+    """The models that an entry names one by one: in `models`, or as deployments of Azure."""
+    deployed = provider.meta.deployments if isinstance(provider, AzureProvider) else ()
+    return frozenset(name for name in (*provider.models, *deployed) if not name.endswith("*"))
 
 
 class BedrockProvider(Provider):

@@ -218,7 +218,8 @@ class Model(Section):
     aliases: tuple[str, ...] = ()
     """Other spellings of its id that requests may use."""
     providers: tuple[Offer, ...] = ()
-    """Who serves it, in order. Unset: the provider named like the author, then `openrouter` where configured."""
+    """Who serves it, in order. Unset: the provider named like the author, then others of that type, those whose `models`
+    list it, and `openrouter`; each by the name that the list, else the catalogue, has for it there."""
 
 
 class Tuning(Section):

@@ -1,0 +1,63 @@
+"""Who is asked for a model, and by which name."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from heimdall_fleet.config import Config, load
+from heimdall_fleet.settings import catalogue_of
+
+
+def configured(folder: Path) -> Config:
+    file = folder / "heimdall.yaml"
+    file.write_text(PROVIDERS_THAT_LIST)
+    return load(file, {}).config
+
+
+PROVIDERS_THAT_LIST = """
+providers:
+  openai-1: {type: openai, keys: [{name: k, value: v}], models: [gpt-4o, gpt-4-turbo]}
+  openai-2: {type: openai, keys: [{name: k, value: v}], models: [gpt-4-turbo]}
+  claude: {type: anthropic, keys: [{name: k, value: v}]}
+  claude-old: {type: anthropic, keys: [{name: k, value: v}], models: [claude-3-5-sonnet-20241022]}
+  groq: {type: groq, keys: [{name: k, value: v}], models: [llama-3.1-8b-instant]}
+  az: {type: azure, keys: [{name: k, value: v}], meta: {endpoint: "https://r.test", deployments: {gpt-4o: mine}}}
+  local: {type: custom, base_url: "http://localhost:1/v1", models: [tiny, "big*"]}
+  rest: {type: groq, keys: [{name: k, value: v}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "places"),
+    [
+        ("anthropic/claude-opus-5.5", [("claude", "claude-opus-5-5")]),
+        (
+            "anthropic/claude-3.5-sonnet",
+            [("claude", "claude-3-5-sonnet"), ("claude-old", "claude-3-5-sonnet-20241022")],
+        ),
+        ("meta-llama/llama-3.1-8b-instruct", [("groq", "llama-3.1-8b-instant")]),
+        ("openai/gpt-4o", [("openai-1", "gpt-4o"), ("az", "gpt-4o")]),
+        ("openai/gpt-4-turbo", [("openai-1", "gpt-4-turbo"), ("openai-2", "gpt-4-turbo")]),
+        ("local/tiny", [("local", "tiny")]),
+        ("some/tiny", [("local", "tiny")]),
+        ("some/big-one", []),
+    ],
+)
+def test_a_model_is_asked_by_the_name_it_has_at_each_provider(
+    tmp_path: Path, model: str, places: list[tuple[str, str]]
+) -> None:
+    config = configured(tmp_path)
+    assert [(offer.provider, offer.model) for offer in config.offers(model)] == places
+
+
+def test_a_name_that_only_a_list_knows_may_be_asked_for(tmp_path: Path) -> None:
+    catalogue = catalogue_of(configured(tmp_path), dt.date(2026, 11, 21))
+    resolved = {name: catalogue.resolve(name) for name in ("gpt-4-turbo", "tiny", "claude-3-5-sonnet-20241022", "big")}
+    assert resolved == {
+        "gpt-4-turbo": "openai/gpt-4-turbo",
+        "tiny": "local/tiny",
+        "claude-3-5-sonnet-20241022": "anthropic/claude-3.5-sonnet",
+        "big": None,
+    }
+    assert catalogue.models["openai/gpt-4-turbo"].price is None
