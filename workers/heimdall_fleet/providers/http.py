@@ -26,10 +26,10 @@ from typing import NamedTuple, Protocol, Self
 
 import aiohttp
 import certifi
-import httpx
 from yarl import URL
 
 from heimdall_fleet import __version__
+from heimdall_fleet.lean_httpx import httpx
 from heimdall_fleet.providers.body import BodyReader, whole
 from heimdall_fleet.providers.connector import FRESH, PunctualConnector
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
