@@ -11,14 +11,14 @@ _MIN_LIMIT = 1.0
 class Aimd:
     """The limit of one key. Every moment is monotonic milliseconds."""
 
-    __slots__ = ("_ceiling", "_closed_until", "_cut_at", "_limit", "_threshold", "in_flight")
+    __slots__ = ("_ceiling", "_cut_at", "_limit", "_threshold", "closed_until", "in_flight")
 
     def __init__(self, start: int, ceiling: int) -> None:
         self._ceiling = float(ceiling)
         self._limit = min(float(start), self._ceiling)
         self._threshold = self._ceiling
         self._cut_at = float("-inf")
-        self._closed_until = float("-inf")
+        self.closed_until = float("-inf")
         self.in_flight = 0
 
     @property
@@ -29,9 +29,6 @@ class Aimd:
     def headroom(self) -> float:
         """Share of the limit that is free, 0 to 1."""
         return max(0.0, 1.0 - self.in_flight / self._limit)
-
-    def closed_until(self) -> float:
-        return self._closed_until
 
     def has_room(self, promised: int = 0) -> bool:
         return self.in_flight + promised < int(self._limit)
@@ -52,7 +49,7 @@ class Aimd:
     def limited(self, started_ms: float, retry_after_ms: int | None, now_ms: float) -> None:
         """The provider said that it is too much."""
         if retry_after_ms is not None:
-            self._closed_until = max(self._closed_until, now_ms + retry_after_ms)
+            self.closed_until = max(self.closed_until, now_ms + retry_after_ms)
         if started_ms <= self._cut_at:
             return
         self._cut_at = now_ms

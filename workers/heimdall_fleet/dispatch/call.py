@@ -9,7 +9,6 @@ from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import chain_of
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settings import NetworkSettings
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, Call, Dialect, WireRequest
 from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_schemas.failure import FailureCode
@@ -47,7 +46,7 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     try:
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
         asked = Call(bounded_body(run, ticket.route, room), target, secret, ticket.route.settings, run.stream)
-        limits = _limits(ticket.provider.settings.network, run.deadline_ms - room.clock.mono_ms())
+        limits = _within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
         wire = dialect.to_wire(asked).with_header("x-request-id", run.request_id)
         if asked.stream:
             return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))
@@ -102,11 +101,9 @@ def _final_once_emitted(failure: AttemptFailure, run: Run) -> AttemptFailure:
     )
 
 
-def _limits(network: NetworkSettings, left_ms: float) -> CallLimits:
-    return CallLimits(
-        total_timeout_ms=max(1, int(min(network.timeout_ms, left_ms))),
-        connect_timeout_ms=max(1, int(min(network.connect_timeout_ms, left_ms))),
-        idle_timeout_ms=network.idle_timeout_ms,
-        max_bytes=network.max_bytes,
-        max_decompressed_bytes=network.max_decompressed_bytes,
-    )
+def _within(limits: CallLimits, left_ms: float) -> CallLimits:
+    """The provider's limits, with no time-out beyond the deadline."""
+    if left_ms >= limits.total_timeout_ms:
+        return limits
+    left = max(1, int(left_ms))
+    return limits._replace(total_timeout_ms=left, connect_timeout_ms=min(limits.connect_timeout_ms, left))

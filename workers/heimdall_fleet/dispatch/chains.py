@@ -1,6 +1,6 @@
 """The chain of an order: its routes, and the rules that hold from its first attempt to its last."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ from heimdall_fleet.dispatch.failover import Chain, Rules
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import Route, chain_routes
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settings import Chains, NetworkSettings, Price
+from heimdall_fleet.dispatch.settings import Chains, Price
 
 
 def chain_for(run: Run, room: Room) -> Chain:
@@ -19,10 +19,10 @@ def chain_for(run: Run, room: Room) -> Chain:
         deadline_ms=run.deadline_ms,
         max_attempts=limits.max_attempts,
         enabled=limits.enabled,
-        network=partial(_network, room),
+        network=room.pool.network,
         affordable=None if plan.max_cost_usd_micros is None else partial(_affordable, run, room),
-        overflow_chain=partial(_special, run, room, limits.context_window_fallbacks),
-        content_chain=partial(_special, run, room, limits.content_policy_fallbacks),
+        overflow_chain=_special(run, room, limits.context_window_fallbacks),
+        content_chain=_special(run, room, limits.content_policy_fallbacks),
         jitter=room.jitter,
         spill_after_ms=room.settings.spill_after_ms,
     )
@@ -34,10 +34,6 @@ def chain_for(run: Run, room: Room) -> Chain:
         limited=run.limited_before,
         spent_usd_micros=run.spent_before_usd_micros,
     )
-
-
-def _network(room: Room, provider: str) -> NetworkSettings:
-    return room.pool.provider(provider).settings.network
 
 
 def _affordable(run: Run, room: Room, route: Route, spent_usd_micros: int) -> bool:
@@ -67,5 +63,9 @@ def _price(route: Route, room: Room) -> Price:
     return route.offer.price or room.settings.unknown_price
 
 
-def _special(run: Run, room: Room, chains: Chains, route: Route) -> tuple[Route, ...]:
-    return chain_routes(route.target.model_id, run.order.plan.steps[0], room.book, chains)
+def _special(run: Run, room: Room, chains: Chains) -> Callable[[Route], tuple[Route, ...]]:
+    return partial(chain_routes, run.order.plan.steps[0], room.book, chains) if chains else _no_chain
+
+
+def _no_chain(route: Route) -> tuple[Route, ...]:
+    return ()

@@ -184,7 +184,7 @@ def _looks_like_an_outage(chain: Chain, capacity: Capacity, now_ms: float) -> bo
     troubled = {provider for provider, _ in chain.failed}
     fresh = (route for route in chain.routes if route.provider not in troubled and route.place not in chain.out)
     return len(troubled) >= _OUTAGE_PROVIDERS or not any(
-        capacity.status(route, _keys_without(chain, route), now_ms).readiness is Readiness.READY for route in fresh
+        capacity.status(route, keys_without(chain, route), now_ms).readiness is Readiness.READY for route in fresh
     )
 
 
@@ -214,7 +214,7 @@ def _other_key(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) ->
     """Another key of this route when one is ready, else the next route; a limited key may be asked again later."""
     assert chain.current is not None
     route = chain.current
-    without = _keys_without(chain, route) | {tried.key}
+    without = keys_without(chain, route) | {tried.key}
     if tried.failure.disable_key:
         chain = chain._replace(tried_keys=chain.tried_keys | {(route.provider, tried.key)})
     chain = chain._replace(retries=0)
@@ -280,7 +280,7 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     earliest = math.inf
     busy: list[tuple[Route, Readiness]] = []
     for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
-        readiness, at_ms = capacity.status(route, _keys_without(chain, route), now_ms)
+        readiness, at_ms = capacity.status(route, keys_without(chain, route), now_ms)
         if readiness is Readiness.READY and not (busy and _patient(chain, *busy[0], route, now_ms)):
             return chain._replace(current=route, busy_since_ms=None), Move(route)
         if readiness in (Readiness.BUSY, Readiness.FULL):
@@ -332,7 +332,8 @@ def _affords(chain: Chain, route: Route) -> bool:
     return affordable is None or affordable(route, chain.spent_usd_micros)
 
 
-def _keys_without(chain: Chain, route: Route) -> frozenset[str]:
+def keys_without(chain: Chain, route: Route) -> frozenset[str]:
+    """Keys of the route's provider that have failed this order for a reason of their own."""
     if not chain.tried_keys:
         return frozenset()
     return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)

@@ -16,7 +16,7 @@ from heimdall_fleet.dispatch.publish import publish_chunk
 from heimdall_fleet.dispatch.reserve import announce
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settle import holding, settle
+from heimdall_fleet.dispatch.settle import give_up, settle
 
 
 class Asked(NamedTuple):
@@ -44,8 +44,11 @@ async def ask(ticket: Ticket, chain: Chain, run: Run, room: Room) -> Asked:
 
 
 async def _call(ticket: Ticket, run: Run, room: Room) -> Result:
-    with holding(ticket, run, room):
+    try:
         return await call(ticket, run, room, partial(publish_chunk, run, room, ticket.route.target.model_id))
+    except BaseException:
+        give_up(ticket, run, room)
+        raise
 
 
 async def _second(chain: Chain, run: Run, room: Room) -> Ticket | None:
@@ -80,7 +83,7 @@ async def _race(
 
 
 async def _give_up(task: "asyncio.Task[Result]", run: Run) -> None:
-    """End a call that lost; `holding` books it, and its record says that it was a hedge."""
+    """End a call that lost; `give_up` books it, and its record says that it was a hedge."""
     if task.done():
         return
     before = len(run.attempts)

@@ -37,12 +37,14 @@ class KeyState:
         "error_share",
         "group",
         "latency_ms",
+        "name",
         "picked",
         "settings",
     )
 
     def __init__(self, settings: KeySettings, provider: ProviderSettings, group: Group) -> None:
         self.settings = settings
+        self.name = settings.name
         self.group = group
         self.breaker = Breaker(provider.circuit)
         self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
@@ -53,15 +55,10 @@ class KeyState:
         self.credit = 0.0
         self.picked = 0
 
-    @property
-    def name(self) -> str:
-        return self.settings.name
-
     def ready_at(self, now_ms: float) -> float:
         """When a call may start with this key; never for one that waits for an operator."""
-        disabled_until = -math.inf if self.disabled is None else self.disabled_until
-        opens = self.breaker.ready_at(now_ms)
-        return max(self.group.closed_until, self.aimd.closed_until(), opens, disabled_until)
+        opens = max(self.group.closed_until, self.aimd.closed_until, self.breaker.ready_at(now_ms))
+        return opens if self.disabled is None else max(opens, self.disabled_until)
 
     def disable(self, reason: str, until_ms: float) -> None:
         """Out of use: until the provider's own quota opens again, or for good."""

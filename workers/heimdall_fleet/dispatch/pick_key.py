@@ -2,7 +2,7 @@
 
 import asyncio
 
-from heimdall_fleet.dispatch.failover import Chain, Move, NextMove, OtherKey, Retry, Wait
+from heimdall_fleet.dispatch.failover import Chain, Move, NextMove, OtherKey, Retry, Wait, keys_without
 from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.reserve import Park
 from heimdall_fleet.dispatch.room import Room
@@ -21,6 +21,10 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
     key: str | None = None
     without = _NOT_NAMED
     match move:
+        case Move():
+            if run.attempts:
+                _tell_hop(move, run, room)
+            without = keys_without(chain, move.target)
         case Wait():
             await _wait(move, run, room)
             return None
@@ -29,9 +33,6 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
             key = run.attempts[-1].key
         case OtherKey():
             without = move.without
-        case Move():
-            _tell_hop(move, run, room)
-            without = frozenset(name for provider, name in chain.tried_keys if provider == move.target.provider)
     assert chain.current is not None
     now_ms = room.clock.mono_ms()
     ticket = room.pool.take(chain.current, without, now_ms, key) if now_ms < run.deadline_ms else None
@@ -41,8 +42,6 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
 
 
 def _tell_hop(move: Move, run: Run, room: Room) -> None:
-    if not run.attempts:
-        return
     last, target = run.attempts[-1], move.target.target
     if last.failure is not None and (last.provider, last.model) != (target.provider, target.model_id):
         room.telemetry.fell_back(run.order.plan.steps[0].model, last.model, target.model_id, last.failure)

@@ -14,9 +14,10 @@ from heimdall_fleet.dispatch.keys import NO_KEY, Group, KeyState
 from heimdall_fleet.dispatch.model_health import ModelHealth
 from heimdall_fleet.dispatch.probe import Verdict
 from heimdall_fleet.dispatch.routes import Route
-from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
+from heimdall_fleet.dispatch.settings import KeySettings, NetworkSettings, ProviderSettings
 from heimdall_fleet.dispatch.strategies import pick
-from heimdall_fleet.providers.dialect import AttemptFailure
+from heimdall_fleet.providers.dialect import AttemptFailure, Target
+from heimdall_fleet.providers.http import CallLimits
 from heimdall_schemas.failure import FailureCode
 
 _LIMITED = frozenset({FailureCode.PROVIDER_RATE_LIMITED, FailureCode.PROVIDER_QUOTA})
@@ -66,7 +67,18 @@ class Ticket(NamedTuple):
 class ProviderState:
     """One provider at work."""
 
-    __slots__ = ("breaker", "closed_until", "in_flight", "keys", "models", "probed", "settings", "turn")
+    __slots__ = (
+        "_serving",
+        "breaker",
+        "closed_until",
+        "in_flight",
+        "keys",
+        "limits",
+        "models",
+        "probed",
+        "settings",
+        "turn",
+    )
 
     def __init__(self, settings: ProviderSettings, keys: tuple[KeyState, ...]) -> None:
         self.settings = settings
@@ -77,6 +89,20 @@ class ProviderState:
         self.closed_until = -math.inf
         self.in_flight = 0
         self.turn = 0
+        self.limits = _limits(settings.network)
+        self._serving: dict[tuple[str, str], tuple[KeyState, ...]] = {}
+
+    def take_up(self, keys: tuple[KeyState, ...]) -> None:
+        self.keys = keys
+        self._serving.clear()
+
+    def serving(self, target: Target) -> tuple[KeyState, ...]:
+        """The keys that list the model, worked out once for each."""
+        model = target.model, target.model_id
+        found = self._serving.get(model)
+        if found is None:
+            found = self._serving[model] = tuple(key for key in self.keys if key.serves(*model))
+        return found
 
     def ready_at(self, model: str, now_ms: float) -> float:
         """When a call to `model` may start here."""
@@ -125,9 +151,9 @@ class Pool:
         if self._missing:
             opens = max(opens, self._missing.get(route.place, -math.inf))
         earliest, busy = math.inf, False
-        target, promised = route.target, self._promised(route.provider)
-        for key in provider.keys:
-            if key.name in without or not key.serves(target.model, target.model_id):
+        promised = self._promised(route.provider)
+        for key in provider.serving(route.target):
+            if key.name in without:
                 continue
             at_ms = max(opens, key.ready_at(now_ms))
             if at_ms > now_ms:
@@ -150,10 +176,9 @@ class Pool:
             return None
         open_keys = [
             key
-            for key in provider.keys
+            for key in provider.serving(target)
             if key.name not in without
             and (key_name is None or key.name == key_name)
-            and key.serves(target.model, target.model_id)
             and key.aimd.has_room(promised)
             and key.ready_at(now_ms) <= now_ms
         ]
@@ -207,13 +232,16 @@ class Pool:
                 key.disabled, key.disabled_until = old.disabled, old.disabled_until
                 key.latency_ms, key.error_share = old.latency_ms, old.error_share
                 key.group.closed_until = max(key.group.closed_until, old.group.closed_until)
-        state.keys = fresh
+        state.take_up(fresh)
 
     def __contains__(self, provider: str) -> bool:
         return provider in self._providers
 
     def provider(self, name: str) -> ProviderState:
         return self._providers[name]
+
+    def network(self, name: str) -> NetworkSettings:
+        return self._providers[name].settings.network
 
     def health(self, now_ms: float) -> Mapping[str, dict[str, Any]]:
         """State of every provider and key, names only: for /readyz, the gauges and `heimdall keys list`."""
@@ -290,6 +318,16 @@ def _make_keys(settings: ProviderSettings, keys: tuple[KeySettings, ...] | None 
         group.tpm = _larger(group.tpm, key.tpm)
         made.append(KeyState(key, settings, group))
     return tuple(made)
+
+
+def _limits(network: NetworkSettings) -> CallLimits:
+    return CallLimits(
+        total_timeout_ms=network.timeout_ms,
+        connect_timeout_ms=min(network.connect_timeout_ms, network.timeout_ms),
+        idle_timeout_ms=network.idle_timeout_ms,
+        max_bytes=network.max_bytes,
+        max_decompressed_bytes=network.max_decompressed_bytes,
+    )
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

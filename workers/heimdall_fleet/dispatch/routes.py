@@ -1,6 +1,7 @@
 """Who serves a model: from model ids and `provider/model-there` names to routes, in the order of asking."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,27 +24,27 @@ class Offer(NamedTuple):
     context_window: int | None
 
 
-class Route(NamedTuple):
-    """An offer in the chain of one order. A lower `rank` is asked first; within a rank the order may bend."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An offer in the chain of an order. A lower `rank` is asked first; within a rank the order may bend.
+
+    Made once for all orders with the same steps. `place`, the provider and the model's name there, is what makes two
+    routes the same.
+    """
 
     offer: Offer
     bucket: str
     settings: Mapping[str, Any]
     rank: int
+    target: Target = field(init=False)
+    provider: str = field(init=False)
+    place: tuple[str, str] = field(init=False)
 
-    @property
-    def target(self) -> Target:
-        return self.offer.target
-
-    @property
-    def provider(self) -> str:
-        return self.offer.target.provider
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Provider and the model's name there: what makes two routes the same."""
+    def __post_init__(self) -> None:
         target = self.offer.target
-        return target.provider, target.model
+        object.__setattr__(self, "target", target)
+        object.__setattr__(self, "provider", target.provider)
+        object.__setattr__(self, "place", (target.provider, target.model))
 
 
 class RouteBook:
@@ -160,9 +161,9 @@ def routes_of(steps: tuple[Step, ...], book: RouteBook, fallbacks: Chains) -> tu
     return _once(routes)
 
 
-def chain_routes(model_id: str, step: Step, book: RouteBook, chains: Chains) -> tuple[Route, ...]:
-    """The routes of a special chain (overflow, content policy) of a model; empty when there is none."""
-    listed = [offer for member in chain_of(model_id, chains) for offer in book.named(member)]
+def chain_routes(step: Step, book: RouteBook, chains: Chains, origin: Route) -> tuple[Route, ...]:
+    """The routes of the special chain (overflow, content policy) of the model at `origin`; empty when there is none."""
+    listed = [offer for member in chain_of(origin.target.model_id, chains) for offer in book.named(member)]
     return _once([Route(offer, step.bucket, step.settings, rank) for rank, offer in enumerate(listed)])
 
 

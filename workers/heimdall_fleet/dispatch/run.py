@@ -51,14 +51,18 @@ class Run:
 
     order: Order
     body: Mapping[str, Any]
+    request_id: str
+    call_id: str
+    """What the paid call is reserved as. An order that was dead-lettered and sent again is a new call."""
+    stream: bool
     started_ms: float
     started_unix_ms: int
     deadline_ms: float
+    redriven: int = 0
+    """How often an operator has sent the order again from the DLQ."""
     record: Record | None = None
     """What the order was read from; None where nobody else can have it."""
     waited_ms: float = 0.0
-    redriven: int = 0
-    """How often an operator has sent the order again from the DLQ."""
     earlier: list[dict[str, Any]] = field(default_factory=list)
     """Attempts from before the order rested on a retry topic, or of a worker that was lost with it, as records."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -78,28 +82,15 @@ class Run:
     """Chunks that the broker has not acknowledged yet."""
 
     @property
-    def request_id(self) -> str:
-        return self.order.request_id
-
-    @property
     def audit_id(self) -> str:
         """The request that audit records of this order are about: of a shadow, the one that it is a shadow of."""
         shadow = self.order.shadow
-        return self.order.request_id if shadow is None else shadow.of
-
-    @property
-    def call_id(self) -> str:
-        """What the paid call is reserved as. An order that was dead-lettered and sent again is a new call."""
-        return f"{self.request_id}~{self.redriven}" if self.redriven else self.request_id
-
-    @property
-    def stream(self) -> bool:
-        return self.body.get("stream") is True
+        return self.request_id if shadow is None else shadow.of
 
     @property
     def limited_before(self) -> int:
         """Earlier attempts that a rate limit turned away."""
-        return sum(record.get("failure") == FailureCode.PROVIDER_RATE_LIMITED for record in self.earlier)
+        return sum([record.get("failure") == FailureCode.PROVIDER_RATE_LIMITED for record in self.earlier])
 
     @property
     def attempts_before(self) -> int:
@@ -134,7 +125,7 @@ class Run:
         return meant[0].failure if len(meant) > 1 else None
 
     def attempt_records(self) -> list[dict[str, Any]]:
-        return [*self.earlier, *(attempt.as_record() for attempt in self.attempts)]
+        return self.earlier + [attempt.as_record() for attempt in self.attempts]
 
     def named_records(self, holder: str) -> list[dict[str, Any]]:
         """This worker's own calls, ended or under way, each with a name that no other call has."""
@@ -142,14 +133,19 @@ class Run:
         return [{**call.as_record(), "call": f"{holder}/{call.number}"} for call in calls]
 
 
-def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float) -> Run:
+def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float, redriven: int = 0) -> Run:
     """The start of an order: its wall-clock deadline becomes a moment on the clock that never jumps."""
+    request_id = order.request_id
     return Run(
         order=order,
         body=body,
+        request_id=request_id,
+        call_id=f"{request_id}~{redriven}" if redriven else request_id,
+        stream=body.get("stream") is True,
         started_ms=mono_ms,
         started_unix_ms=unix_ms,
         deadline_ms=mono_ms + (order.plan.deadline_ms - unix_ms),
+        redriven=redriven,
     )
 
 

@@ -1,8 +1,5 @@
 """After an attempt: what it cost, what it taught about its key, and the place given back."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from heimdall_fleet.dispatch.call import Result
 from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_lost
 from heimdall_fleet.dispatch.failover import Tried
@@ -37,17 +34,12 @@ def settle(ticket: Ticket, result: Result, run: Run, room: Room) -> Tried:
     return Tried(ticket.key.name, result.failure or _GIVEN_UP, bill.usd_micros)
 
 
-@contextmanager
-def holding(ticket: Ticket, run: Run, room: Room) -> Iterator[None]:
-    """Around a call: one that is cancelled from our side taught nothing, but it was probably paid for."""
-    try:
-        yield
-    except BaseException:
-        now_ms, result = room.clock.mono_ms(), Result(None, _GIVEN_UP, None)
-        _book(ticket, result, _bill(ticket, result, run, room), run, room, now_ms)
-        room.pool.put_back(ticket, now_ms)
-        room.turnstile.wake(ticket.route.provider)
-        raise
+def give_up(ticket: Ticket, run: Run, room: Room) -> None:
+    """Book a call that is cancelled from our side: it taught nothing, but it was probably paid for."""
+    now_ms, result = room.clock.mono_ms(), Result(None, _GIVEN_UP, None)
+    _book(ticket, result, _bill(ticket, result, run, room), run, room, now_ms)
+    room.pool.put_back(ticket, now_ms)
+    room.turnstile.wake(ticket.route.provider)
 
 
 def interrupted(ticket: Ticket, run: Run, room: Room) -> Attempt:

@@ -45,9 +45,11 @@ def _score(key: KeyState, fastest_ms: float) -> float:
 
 
 def _smooth(keys: Sequence[KeyState], weights: Sequence[float]) -> KeyState:
+    chosen = keys[0]
     for key, weight in zip(keys, weights, strict=True):
         key.credit += weight
-    chosen = max(keys, key=lambda key: key.credit)
+        if key.credit > chosen.credit:
+            chosen = key
     chosen.credit -= sum(weights)
     return chosen
 

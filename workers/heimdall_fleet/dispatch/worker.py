@@ -87,9 +87,9 @@ class DispatchWorker:
         body: Mapping[str, Any] = decode(order.body, self.limits)
         if order.shadow is not None:
             body = unstreamed(body)
-        run = begin(order, body, self.room.clock.unix_ms(), self.room.clock.mono_ms())
+        clock = self.room.clock
+        run = begin(order, body, clock.unix_ms(), clock.mono_ms(), times_redriven(record.headers))
         run.earlier = earlier_attempts(record.headers)
-        run.redriven = times_redriven(record.headers)
         run.record = record
         return run
 

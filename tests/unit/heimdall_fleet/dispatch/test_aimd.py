@@ -43,7 +43,7 @@ def test_a_flight_of_refusals_cuts_once() -> None:
 def test_retry_after_closes_the_key_and_slow_start_begins_again() -> None:
     aimd = Aimd(start=64, ceiling=1_000)
     aimd.limited(1, retry_after_ms=500, now_ms=10)
-    assert aimd.closed_until() == 510
+    assert aimd.closed_until == 510
     assert aimd.limit == 1
     flight(aimd)
     assert aimd.limit == 2

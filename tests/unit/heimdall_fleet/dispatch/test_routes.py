@@ -1,6 +1,6 @@
 import pytest
 
-from heimdall_fleet.dispatch.routes import RouteBook, chain_routes, routes_of, serves
+from heimdall_fleet.dispatch.routes import Route, RouteBook, chain_routes, routes_of, serves
 from heimdall_fleet.dispatch.settings import ModelSettings, ProviderSettings
 from heimdall_schemas.order import Plan, Step
 
@@ -75,13 +75,17 @@ def test_a_place_is_asked_once_however_often_it_is_listed() -> None:
     assert places(routes) == ["openrouter/qwen/coder"]
 
 
+def route(model_id: str) -> Route:
+    return Route(book().offers(model_id)[0], "mid", {}, 0)
+
+
 def test_a_special_chain_is_found_by_id_or_by_name() -> None:
     step = Step("openai/gpt-4o", "mid")
     for name in ("gpt-4o", "openai/gpt-4o"):
-        assert places(chain_routes("openai/gpt-4o", step, book(), {name: ("anthropic/claude",)})) == [
+        assert places(chain_routes(step, book(), {name: ("anthropic/claude",)}, route("openai/gpt-4o"))) == [
             "anthropic-backup/claude"
         ]
-    assert chain_routes("qwen/coder", step, book(), {"gpt-4o": ("anthropic/claude",)}) == ()
+    assert chain_routes(step, book(), {"gpt-4o": ("anthropic/claude",)}, route("qwen/coder")) == ()
 
 
 @pytest.mark.parametrize(
