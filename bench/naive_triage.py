@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections import Counter
-from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +31,7 @@ from heimdall_models.lexicon import BYTE_CLASSES, WORD_LISTS
 from heimdall_models.pools import BUCKETS
 from heimdall_models.scan import scan
 from heimdall_schemas.audit import DecisionRecord
-from heimdall_schemas.order import Plan, Step
+from heimdall_schemas.order import Plan, Step, plan_fields
 from heimdall_schemas.request import Request
 
 ALPHA, TOP_P, TTL_MS, TEMPERATURE = 0.7, 5, 300_000, 0.1
@@ -271,7 +270,7 @@ def headers_of(record: dict[str, Any], message: Any, now: datetime) -> list[tupl
         ("heimdall-request-id", record["request_id"].encode()),
         ("heimdall-bucket", record["bucket"].encode()),
         ("heimdall-decision", json.dumps({name: record[name] for name in DECISION}).encode()),
-        ("heimdall-plan", json.dumps(asdict(plan)).encode()),
+        ("heimdall-plan", json.dumps(plan_fields(plan)).encode()),
         ("correlation-id", record["correlation_id"].encode()),
         ("reply-to", b"naive.replies.v1"),
     ]

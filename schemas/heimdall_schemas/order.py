@@ -67,8 +67,7 @@ class Address(NamedTuple):
     correlation_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A request with its decision, as dispatch reads it."""
 
     request_id: str
@@ -144,7 +143,7 @@ def plan_of(found: dict[str, Any]) -> Plan:
 
 
 def _plan(steps: tuple[Step, ...], said: Mapping[str, Any]) -> Plan:
-    known = {name: value for name, value in said.items() if name in _PLAN_FIELDS}
+    known = dict(said) if said.keys() <= _PLAN_FIELDS else {k: said[k] for k in said.keys() & _PLAN_FIELDS}
     known["steps"] = steps
     return Plan(**known)
 

@@ -44,6 +44,7 @@ orders = st.builds(
     address=addresses,
     body=st.binary(max_size=40),
     trace=st.sampled_from([(), ((h.TRACEPARENT, b"00-a-b-01"),), ((h.TRACEPARENT, b"00"), (h.TRACESTATE, b"x=1"))]),
+    shadow=st.none(),
 )
 
 

@@ -49,13 +49,8 @@ class InFlight:
                 return published
         if (known := self._ended.get(request_id)) is not None:
             return known
-        return await self._lead(request_id, address, work)
-
-    async def _lead(
-        self, request_id: str, address: Address, work: Callable[[], Awaitable[Ending | Parked]]
-    ) -> Published | Parked:
         self._running[request_id] = None
-        published: Published | None = None
+        published = None
         try:
             result = await work()
             if isinstance(result, Parked):

@@ -35,6 +35,8 @@ class Outage:
         """An order reached its end. `healthy` is false when providers or the fleet were to blame."""
         self._recent.append((now_ms, healthy))
         if self._gate.state(now_ms) is BreakerState.CLOSED:
+            if healthy:
+                return
             ended, failed = self._lately(now_ms)
             if ended == LOOK_BACK and failed >= _MOST * ended:
                 self._gate.end(self._gate.start(now_ms), False, now_ms)

@@ -53,7 +53,7 @@ async def answer_shadow(run: Run, room: Room, partition: int) -> Ending | Parked
     if (refused := await _refusal(budget, hold, most_usd_micros, room)) is not None:
         return await conclude(run, failed(run, refused, room), room, partition)
     ceiling = run.spent_before_usd_micros + most_usd_micros
-    run.order = replace(run.order, plan=replace(run.order.plan, max_cost_usd_micros=ceiling))
+    run.order = run.order._replace(plan=replace(run.order.plan, max_cost_usd_micros=ceiling))
     try:
         return await dispatch(run, room, partition)
     finally:

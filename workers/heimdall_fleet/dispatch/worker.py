@@ -30,6 +30,7 @@ from heimdall_fleet.dispatch.unreadable import nameless_order
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.records import Record
+from heimdall_fleet.timelimit import TimeLimits
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
@@ -50,6 +51,7 @@ class DispatchWorker:
     limits: Limits = DEFAULT_LIMITS
     outage: Outage = field(default_factory=Outage)
     inflight: InFlight = field(default_factory=InFlight)
+    _hard_deadlines: TimeLimits = field(default_factory=TimeLimits)
 
     def accepts(self) -> bool:
         """False while nearly everything fails: the intake shall pause until this is true again."""
@@ -106,12 +108,13 @@ class DispatchWorker:
 
     async def _dispatch(self, record: Record, run: Run) -> Ending | Parked:
         left_ms = max(0.0, run.deadline_ms - self.room.clock.mono_ms())
+        hard_deadline_s = asyncio.get_running_loop().time() + (left_ms + self.room.settings.grace_ms) / 1_000
         try:
-            async with asyncio.timeout((left_ms + self.room.settings.grace_ms) / 1_000) as hard_deadline:
+            with self._hard_deadlines.until(hard_deadline_s) as limit:
                 work = dispatch if run.order.shadow is None else answer_shadow
                 result = await work(run, self.room, record.partition)
         except TimeoutError:
-            if not hard_deadline.expired():
+            if not limit.over:
                 raise
             ending = run.ending or failed(run, too_late(), self.room)
             result = await conclude(run, ending, self.room, record.partition)

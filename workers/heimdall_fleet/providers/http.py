@@ -35,6 +35,7 @@ from heimdall_fleet.providers.connector import FRESH, PunctualConnector
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
 from heimdall_fleet.providers.failures import scrub
 from heimdall_fleet.providers.wire_headers import masked
+from heimdall_fleet.timelimit import TimeLimit, TimeLimits
 from heimdall_schemas.failure import FailureCode
 
 # A server that gave up an idle connection says so within a round trip; after a longer silence it was at work.
@@ -114,18 +115,18 @@ class HttpClient:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._time_limits = TimeLimits()
 
     @classmethod
     def over(cls, network: Network) -> Self:
         return cls(AiohttpTransport(network))
 
     async def post(self, request: WireRequest, limits: CallLimits) -> Answer:
-        exchange = Exchange(self._transport, request, limits)
+        exchange = Exchange(self._transport, request, limits, self._time_limits)
         try:
-            # One timer for the whole call: each costs as much as parsing the answer's head.
-            async with asyncio.timeout_at(exchange.deadline) as timer:
+            with self._time_limits.until(exchange.deadline) as limit:
                 await exchange.open()
-                body = await exchange.collect(timer)
+                body = await exchange.collect(limit)
         except TRANSPORT_ERRORS as error:
             raise exchange.failed(error) from error
         finally:
@@ -134,7 +135,7 @@ class HttpClient:
 
     def stream(self, request: WireRequest, limits: CallLimits) -> "Exchange":
         """`async with client.stream(…) as answer:` then iterate it, or `await answer.read()` when the status is bad."""
-        return Exchange(self._transport, request, limits)
+        return Exchange(self._transport, request, limits, self._time_limits)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -143,17 +144,30 @@ class HttpClient:
 class Exchange:
     """One request and its answer. Leaving the block early closes the connection, which stops the generation."""
 
-    __slots__ = ("_incoming", "_limits", "_now", "_reader", "_request", "_transport", "deadline", "named", "status")
+    __slots__ = (
+        "_incoming",
+        "_limits",
+        "_reader",
+        "_request",
+        "_silence_s",
+        "_time_limits",
+        "_transport",
+        "deadline",
+        "named",
+        "status",
+    )
 
     status: int
     named: Mapping[str, str]
 
-    def __init__(self, transport: Transport, request: WireRequest, limits: CallLimits) -> None:
+    def __init__(self, transport: Transport, request: WireRequest, limits: CallLimits, time_limits: TimeLimits) -> None:
         self._transport = transport
         self._request = request
         self._limits = limits
-        self._now = asyncio.get_running_loop().time
-        self.deadline = self._now() + limits.total_timeout_ms / 1000
+        self._time_limits = time_limits
+        self.deadline = asyncio.get_running_loop().time() + limits.total_timeout_ms / 1000
+        silence_ms = limits.idle_timeout_ms
+        self._silence_s = silence_ms / 1000 if silence_ms < limits.total_timeout_ms else None
         self._incoming: Incoming | None = None
         self._reader: BodyReader | None = None
 
@@ -163,7 +177,7 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.timeout_at(self.deadline):
+            with self._time_limits.until(self.deadline):
                 await self.open()
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
@@ -179,7 +193,7 @@ class Exchange:
         """The next piece of the body, decompressed and within the limits. Raises AttemptError."""
         incoming, reader = self._opened()
         try:
-            async with asyncio.timeout_at(self._latest()):
+            with self._time_limits.until(self._latest()):
                 piece = await incoming.piece()
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
@@ -191,8 +205,8 @@ class Exchange:
     async def read(self) -> bytes:
         """The whole body. In an error answer credentials that were sent are masked: some servers echo them."""
         try:
-            async with asyncio.timeout_at(self._latest()) as timer:
-                return await self.collect(timer)
+            with self._time_limits.until(self._latest()) as limit:
+                return await self.collect(limit)
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
 
@@ -202,14 +216,15 @@ class Exchange:
         self.status = incoming.status
         self.named = incoming.headers
 
-    async def collect(self, timer: asyncio.Timeout) -> bytes:
-        """The whole body, with `timer` moved on at each piece."""
+    async def collect(self, limit: TimeLimit) -> bytes:
+        """The whole body, with `limit` moved on at each piece where silence has one of its own."""
         incoming, reader = self._opened()
-        self._move(timer)
         parts = []
+        limit.move(self._latest())
         while piece := await incoming.piece():
             parts.append(await whole(reader, piece))
-            self._move(timer)
+            if self._silence_s is not None:
+                limit.move(self._latest())
         reader.finish()
         body = b"".join(parts)
         return masked(body, self._request) if self.status >= 400 else body
@@ -223,12 +238,9 @@ class Exchange:
 
     def _latest(self) -> float:
         """When the next byte must be there, on the loop's clock."""
-        return min(self.deadline, self._now() + self._limits.idle_timeout_ms / 1000)
-
-    def _move(self, timer: asyncio.Timeout) -> None:
-        latest = self._latest()
-        if latest != timer.when():
-            timer.reschedule(latest)
+        if self._silence_s is None:
+            return self.deadline
+        return min(self.deadline, asyncio.get_running_loop().time() + self._silence_s)
 
     def _opened(self) -> tuple[Incoming, BodyReader]:
         assert self._incoming is not None, "the exchange was not entered"

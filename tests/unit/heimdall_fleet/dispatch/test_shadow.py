@@ -169,7 +169,7 @@ async def test_a_shadow_ends_in_the_audit_under_the_id_of_its_request_and_nobody
 
 async def test_a_shadow_of_a_stream_asks_for_none(shadowed: "Bench") -> None:
     run, ending = ended()
-    run.order = replace(run.order, body=b'{"messages":[],"stream":true,"stream_options":{"include_usage":true}}')
+    run.order = run.order._replace(body=b'{"messages":[],"stream":true,"stream_options":{"include_usage":true}}')
     drawn = shadow_for(run, ending, ALWAYS)
     assert drawn is not None
     order = shadow_order(run, drawn, TOPICS, shadowed.clock.unix_ms())
