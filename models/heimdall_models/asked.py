@@ -185,20 +185,23 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
     if reader.embedder is not None and (finished - started) * 1000.0 > budget_ms:
         late[:] = True
     nowhere = late | ~embedded
+    clusters, similarities, shapes = nearest.ids, nearest.similarities, features.shapes
+    if nowhere.any():
+        clusters[nowhere], similarities[nowhere] = len(reader.centres), 0
     return Reading(
         numeric=features.numeric,
         token_count=features.token_count,
         has_code=features.has_code,
         has_math=features.has_math,
         entropy=features.entropy,
-        images=np.array([c.image_count > 0 for c in conversations], np.bool_),
-        tools=np.array([c.tool_definition_count > 0 for c in conversations], np.bool_),
-        structured=np.array([c.structured_output for c in conversations], np.bool_),
-        max_output=np.array([c.max_tokens for c in conversations], np.float64),
-        clusters=np.where(nowhere[:, None], len(reader.centres), nearest.ids),
-        similarities=np.where(nowhere[:, None], np.float32(0), nearest.similarities),
+        images=shapes["image_count"] > 0,
+        tools=shapes["tool_definition_count"] > 0,
+        structured=shapes["structured_output"] > 0,
+        max_output=shapes["max_tokens"],
+        clusters=clusters,
+        similarities=similarities,
         embedding_cached=cached,
-        truncated=np.array([c.truncated for c in conversations], np.bool_),
+        truncated=shapes["truncated"] > 0,
         late=late,
         extraction_ms=round((finished - started) * 1000.0, 3),
         embedding_ms=round((finished - extracted) * 1000.0, 3),
@@ -238,7 +241,7 @@ def _vectors(
     """(n, 384) vectors, which of them came from the cache, and which are there at all."""
     count = len(conversations)
     if embedder is None:
-        return embed(features.scan), np.zeros(count, np.bool_), np.ones(count, np.bool_)
+        return embed(features.scan, features.on_list), np.zeros(count, np.bool_), np.ones(count, np.bool_)
     try:
         vectors, cached = embedder([conversation.text for conversation in conversations])
     except (ValueError, RuntimeError, OSError) as error:

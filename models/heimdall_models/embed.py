@@ -42,13 +42,17 @@ class EmbedderError(ValueError):
     """A plugged-in embedder is missing or returned something other than (n, 384) finite numbers."""
 
 
-def embed(scanned: Scan) -> NDArray[np.float32]:
-    """(n, 384) unit rows of hashed words, word lists and non-ASCII characters; an empty text is the zero vector."""
-    on_list = word_class(scanned.word_hash)
+def embed(scanned: Scan, on_list: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:
+    """(n, 384) unit rows of hashed words, word lists and non-ASCII characters; an empty text is the zero vector.
+
+    `on_list`: (words,) the list each word is on, when the caller has looked it up already.
+    """
+    if on_list is None:
+        on_list = word_class(scanned.word_hash)
     width = len(WORD_LISTS) + 1
     listed = np.bincount(scanned.word_row * width + on_list, minlength=scanned.rows * width)
     content = np.flatnonzero(on_list != _FUNCTION_WORDS)
-    hashes, rows = scanned.word_hash[content], scanned.word_row[content]
+    hashes, rows = scanned.word_hash.take(content), scanned.word_row.take(content)
     foreign, foreign_rows = _foreign(scanned)
     keys = np.concatenate((hashes, hashes * _SEED, foreign))
     sums = _signed_counts(keys, np.concatenate((rows, rows, foreign_rows)), scanned.rows)
@@ -149,7 +153,7 @@ def nearest_clusters(
 
     Both sides are whole numbers whose products add up below 2**24, so a row's result is exact in any batch.
     """
-    steps = np.rint(vectors * np.float32(QUANTA)).astype(np.float32)
+    steps = np.rint(vectors * np.float32(QUANTA))
     similarity = (steps @ centres.astype(np.float32).T) / np.float32(QUANTA * QUANTA)
     ids = np.argsort(-similarity, axis=1, kind="stable")[:, :top_p]
     nearest = np.take_along_axis(similarity, ids, axis=1)
@@ -161,15 +165,14 @@ def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """A key for each non-ASCII character (its first three bytes), since such scripts have no spaces to cut words at."""
     lead = np.flatnonzero(scanned.raw >= 0xC2)
     keys = (windows(scanned.raw, 4)[lead] & _LEAD_MASK).astype(np.uint64) * _SEED
-    return keys ^ (keys >> np.uint64(31)), scanned.row[lead]
+    return keys ^ (keys >> np.uint64(31)), scanned.row.take(lead)
 
 
 def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """(count, 384) sums of ±1, one coordinate and sign for each key; whole numbers, so exact in any order."""
     mixed = keys * np.uint64(0x9FB21C651E98DF25)
-    high = (mixed >> np.uint64(40)).astype(np.uint32)
-    slot = high - (high // np.uint32(DIMENSIONS)) * np.uint32(DIMENSIONS)
-    sign = 1.0 - 2.0 * (mixed >> np.uint64(63)).astype(np.float64)
+    slot = (mixed >> np.uint64(40)).view(np.int64) % DIMENSIONS
+    sign = (mixed.view(np.int64) >> 63) | 1
     sums = np.bincount(rows * DIMENSIONS + slot, weights=sign, minlength=count * DIMENSIONS)
     return np.asarray(sums, np.float64).reshape(count, DIMENSIONS)
 
@@ -178,5 +181,5 @@ def _unit_rows(sums: NDArray[np.float64]) -> NDArray[np.float32]:
     """±√|sum| brought to unit length; Σ |sum| is the squared length, a whole number, so exact in any order."""
     size = np.abs(sums)
     squared_length = size.sum(axis=1, keepdims=True)
-    rooted = np.copysign(np.sqrt(size), sums)
+    rooted = np.copysign(np.sqrt(size, out=size), sums, out=size)
     return np.asarray(rooted / np.sqrt(np.maximum(squared_length, 1.0)), np.float32)

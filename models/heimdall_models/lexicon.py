@@ -150,13 +150,13 @@ WORD_LISTS: dict[str, str] = {
     "output_format": "json xml csv table markdown bullet bullets columns schema yaml outline steps step words sentences",
 }
 
-WORD_TABLE_BITS = 15
+WORD_TABLE_BITS, _BUCKET_BITS = 12, 12
 
 
 @cache
-def byte_class_table() -> NDArray[np.float64]:
+def byte_class_table() -> NDArray[np.float32]:
     """(256, classes) 1.0 where the byte is in the class."""
-    table = np.zeros((256, len(BYTE_CLASSES)))
+    table = np.zeros((256, len(BYTE_CLASSES)), np.float32)
     for column, members in enumerate(BYTE_CLASSES.values()):
         table[list(members), column] = 1.0
     return table
@@ -173,20 +173,20 @@ def pair_class_table() -> NDArray[np.uint8]:
 
 
 @cache
-def word_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Hash of the word and its list (1-based) at each slot, and the slot of every hash: see `word_class`.
+def word_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]]:
+    """Hash of the word and its list (1-based) at each slot, and what to add to every hash: see `word_class`.
 
     Two-level perfect hashing: a first table gives the displacement with which no two listed words share a slot.
     """
     hashes, lists = _listed_words()
     keys = np.zeros(1 << WORD_TABLE_BITS, np.uint64)
     classes = np.zeros(1 << WORD_TABLE_BITS, np.uint8)
-    buckets = (hashes >> np.uint64(52)).astype(np.int64)
-    displacement = np.zeros(1 << 12, np.uint8)
+    buckets = _bucket(hashes)
+    displacement = np.zeros(1 << _BUCKET_BITS, np.uint64)
     for bucket in sorted(set(buckets.tolist()), key=lambda b: -int((buckets == b).sum())):
         members = np.flatnonzero(buckets == bucket)
         displacement[bucket] = _free_displacement(hashes[members], classes)
-        slots = _slots(hashes[members], displacement[bucket : bucket + 1])
+        slots = _slots(hashes[members], displacement[bucket])
         keys[slots], classes[slots] = hashes[members], lists[members]
     return keys, classes, displacement
 
@@ -194,20 +194,24 @@ def word_tables() -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uin
 def word_class(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """(words,) the list each word is on, 1-based in the order of `WORD_LISTS`; 0 = on none."""
     keys, classes, displacement = word_tables()
-    slots = _slots(hashes, displacement[(hashes >> np.uint64(52)).astype(np.int64)])
-    return np.where(keys[slots] == hashes, classes[slots], np.uint8(0))
+    slots = _slots(hashes, displacement.take(_bucket(hashes)))
+    return np.asarray(classes.take(slots) * (keys.take(slots) == hashes), np.uint8)
 
 
-def _slots(hashes: NDArray[np.uint64], displacement: NDArray[np.uint8]) -> NDArray[np.int64]:
-    mask = np.uint64((1 << WORD_TABLE_BITS) - 1)
-    return ((hashes + displacement * np.uint64(0x9E37)) & mask).astype(np.int64)
+def _bucket(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    return (hashes >> np.uint64(64 - _BUCKET_BITS)).view(np.int64)
 
 
-def _free_displacement(hashes: NDArray[np.uint64], classes: NDArray[np.uint8]) -> int:
+def _slots(hashes: NDArray[np.uint64], displacement: NDArray[np.uint64] | np.uint64) -> NDArray[np.int64]:
+    return ((hashes + displacement) & np.uint64((1 << WORD_TABLE_BITS) - 1)).view(np.int64)
+
+
+def _free_displacement(hashes: NDArray[np.uint64], classes: NDArray[np.uint8]) -> np.uint64:
     for candidate in range(256):
-        slots = _slots(hashes, np.array([candidate], np.uint8))
+        displacement = np.uint64(candidate * 0x9E37)
+        slots = _slots(hashes, displacement)
         if not classes[slots].any() and len(set(slots.tolist())) == len(slots):
-            return candidate
+            return displacement
     raise AssertionError("the word lists no longer fit their table: raise WORD_TABLE_BITS in lexicon.py")
 
 

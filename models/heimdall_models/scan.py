@@ -6,6 +6,7 @@ hashes in every process and on every platform.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ def _folding() -> bytes:
 
 
 FOLD = _folding()
+_FIRST_OPTION = re.compile(rb"\n(?:A[.):]|\(A\))")
 _IS_WORD = bytes(int((chr(c).isalnum() and c < 128) or c >= 128) for c in range(256))
 
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype="<u8")
@@ -44,8 +46,8 @@ class Scan:
 
     `raw`, `folded`: (bytes,) uint8. `starts`, `ends`: (n,) limits of each text in them. `row`: (bytes,) the text a
     byte belongs to. `word_start`, `word_end`, `word_row`, `word_hash`: (words,), words in order of appearance; a word
-    is a run of ASCII letters and digits or of non-ASCII bytes. `stem_words`: (n,) words before the answer options, all
-    of them where there are none.
+    is a run of ASCII letters and digits or of non-ASCII bytes. `word_limits`: (n + 1,) where each text's words begin.
+    `stem_words`: (n,) words before the answer options, all of them where there are none.
     """
 
     raw: NDArray[np.uint8]
@@ -57,6 +59,7 @@ class Scan:
     word_end: NDArray[np.int64]
     word_row: NDArray[np.int64]
     word_hash: NDArray[np.uint64]
+    word_limits: NDArray[np.int64]
     stem_words: NDArray[np.int64]
 
     @property
@@ -68,29 +71,31 @@ class Scan:
 def scan(texts: Sequence[str]) -> Scan:
     """Lay `texts` into one array and hash their words. Lone surrogates count as `?`, NUL as a control character."""
     encoded = [_encode(text) for text in texts]
-    joined = b"".join((_PAD, *(part for text in encoded for part in (text, _PAD))))
+    joined = _PAD.join((b"", *encoded, b"")) if encoded else _PAD
     sizes = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    ends = np.cumsum(sizes + PAD_BYTES)
+    spans = sizes + PAD_BYTES
+    ends = np.cumsum(spans)
     starts = ends - sizes
-    raw = np.frombuffer(joined, np.uint8)
-    folded = np.frombuffer(joined.translate(FOLD), np.uint8)
+    spans[:1] += PAD_BYTES
+    row_numbers = np.arange(len(encoded))
+    folded = joined.translate(FOLD)
     in_word = np.frombuffer(joined.translate(_IS_WORD), np.uint8)
-    word_start = np.flatnonzero(in_word[1:] > in_word[:-1]) + 1
-    word_end = np.flatnonzero(in_word[1:] < in_word[:-1]) + 1
-    row = np.repeat(np.arange(len(encoded)), sizes + PAD_BYTES)
-    row = np.concatenate((np.zeros(PAD_BYTES, np.int64), row))
-    stem_end = _first_options(raw, row, ends)
+    # Padding is no word, so that edges come in pairs: a beginning, then its end.
+    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
+    word_start, word_end = np.ascontiguousarray(edges.reshape(-1, 2).T)
+    limits = np.searchsorted(word_start, np.append(starts, len(joined)))
     return Scan(
-        raw=raw,
-        folded=folded,
+        raw=np.frombuffer(joined, np.uint8),
+        folded=np.frombuffer(folded, np.uint8),
         starts=starts,
         ends=ends,
-        row=row,
+        row=np.repeat(row_numbers, spans),
         word_start=word_start,
         word_end=word_end,
-        word_row=row[word_start],
-        word_hash=_hash_words(folded, word_start, word_end),
-        stem_words=np.searchsorted(word_start, stem_end) - np.searchsorted(word_start, starts),
+        word_row=np.repeat(row_numbers, np.diff(limits)),
+        word_hash=_hash_words(np.frombuffer(folded, np.uint8), word_start, word_end),
+        word_limits=limits,
+        stem_words=np.searchsorted(word_start, _first_options(joined, starts, ends)) - limits[:-1],
     )
 
 
@@ -104,16 +109,12 @@ def hash_word(word: str) -> int:
     return int(scan([word]).word_hash[0])
 
 
-def _first_options(raw: NDArray[np.uint8], row: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+def _first_options(joined: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) where the answer options of each text begin ("A. …", "A) …" or "(A) …" on a line of its own), else its end."""
-    places = np.flatnonzero(raw == ord("A"))
-    before, after = raw[places - 1], raw[places + 1]
-    bare = (before == ord("\n")) & ((after == ord(".")) | (after == ord(")")) | (after == ord(":")))
-    enclosed = (before == ord("(")) & (raw[places - 2] == ord("\n")) & (after == ord(")"))
-    places = places[bare | enclosed]
     first = ends.copy()
-    # Written backwards, so that the first place of a row is the one that stays.
-    first[row[places[::-1]]] = places[::-1]
+    if found := [option.end() - 2 for option in _FIRST_OPTION.finditer(joined)]:
+        # Written backwards, so that the first place of a row is the one that stays.
+        first[np.searchsorted(starts, found[::-1], "right") - 1] = found[::-1]
     return first
 
 
@@ -126,7 +127,7 @@ def _hash_words(folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArra
     """Mix of the first eight bytes, the last eight and the length: exact up to sixteen bytes, cheap beyond."""
     eight = windows(folded, 8)
     length = end - start
-    head = eight[start]
+    head = eight.take(start)
     head &= _MASKS.take(length, mode="clip")
     tail = head.copy()
     long = np.flatnonzero(length > 8)

@@ -31,14 +31,26 @@ class Grams:
 
     index: NDArray[np.integer]
     bounds: NDArray[np.int64]
-    repeated: NDArray[np.bool_] | None = None
+    repeated: NDArray[np.bool_] | None
+    count: NDArray[np.int64]
 
     def counts(self) -> NDArray[np.int64]:
         """(n,) how many grams of the group each row has, repeated ones left out."""
-        size = self.bounds[:, 1] - self.bounds[:, 0]
-        if self.repeated is None:
-            return size
-        return size - _row_sums(self.repeated.view(np.int8), self.bounds)
+        return self.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """The grams of all groups, one group after the other.
+
+    `index`: of each group, into its weight table. `limits` (groups, n, 2): of each row among all grams. `repeated`:
+    places of the words and pairs that their row has again further on. `counts` (groups, n): those left out.
+    """
+
+    index: tuple[NDArray[np.integer], ...]
+    limits: NDArray[np.int64]
+    repeated: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +69,15 @@ class TextModel:
 
     def score(self, scanned: Scan) -> NDArray[np.float64]:
         """(n,) scores; the weights are whole numbers, so a row's score is the same in every batch."""
-        total = np.full(scanned.rows, self.bias)
-        for table, scale, grams in zip(self.weights, self.scales, text_grams(scanned), strict=True):
-            values = table.take(grams.index)
-            if grams.repeated is not None:
-                values[grams.repeated] = 0
-            total += scale * _row_sums(values, grams.bounds) / np.sqrt(np.maximum(grams.counts(), 1))
-        return total
+        laid = _lay(scanned)
+        values = [table.take(index) for table, index in zip(self.weights, laid.index, strict=True)]
+        # A last 0, since an empty last row may begin behind the last gram.
+        steps = np.concatenate((*values, np.zeros(1, np.int8)))
+        steps[laid.repeated] = 0
+        sums = np.add.reduceat(steps, laid.limits.reshape(-1), dtype=np.int64)[::2].reshape(laid.counts.shape)
+        sums[laid.counts == 0] = 0
+        scores = np.array(self.scales)[:, None] * sums / np.sqrt(np.maximum(laid.counts, 1))
+        return np.asarray(self.bias + scores[0] + scores[1] + scores[2], np.float64)
 
     def amounts(self, numeric: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) log-odds of the amounts in (n, features): summed column by column, so the same in every batch."""
@@ -78,45 +92,50 @@ def amounts(numeric: NDArray[np.float32], slopes: Iterable[tuple[int, float]]) -
     return total
 
 
-def text_grams(scanned: Scan) -> tuple[Grams, Grams, Grams]:
+def text_grams(scanned: Scan) -> tuple[Grams, ...]:
     """Words, pairs of neighbouring words, and 4-byte windows of every text, as indices into the weight tables."""
-    hashes = scanned.word_hash
-    limits = np.searchsorted(scanned.word_row, np.arange(scanned.rows + 1))
-    word_bounds = np.stack((limits[:-1], limits[1:]), axis=1)
-    words = (hashes >> np.uint64(64 - WORD_BITS)).astype(np.int64)
-    mixed = (hashes[:-1] * _PAIR_K1 ^ hashes[1:]) * _PAIR_K2
-    pairs = (mixed >> np.uint64(64 - PAIR_BITS)).astype(np.int64)
-    # A row of w words has w - 1 pairs; the pair that would span two rows lies between their bounds.
-    pair_bounds = np.stack((limits[:-1], np.maximum(limits[1:] - 1, limits[:-1])), axis=1)
-    chars = ((windows(scanned.folded, 4) * _CHAR_K) >> np.uint32(32 - CHAR_BITS)).astype(np.int64)
-    char_bounds = np.stack((scanned.starts, scanned.ends), axis=1)
-    return (
-        Grams(words, word_bounds, _repeated(words, scanned.word_row, scanned.rows)),
-        Grams(pairs, pair_bounds, _repeated(pairs, scanned.word_row[:-1], scanned.rows)),
-        Grams(chars, char_bounds),
+    laid = _lay(scanned)
+    sizes = [len(index) for index in laid.index]
+    begins = (0, sizes[0], sizes[0] + sizes[1])
+    marked = np.zeros(begins[2], np.bool_)
+    marked[laid.repeated] = True
+    repeated = (marked[: sizes[0]], marked[sizes[0] :], None)
+    return tuple(
+        Grams(index.astype(np.int64), limits - begin, again, count)
+        for index, limits, begin, again, count in zip(
+            laid.index, laid.limits, begins, repeated, laid.counts, strict=True
+        )
     )
 
 
-def _repeated(index: NDArray[np.int64], row: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
-    """Whether a gram's slot in its row's table ends up with a later occurrence of the same gram.
+def _lay(scanned: Scan) -> _Laid:
+    hashes, row = scanned.word_hash, scanned.word_row
+    words = (hashes >> np.uint64(64 - WORD_BITS)).view(np.int64)
+    mixed = (hashes[:-1] * _PAIR_K1 ^ hashes[1:]) * _PAIR_K2
+    pairs = (mixed >> np.uint64(64 - PAIR_BITS)).view(np.int64)
+    chars = (windows(scanned.folded, 4) * _CHAR_K) >> np.uint32(32 - CHAR_BITS)
+    begin, end = scanned.word_limits[:-1], scanned.word_limits[1:]
+    # A row of w words has w - 1 pairs; the pair that would span two rows lies between their limits.
+    pair_limits = begin, np.maximum(end - 1, begin)
+    limits = np.array(((begin, end), pair_limits, (scanned.starts, scanned.ends))).transpose(0, 2, 1).copy()
+    limits[1] += len(words)
+    limits[2] += len(words) + len(pairs)
+    counts = limits[:, :, 1] - limits[:, :, 0]
+    table = np.concatenate((row, row[:-1] + scanned.rows))
+    repeated = _repeated(np.concatenate((words, pairs)), table, 2 * scanned.rows)
+    counts[:2] -= np.bincount(table.take(repeated), minlength=2 * scanned.rows).reshape(2, -1)
+    return _Laid((words, pairs, chars), limits, repeated, counts)
+
+
+def _repeated(index: NDArray[np.int64], table: NDArray[np.int64], tables: int) -> NDArray[np.int64]:
+    """Where grams stand whose slot in their table ends up with a later occurrence of the same gram.
 
     Two grams that share a slot can hide a repetition; that is rare, and the same in every batch. Only slots that were
-    just written are read, so the table need not be cleared.
+    just written are read, so the tables need not be cleared.
     """
-    slot = row * _SLOTS + (index & (_SLOTS - 1))
-    last = np.empty(rows * _SLOTS, np.int32)
+    slot = table * _SLOTS + (index & (_SLOTS - 1))
+    last = np.empty(tables * _SLOTS, np.int32)
     place = np.arange(len(index), dtype=np.int32)
     last[slot] = place
-    later = last[slot]
-    return np.asarray((later != place) & (index[later] == index), np.bool_)
-
-
-def _row_sums(values: NDArray[np.int8], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) sum of `values` between each row's bounds; 0 where they are equal."""
-    if not len(values) or not len(bounds):
-        return np.zeros(len(bounds), np.int64)
-    padded = np.append(values, np.int8(0))
-    # An empty last row may begin behind the last gram; its sum is not used.
-    edges = np.minimum(bounds.reshape(-1), len(values))
-    sums = np.add.reduceat(padded, edges, dtype=np.int64)[::2]
-    return np.where(bounds[:, 1] > bounds[:, 0], sums, 0)
+    later = last.take(slot)
+    return np.flatnonzero((later != place) & (index.take(later) == index))

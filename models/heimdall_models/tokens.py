@@ -12,15 +12,15 @@ other than Chinese and Japanese, and short texts of rare words, may be further o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_models.conversation import Conversation
+from heimdall_models.counts import LETTER, WORD_SIZES, Counts
 from heimdall_models.lexicon import WORD_LISTS
-from heimdall_models.scan import Scan, windows
+from heimdall_models.scan import Scan
 
 TOKENS_PER_IMAGE = 1000
 TOKENS_PER_EXTRA_MESSAGE = 4
@@ -110,68 +110,66 @@ _SECOND_BYTE_COSTS = (
 """First byte, range of the second, cost: where one first byte stands for several scripts or for punctuation."""
 
 
-def _word_costs() -> NDArray[np.int64]:
-    """(28,) thousandths of a token for an ASCII word of so many bytes."""
-    length = np.arange(_NO_WORD_BYTES)
+def _word_costs() -> NDArray[np.float64]:
+    """(sizes, 3): thousandths of a token, bytes, and 1 for an ASCII word of so many bytes."""
+    length = np.arange(WORD_SIZES)
     costs = [960, 930, 1350, 1540]
-    return np.select(
-        [length <= 4, length <= 6, length <= 9, length < _LONG_WORD_BYTES], costs, _LONG_WORD_BYTE * length
+    each = np.select(
+        [length <= 4, length <= 6, length <= 9, length < _LONG_WORD_BYTES],
+        costs,
+        _LONG_WORD_BYTE * np.minimum(length, _NO_WORD_BYTES - 1)
+        + _NO_WORD_BYTE * np.maximum(length - _NO_WORD_BYTES, 0),
     )
+    return np.stack((each, length, np.ones(WORD_SIZES)), axis=1).astype(np.float64)
 
 
-_WORD_COST = _word_costs()
+_WORD_COSTS = _word_costs()
 
 
-def estimate_tokens(
-    conversations: Sequence[Conversation],
-    scanned: Scan,
-    word_lists: NDArray[np.uint8],
-    byte_counts: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """(n,) prompt tokens of the whole request.
+def _byte_groups() -> NDArray[np.float32]:
+    """(256, 2): 1.0 where a byte is a mark or a digit, and where it begins an accented letter."""
+    table = np.zeros((256, 2), np.float32)
+    table[[*_MARKS, *b"0123456789"], 0] = 1.0
+    table[0xC3:0xC6, 1] = 1.0
+    return table
 
-    `word_lists`: (words,) the list each word of `scanned` is on. `byte_counts`: (n, 256) of the scanned text. The scanned
-    text's tokens a character stand for the text that was not scanned; messages after the first, tool definitions and
-    images are charged by count.
+
+_BYTE_GROUPS = _byte_groups()
+
+
+def estimate_tokens(shapes: Mapping[str, NDArray[np.float64]], scanned: Scan, counts: Counts) -> NDArray[np.int64]:
+    """(n,) prompt tokens of the whole request, of at least one.
+
+    `shapes`: see `shapes_of`. The scanned text's tokens a character stand for the text that was not scanned; messages
+    after the first, tool definitions and images are charged by count.
     """
-    per_mille = _pair_tokens(scanned) + _word_tokens(scanned, word_lists, byte_counts)
-    characters = np.array([len(c.text) for c in conversations], np.float64)
+    per_mille = _pair_tokens(scanned, counts) + _word_tokens(counts)
+    characters = shapes["text"]
     rate = np.where(characters > 0, per_mille / np.maximum(characters, 1) / _PER_MILLE, 1 / _CHARS_PER_TOKEN)
-    prose = np.array([c.total_chars - c.tool_definition_chars for c in conversations], np.float64)
-    extra = np.array(
-        [
-            c.tool_definition_chars * TOKENS_PER_JSON_CHAR
-            + c.image_count * TOKENS_PER_IMAGE
-            + max(c.message_count - 1, 0) * TOKENS_PER_EXTRA_MESSAGE
-            for c in conversations
-        ],
-        np.float64,
+    prose = shapes["user_chars"] + shapes["system_chars"] + shapes["assistant_chars"] + shapes["tool_chars"]
+    extra = (
+        shapes["tool_definition_chars"] * TOKENS_PER_JSON_CHAR
+        + shapes["image_count"] * TOKENS_PER_IMAGE
+        + np.maximum(shapes["message_count"] - 1, 0) * TOKENS_PER_EXTRA_MESSAGE
     )
     return np.asarray(np.ceil(prose * rate + extra), np.int64)
 
 
-def _pair_tokens(scanned: Scan) -> NDArray[np.int64]:
-    if not scanned.rows:
-        return np.zeros(0, np.int64)
-    costs = _pair_costs().take(windows(scanned.raw, 2))
+def _pair_tokens(scanned: Scan, counts: Counts) -> NDArray[np.int64]:
+    costs = _pair_costs().take(counts.pair)
     # From the pair of the padding and the first byte on; pairs of padding cost nothing.
     return np.asarray(np.add.reduceat(costs, scanned.starts - 1, dtype=np.int64))
 
 
-def _word_tokens(scanned: Scan, word_lists: NDArray[np.uint8], byte_counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = scanned.word_end - scanned.word_start
-    first = scanned.folded[scanned.word_start]
-    ascii_words = np.flatnonzero((first >= ord("a")) & (first < 128))
-    row, length = scanned.word_row[ascii_words], length[ascii_words]
-    each = _WORD_COST.take(length, mode="clip") + _NO_WORD_BYTE * np.maximum(length - _NO_WORD_BYTES, 0)
-    costs = np.bincount(row, weights=each, minlength=scanned.rows)
-    letters = np.bincount(row, weights=length, minlength=scanned.rows)
-    words = np.bincount(row, minlength=scanned.rows)
-    english = np.bincount(row[word_lists[ascii_words] == _FUNCTION_WORDS], minlength=scanned.rows)
-    marks = byte_counts[:, [*_MARKS, *b"0123456789"]].sum(axis=1)
+def _word_tokens(counts: Counts) -> NDArray[np.float64]:
+    beyond = counts.beyond[:, LETTER]
+    costs, letters, words = (counts.words[:, LETTER] @ _WORD_COSTS).T
+    costs, letters = costs + _NO_WORD_BYTE * beyond, letters + beyond
+    marks, accents = (counts.byte @ _BYTE_GROUPS).T.astype(np.float64)
     # Prose without the little words of English, or with accents.
     prose = (words >= _FEWEST_WORDS) & (marks < _PROSE_MARKS_SHARE * letters)
+    english = counts.lists[:, _FUNCTION_WORDS]
     without = prose * np.maximum(1 - english / np.maximum(words, 1) / _ENGLISH_SHARE, 0)
-    accents = byte_counts[:, 0xC3:0xC6].sum(axis=1) / np.maximum(letters, 1) / _ACCENTED_SHARE
-    foreign = np.maximum(without, np.minimum(accents, 1))
+    accented = accents / np.maximum(letters, 1) / _ACCENTED_SHARE
+    foreign = np.maximum(without, np.minimum(accented, 1))
     return np.asarray(costs + np.rint(_FOREIGN_LETTER * letters * foreign), np.float64)

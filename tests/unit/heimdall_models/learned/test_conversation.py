@@ -33,7 +33,7 @@ def test_string_content_and_a_part_list_of_the_same_text_are_the_same_conversati
 def test_an_image_is_counted_and_its_data_is_not_scanned() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
     found = read_conversation(user([{"type": "text", "text": "what is this?"}, image]))
-    assert (found.text, found.image_count, found.total_chars) == ("what is this?", 1, len("what is this?"))
+    assert (found.text, found.image_count, found.user_chars) == ("what is this?", 1, len("what is this?"))
 
 
 def test_the_last_user_turn_is_what_is_scanned() -> None:
@@ -98,5 +98,5 @@ def test_a_huge_body_takes_bounded_time(body: dict[str, Any]) -> None:
 def test_sizes_of_messages_that_were_not_walked_are_extrapolated() -> None:
     found = read_conversation({"messages": [{"role": "user", "content": "abcd"}] * 100_000})
     assert found.truncated
-    assert found.total_chars == 400_000
+    assert found.user_chars == 400_000
     assert found.message_count == 100_000

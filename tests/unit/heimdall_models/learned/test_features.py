@@ -1,12 +1,14 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heimdall_models.conversation import Conversation, read_conversation
-from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, SAFE_DEFAULTS, extract
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import GROUP_BITS, TextModel
 
 RNG = np.random.default_rng(0)
@@ -16,6 +18,11 @@ TEXT_MODEL = TextModel(
     0.1,
     ((FEATURE_NAMES.index("stem_words_log"), -0.5),),
 )
+HERE = Path(__file__).parent
+TEXTS: dict[str, str] = orjson.loads((HERE / "token_texts.json").read_bytes())
+PINNED: dict[str, Any] = orjson.loads((HERE / "features.json").read_bytes())
+"""What `extract` makes of `TEXTS` with `TEXT_MODEL`. A change of it is a new FEATURE_VERSION: bundles are trained on it."""
+
 ARTICLE = "The committee met on Tuesday to discuss how the new library might serve both students and visitors. " * 5
 
 
@@ -128,6 +135,9 @@ def test_the_text_score_is_the_last_column_and_zero_without_a_text_model() -> No
     assert extract(asks("hello"), TEXT_MODEL).numeric[0, -1] != 0
 
 
-def test_safe_defaults_are_one_finite_row() -> None:
-    assert SAFE_DEFAULTS.numeric.shape == (1, len(FEATURE_NAMES))
-    assert np.isfinite(SAFE_DEFAULTS.numeric).all()
+def test_fifty_varied_texts_have_the_numbers_that_this_version_of_the_features_stands_for() -> None:
+    found = extract(asks(*TEXTS.values()), TEXT_MODEL)
+    assert PINNED["feature_version"] == FEATURE_VERSION
+    np.testing.assert_array_equal(found.token_count, PINNED["token_count"])
+    np.testing.assert_allclose(found.entropy, PINNED["entropy"], atol=2e-6)
+    np.testing.assert_allclose(found.numeric, PINNED["numeric"], rtol=2e-6, atol=2e-6)
