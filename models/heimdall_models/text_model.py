@@ -121,9 +121,11 @@ def _lay(scanned: Scan) -> _Laid:
     limits[1] += len(words)
     limits[2] += len(words) + len(pairs)
     counts = limits[:, :, 1] - limits[:, :, 0]
-    table = np.concatenate((row, row[:-1] + scanned.rows))
-    repeated = _repeated(np.concatenate((words, pairs)), table, 2 * scanned.rows)
-    counts[:2] -= np.bincount(table.take(repeated), minlength=2 * scanned.rows).reshape(2, -1)
+    tables = 2 * scanned.rows
+    # What spans two rows has a table of its own: it must not count as a repetition of a pair of either.
+    table = np.concatenate((row, np.where(row[:-1] == row[1:], row[:-1] + scanned.rows, tables)))
+    repeated = _repeated(np.concatenate((words, pairs)), table, tables + 1)
+    counts[:2] -= np.bincount(table.take(repeated), minlength=tables)[:tables].reshape(2, -1)
     return _Laid((words, pairs, chars), limits, repeated, counts)
 
 

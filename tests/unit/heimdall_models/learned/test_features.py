@@ -45,6 +45,11 @@ def test_the_order_of_a_batch_changes_no_row(texts: list[str], random: Any) -> N
     np.testing.assert_array_equal(plain.token_count[order], shuffled.token_count)
 
 
+def test_a_word_pair_across_two_texts_is_no_repetition_of_one_within_them() -> None:
+    alone = extract(asks("go go"), TEXT_MODEL).numeric[0]
+    np.testing.assert_array_equal(extract(asks("go go", "go"), TEXT_MODEL).numeric[0], alone)
+
+
 @settings(max_examples=60)
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=8))
 def test_a_row_is_the_same_alone_and_in_a_batch(texts: list[str]) -> None:
