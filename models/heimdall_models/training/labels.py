@@ -73,12 +73,15 @@ def labelled(tables: Sequence[OutcomeTable], pools: Mapping[str, Pools], target:
     questions = question_ids([c.text for c in conversations])
     usable = np.flatnonzero(np.isfinite(cheap) & np.isfinite(strong))
     label = label_of(cheap, strong, target)
-    examples = Examples(numeric, grams, label, np.zeros(len(label)), questions)
+    source = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+    noise = np.array([_noise(t, p) for t, p in zip(tables, chosen, strict=True)])[source]
+    domain = _domain_numbers(tables)
+    examples = Examples(numeric, grams, label, np.zeros(len(label)), questions, domain, noise)
     return Labelled(
         tables=tuple(table.name for table in tables),
         pools=chosen,
         examples=examples,
-        source=np.repeat(np.arange(len(tables)), [len(t) for t in tables]),
+        source=source,
         cheap=cheap,
         strong=strong,
         benches=np.array([b for t in tables for b in t.benches]),
@@ -90,6 +93,20 @@ def labelled(tables: Sequence[OutcomeTable], pools: Mapping[str, Pools], target:
 def label_of(cheap: Floats, strong: Floats, target: Target) -> Floats:
     """`cheap_ok`: the cheap pool's score. `gain`: chance that the cheap pool is preferred, (1 + cheap − strong) / 2."""
     return cheap if target == "cheap_ok" else (1.0 + cheap - strong) / 2.0
+
+
+def _domain_numbers(tables: Sequence[OutcomeTable]) -> NDArray[np.int64]:
+    """(n,) one number for each domain of each table."""
+    names = [f"{number}/{domain}" for number, table in enumerate(tables) for domain in table.domains]
+    return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
+
+
+def _noise(table: OutcomeTable, pools: Pools) -> float:
+    """How far a row's label is taken for noise: 1/2 when it is what two models scored, little when it is a mean of many.
+
+    0 for a table of one domain: its mean tells no prompt from another.
+    """
+    return 1.0 / len({*pools.cheap, *pools.strong}) if len(set(table.domains)) > 1 else 0.0
 
 
 def training_rows(rows: Labelled, transfer: bool) -> Examples:
@@ -113,6 +130,8 @@ def training_rows(rows: Labelled, transfer: bool) -> Examples:
         label=np.concatenate((_expected(examples, offset, slopes), everyday.label[copy])),
         offset=np.concatenate((offset, np.zeros(len(copy)))),
         question=np.concatenate((examples.question, copy + examples.question.max(initial=-1) + 1)),
+        domain=np.concatenate((examples.domain, np.zeros(len(copy), np.int64))),
+        noise=np.zeros(len(examples) + len(copy)),
         slopes=slopes,
     )
 

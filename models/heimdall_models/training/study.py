@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def _from_sample(examples: Examples, size: int) -> NDArray[np.float64]:
 def _own_examples(rows: Labelled, place: NDArray[np.int64]) -> Examples:
     examples = rows.examples.rows(place)
     label = label_of(rows.cheap[place], rows.strong[place], "gain")
-    return Examples(examples.numeric, examples.grams, label, np.zeros(len(place)), examples.question)
+    return replace(examples, label=label)
 
 
 def _outcomes(rows: Labelled, place: NDArray[np.int64]) -> Outcomes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csr_matrix, diags, hstack
 
 from heimdall_models.features import MAX_BATCH
 from heimdall_models.scan import scan
@@ -47,10 +47,21 @@ def gram_matrix(texts: Sequence[str]) -> csr_matrix:
     return hstack([_stacked(block) for block in blocks], format="csr", dtype=np.float32)
 
 
-def fit_text(grams: csr_matrix, label: NDArray[np.float64], offset: NDArray[np.float64], penalty: float) -> TextFit:
-    """Minimise the mean cross-entropy to soft labels (n,), given log-odds `offset` (n,), plus penalty · |w|² / 2."""
-    known = np.flatnonzero(np.bincount(grams.indices, minlength=grams.shape[1]) >= FEWEST_TEXTS)
-    used = grams.tocsc()[:, known].tocsr()
+def fit_text(
+    grams: csr_matrix,
+    label: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    penalty: float,
+    by_rarity: bool = False,
+) -> TextFit:
+    """Minimise the mean cross-entropy to soft labels (n,), given log-odds `offset` (n,), plus penalty · |w|² / 2.
+
+    `by_rarity`: the penalty is on w / `rarity`, so that what a subject is about may weigh more than what all prompts say.
+    """
+    texts = np.bincount(grams.indices, minlength=grams.shape[1])
+    known = np.flatnonzero(texts >= FEWEST_TEXTS)
+    scale = rarity(texts, grams.shape[0])[known] if by_rarity else np.ones(len(known))
+    used = (grams.tocsc()[:, known] @ diags(scale.astype(np.float32))).tocsr()
     transposed = used.T.tocsr()
 
     def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -64,8 +75,17 @@ def fit_text(grams: csr_matrix, label: NDArray[np.float64], offset: NDArray[np.f
     start = np.zeros(len(known) + 1)
     result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 6})
     weights = np.zeros(grams.shape[1])
-    weights[known] = result.x[:-1]
+    weights[known] = result.x[:-1] * scale
     return TextFit(weights, float(result.x[-1]))
+
+
+def rarity(texts: NDArray[np.int64], rows: int) -> NDArray[np.float64]:
+    """Inverse document frequency log((1 + rows) / (1 + texts)) (Spärck Jones 1972) of grams that stand in so many `texts`.
+
+    Divided by its root mean square over all occurrences, so that a penalty means the same with and without it.
+    """
+    inverse = np.log((1.0 + rows) / (1.0 + texts))
+    return np.asarray(inverse / np.sqrt((texts * inverse**2).sum() / max(int(texts.sum()), 1) or 1.0))
 
 
 def rounded(fit: TextFit) -> TextModel:

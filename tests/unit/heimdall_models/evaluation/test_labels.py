@@ -1,9 +1,12 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
 from heimdall_models.features import FEATURE_NAMES, extract
 from heimdall_models.text_model import GROUP_BITS, TextModel, amounts
 from heimdall_models.training.everyday import read_everyday
+from heimdall_models.training.fit import levelled
 from heimdall_models.training.labels import Labelled, labelled, training_rows
 from heimdall_models.training.metrics import apgr
 from heimdall_models.training.tables import table_of
@@ -38,6 +41,22 @@ def test_for_own_traffic_the_labels_are_what_was_measured(rows: Labelled) -> Non
     examples = training_rows(rows, transfer=False)
     assert examples.slopes == ()
     assert (examples.label == rows.examples.label).all()
+
+
+def test_labels_of_two_models_move_halfway_to_the_mean_of_their_domain_and_labels_of_many_less() -> None:
+    columns: dict[str, list[Any]] = {"prompt": ["a", "b", "c", "d"] * 60, "domain": ["x", "x", "y", "y"] * 60}
+    scores: dict[str, list[Any]] = {"s::small": [1.0, 0.0, 0.0, 0.0] * 60, "s::large": [1.0] * 240}
+    more: dict[str, list[Any]] = {f"s::{name}": [1.0] * 240 for name in ("third", "fourth")}
+    two = labelled([table_of("two", columns | scores)], {}, "gain").examples
+    four = labelled([table_of("four", columns | scores | more)], {}, "gain").examples
+    assert set(two.noise.tolist()) == {1 / 2}
+    assert set(four.noise.tolist()) == {1 / 4}
+    assert levelled(two)[:4] == pytest.approx([0.375, 0.125, 0.0, 0.0], abs=0.02)
+    assert levelled(two).mean() == pytest.approx(two.label.mean(), abs=0.01)
+
+
+def test_labels_of_a_single_domain_stay_as_they_are(rows: Labelled) -> None:
+    assert (levelled(rows.examples) == rows.examples.label).all()
 
 
 def test_the_work_in_a_prompt_alone_orders_prompts_that_are_hard_for_their_length(rows: Labelled) -> None:

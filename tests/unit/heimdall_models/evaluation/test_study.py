@@ -14,7 +14,8 @@ ROWS = 200
 def examples() -> Examples:
     label = np.asarray(np.random.default_rng(1).random(ROWS) < 0.5, np.float64)
     numeric = np.zeros((ROWS, len(FEATURE_NAMES)), np.float32)
-    return Examples(numeric, csr_matrix((ROWS, 1)), label, np.zeros(ROWS), np.arange(ROWS))
+    zero = np.zeros(ROWS)
+    return Examples(numeric, csr_matrix((ROWS, 1)), label, zero, np.arange(ROWS), zero.astype(np.int64), zero)
 
 
 def test_the_calibration_of_a_fold_does_not_see_its_labels() -> None:

@@ -17,7 +17,7 @@ from heimdall_models.training.labels import domain_offset, label_of
 from heimdall_models.training.metrics import apgr, auc, calibration_error, cpt, frontier
 from heimdall_models.training.questions import fold_of, question_ids
 from heimdall_models.training.tables import TableError, default_pools, read_table, table_of
-from heimdall_models.training.text_fit import fit_text, gram_matrix, rounded
+from heimdall_models.training.text_fit import fit_text, gram_matrix, rarity, rounded
 from heimdall_models.training.train import train_bundle
 
 LONG = "The committee considered whether the proposed bridge would serve the villages on both sides of the river."
@@ -69,6 +69,21 @@ def test_the_served_text_score_is_the_fitted_one_up_to_rounding() -> None:
     grams = gram_matrix(texts)
     fitted = fit_text(grams, np.array([i % 2 for i in range(60)], float), np.zeros(60), 1e-3)
     np.testing.assert_allclose(rounded(fitted).score(scan(texts)), fitted.score(grams), atol=0.05)
+
+
+def test_by_rarity_a_rare_word_weighs_more_than_it_does_otherwise() -> None:
+    texts = [f"what is known of {'saffron' if i % 10 == 0 else 'gardens'}" for i in range(100)]
+    label = np.array([0.2 if i % 10 == 0 else 0.6 for i in range(100)])
+    grams = gram_matrix(texts)
+    plain, rare = (fit_text(grams, label, np.zeros(100), 0.02, by_rarity).score(grams) for by_rarity in (False, True))
+    assert rare[1] - rare[0] > plain[1] - plain[0] > 0
+
+
+def test_a_gram_that_stands_in_every_text_is_of_no_rarity_and_the_mean_square_is_one() -> None:
+    texts = np.array([100, 50, 4])
+    found = rarity(texts, 100)
+    assert found[0] == 0 < found[1] < found[2]
+    assert (texts * found**2).sum() / texts.sum() == pytest.approx(1.0)
 
 
 def test_one_question_in_two_wrappings_is_one_question() -> None:
