@@ -168,6 +168,17 @@ class OutcomeRecord(_Open):
     )
 
 
+class Judgement(_Open):
+    """What a judge said of the two answers; scores are null where it said nothing that can be read."""
+
+    model: str
+    order: str = Field(description="in which order it saw them, by a draw: `served, shadow` or `shadow, served`")
+    score_served: Annotated[float, Field(ge=0, le=1)] | None
+    score_shadow: Annotated[float, Field(ge=0, le=1)] | None
+    cost_usd_micros: int = Field(description="beside the shadow's own")
+    failure: str | None = Field(None, description="a failure code, unreadable_verdict, or why there was no place")
+
+
 class ShadowRecord(_Open):
     """What another model made of a request that had been answered. Its asker never hears of it.
 
@@ -196,6 +207,7 @@ class ShadowRecord(_Open):
     finish_reason: str | None = None
     refused: bool | None = None
     schema_valid: bool | None = None
+    judge: Judgement | None = Field(None, description="where a judge was asked to score both answers")
     superseded: bool = Field(False, description="no ending: calls of a worker whose shadow another one ended")
 
 

@@ -16,6 +16,7 @@ from heimdall_fleet.dispatch.settings import (
     BreakerSettings,
     DispatchSettings,
     FailoverSettings,
+    JudgeSettings,
     KeySettings,
     KeyStrategy,
     ModelSettings,
@@ -211,8 +212,9 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
 
 def shadow_settings(config: Config) -> ShadowSettings:
     """What dispatch must know of shadow pairs."""
-    shadow = config.learning.shadow
-    return ShadowSettings(shadow.share, shadow.tenants, shadow.budget_usd_micros_per_day)
+    shadow, judge = config.learning.shadow, config.learning.judge
+    scored = None if judge is None else JudgeSettings(judge.model, judge.prompt, judge.max_tokens, judge.share)
+    return ShadowSettings(shadow.share, shadow.tenants, shadow.budget_usd_micros_per_day, scored)
 
 
 def provider_settings(name: str, config: Config) -> ProviderSettings:

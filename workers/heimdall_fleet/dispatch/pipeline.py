@@ -21,15 +21,20 @@ async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
 
     A Parked order has no end yet and shall come back later. Cancelling the task stops the call in flight.
     """
+    result = await end_of(run, room)
+    return result if isinstance(result, Parked) else await conclude(run, result, room, partition)
+
+
+async def end_of(run: Run, room: Room) -> Ending | Parked:
+    """The end that an order comes to, not yet stored nor published."""
     try:
         with room.cancels.watching(run.request_id):
-            ending = await _ask(run, room)
+            return await _ask(run, room)
     except Failure as failure:
-        ending = failed(run, failure, room)
+        return failed(run, failure, room)
     except Park as park:
         await release(run, room)
         return park.parked
-    return await conclude(run, ending, room, partition)
 
 
 async def conclude(run: Run, ending: Ending, room: Room, partition: int) -> Ending:

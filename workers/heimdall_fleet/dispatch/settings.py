@@ -123,12 +123,23 @@ class FailoverSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """Who scores a `share` of the pairs. `prompt` has the places `{request}`, `{a}` and `{b}`."""
+
+    model: str
+    prompt: str
+    max_tokens: int = 1_000
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowSettings:
     """`share` of the answered requests of `tenants` (`*`: all, also those that name none) is asked of another model, too."""
 
     share: float = 0.0
     tenants: tuple[str, ...] = ("*",)
     budget_usd_micros_per_day: int = 0
+    judge: JudgeSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

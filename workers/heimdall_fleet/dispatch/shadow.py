@@ -10,6 +10,7 @@ import orjson
 
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.dispatch.settings import ShadowSettings
+from heimdall_fleet.dispatch.verdict import answer_text
 from heimdall_fleet.kafka.records import Header, Outgoing
 from heimdall_models.experiment import draw
 from heimdall_schemas import headers as h
@@ -51,7 +52,9 @@ def shadow_for(run: Run, ending: Ending, settings: ShadowSettings) -> Drawn | No
     if not others:
         return None
     step = others[int(draw("shadow model", run.request_id) * len(others))]
-    return Drawn(step, Shadow(run.request_id, ending.model, settings.share, 1.0 / len(others)))
+    judged = settings.judge is not None and draw("judge", run.request_id) < settings.judge.share
+    text = answer_text(orjson.loads(ending.reply)) if judged else None
+    return Drawn(step, Shadow(run.request_id, ending.model, settings.share, 1.0 / len(others), text))
 
 
 def _allowed(tenant: str | None, tenants: tuple[str, ...]) -> bool:

@@ -3,21 +3,30 @@
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
+
+import orjson
 
 from heimdall_fleet.dispatch.cost import needed_usd_micros
 from heimdall_fleet.dispatch.endings import failed
-from heimdall_fleet.dispatch.pipeline import conclude, dispatch
+from heimdall_fleet.dispatch.pipeline import conclude, end_of
+from heimdall_fleet.dispatch.reserve import store
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.run import Ending, Parked, Run
+from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
 from heimdall_fleet.dispatch.shadow import shadow_for, shadow_order
+from heimdall_fleet.dispatch.verdict import answer_text, judge_order, served_first, verdict_in
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.state.base import Budget, StateUnavailable
+from heimdall_schemas.audit import State
+from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure, FailureCode
 
 log = logging.getLogger(__name__)
 
 MOST_OUTPUT_TOKENS = 8_192
 """Of an answer whose asker set no limit: for so many money is set aside, and no more are asked for."""
+
+UNREADABLE = "unreadable_verdict"
 
 _KEPT_MS = 48 * 3_600_000
 _NO_CHAIN: dict[str, tuple[str, ...]] = {}
@@ -46,18 +55,68 @@ async def answer_shadow(run: Run, room: Room, partition: int) -> Ending | Parked
     """Answer a shadow order: as any other, but by one call of its one model, for no more than was set aside for it.
 
     What it really cost takes the place of that. Where nothing can be set aside nobody is asked, and the record says so.
+    A judge that shall compare the two answers is asked before the record is written, so that it stands there once.
     """
     room = _one_call_in(room)
+    ending = await _within_budget(run, room)
+    if isinstance(ending, Parked):
+        return ending
+    ending = await _with_verdict(run, ending, room)
+    return await conclude(run, ending, room, partition)
+
+
+async def _within_budget(run: Run, room: Room) -> Ending | Parked:
+    """The end of one call, paid out of the day's budget."""
     budget, hold = _budget(room), f"{run.request_id}@{room.leases.holder}"
     most_usd_micros = _most_usd_micros(run, room)
     if (refused := await _refusal(budget, hold, most_usd_micros, room)) is not None:
-        return await conclude(run, failed(run, refused, room), room, partition)
+        return failed(run, refused, room)
     ceiling = run.spent_before_usd_micros + most_usd_micros
     run.order = run.order._replace(plan=replace(run.order.plan, max_cost_usd_micros=ceiling))
     try:
-        return await dispatch(run, room, partition)
+        return await end_of(run, room)
     finally:
         await _settle(budget, hold, sum(attempt.cost_usd_micros for attempt in run.attempts), room)
+
+
+async def _with_verdict(run: Run, ending: Ending, room: Room) -> Ending:
+    """The ending with a judge's scores of both answers in its record, or with why there are none."""
+    shadow, settings = run.order.shadow, room.settings.shadow.judge
+    if settings is None or shadow is None or shadow.served_answer is None or ending.stored:
+        return ending
+    own = answer_text(orjson.loads(ending.reply)) if ending.state is State.ANSWERED else None
+    if own is None:
+        return ending
+    order = judge_order(run.order, run.body, (shadow.served_answer, own), settings)
+    judging = begin(order, orjson.loads(order.body), room.clock.unix_ms(), room.clock.mono_ms())
+    result = await _within_budget(judging, room)
+    if isinstance(result, Ending):
+        result = await store(judging, result, room)
+    room.leases.let_go(judging.request_id)
+    told = {"model": settings.model, "order": _order_of(run), "cost_usd_micros": judging.cost_usd_micros}
+    record = {**orjson.loads(ending.outcome), "judge": {**told, **_scores(result, run)}}
+    return ending._replace(outcome=encode(record))
+
+
+def _order_of(run: Run) -> str:
+    return "served, shadow" if served_first(run.request_id) else "shadow, served"
+
+
+def _scores(result: Ending | Parked, run: Run) -> dict[str, Any]:
+    """Both scores, or null with the failure."""
+    failure, verdict = None, None
+    if isinstance(result, Parked):
+        failure = result.reason
+    elif result.failure is not None:
+        failure = result.failure.code.value
+    else:
+        verdict = verdict_in(answer_text(orjson.loads(result.reply)), run.request_id)
+        failure = None if verdict else UNREADABLE
+    return {
+        "score_served": verdict and verdict.served,
+        "score_shadow": verdict and verdict.shadow,
+        "failure": failure,
+    }
 
 
 def _one_call_in(room: Room) -> Room:

@@ -9,8 +9,9 @@ import pytest
 
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.run import Attempt, Ending, Run, begin
-from heimdall_fleet.dispatch.settings import BreakerSettings, ShadowSettings
+from heimdall_fleet.dispatch.settings import BreakerSettings, JudgeSettings, ShadowSettings
 from heimdall_fleet.dispatch.shadow import TTL_MS, shadow_for, shadow_order
+from heimdall_fleet.dispatch.verdict import judge_order, served_first
 from heimdall_fleet.kafka.errors import DeliveryUnknown
 from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.state.base import Budget, StateUnavailable
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from tests.unit.heimdall_fleet.dispatch.conftest import Bench
 
 TOPICS = Topics()
+
+
+def ok(text: str) -> Any:
+    """An answer of a provider."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    return lambda request: httpx.Response(200, json=body)
+
+
 ALWAYS = ShadowSettings(share=1.0, budget_usd_micros_per_day=1_000_000)
 STEPS = ("cheap:openai/gpt-mini", "cheap:qwen/coder", "mid:anthropic/claude", "mid:google/gemini")
 ATTEMPT = Attempt("openai", "openai/gpt-mini", "a", 200, None, 10.0, 5, Tokens())
@@ -277,3 +289,84 @@ async def test_a_shadow_that_kafka_does_not_take_is_lost_and_the_answer_is_not(s
     await shadowed.worker.handle(shadowed.order(*STEPS))
     assert len(shadowed.replies()) == 1
     assert [end for _, end in shadowed.notes.shadows] == ["not_sent"]
+
+
+JUDGE = JudgeSettings("deepseek/r1", "{request} / {a} / {b}", max_tokens=50)
+JUDGED = replace(ALWAYS, judge=JUDGE)
+
+
+async def judged(bench: "Bench", *verdicts: Any, settings: ShadowSettings = JUDGED) -> dict[str, Any]:
+    """The record of a shadow whose judge, the only model of its provider that is asked here, answers so."""
+    bench.settings = replace(bench.settings, shadow=settings)
+    bench.upstream.on("openai", ok("from the small one"))
+    for provider in ("anthropic", "google"):
+        bench.upstream.on(provider, ok("from the large one"))
+    bench.upstream.on("openrouter", *verdicts)
+    await bench.worker.handle(await shadow_of(bench))
+    (record,) = shadows(bench)
+    AUDIT.validate_python(record)
+    return record
+
+
+async def test_a_judge_scores_both_answers_and_its_cost_stands_beside_the_shadows(bench: "Bench") -> None:
+    record = await judged(bench, ok('I think {"a": 0.25, "b": 1}'))
+    judge = record["judge"]
+    scores = (0.25, 1.0) if judge["order"] == "served, shadow" else (1.0, 0.25)
+    assert (judge["score_served"], judge["score_shadow"]) == scores
+    assert (judge["model"], judge["cost_usd_micros"], judge["failure"]) == ("deepseek/r1", 200, None)
+    assert (record["cost_usd_micros"], [each["model"] for each in record["attempts"]]) == (200, [record["model"]])
+    asked = orjson.loads(bench.upstream.requests[-1].content)
+    first, second = "from the small one", "from the large one"
+    told = f"{first} / {second}" if judge["order"] == "served, shadow" else f"{second} / {first}"
+    assert asked["messages"] == [{"role": "user", "content": f"user: hi / {told}"}]
+    assert len(bench.replies()) == 1
+
+
+def test_each_answer_stands_first_in_half_of_the_questions() -> None:
+    first = sum(served_first(f"s{number}") for number in range(2_000))
+    assert 920 < first < 1_080
+
+
+@pytest.mark.parametrize("said", ["no idea", '{"a": 2, "b": 0}', '{"a": true, "b": 0}', '{"a": 1}', "{not json}", ""])
+async def test_a_verdict_that_cannot_be_read_is_told_and_scores_nothing(bench: "Bench", said: str) -> None:
+    judge = (await judged(bench, ok(said)))["judge"]
+    assert (judge["score_served"], judge["score_shadow"], judge["failure"]) == (None, None, "unreadable_verdict")
+    assert judge["cost_usd_micros"] == 200
+
+
+async def test_a_judge_that_fails_leaves_the_shadow_as_it_is(bench: "Bench") -> None:
+    record = await judged(bench, lambda request: httpx.Response(500))
+    assert (record["state"], record["judge"]["score_shadow"]) == ("answered", None)
+    assert record["judge"]["failure"].startswith("provider_")
+
+
+async def test_a_judge_is_paid_out_of_the_same_budget(bench: "Bench") -> None:
+    """The shadow may take 16,494 micro-dollars and costs 200; what is left is less than a judge needs."""
+    record = await judged(bench, ok('{"a": 1, "b": 0}'), settings=replace(JUDGED, budget_usd_micros_per_day=16_494))
+    assert record["judge"]["failure"] is None
+    dear = replace(JUDGED, judge=replace(JUDGE, max_tokens=90_000), budget_usd_micros_per_day=16_494)
+    assert (await judged(type(bench)(), ok("{}"), settings=dear))["judge"]["failure"] == "policy_budget"
+
+
+async def test_only_a_share_of_the_pairs_is_judged(bench: "Bench") -> None:
+    settings = replace(JUDGED, judge=JudgeSettings("deepseek/r1", "{request}{a}{b}", share=1e-9))
+    assert "judge" not in await judged(bench, ok('{"a": 1, "b": 0}'), settings=settings)
+
+
+async def test_an_answer_that_calls_a_tool_is_not_judged(bench: "Bench") -> None:
+    bench.settings = replace(bench.settings, shadow=JUDGED)
+    run, ending = ended()
+    for reply in (b'{"choices":[{"message":{"content":null,"tool_calls":[{}]}}]}', b"{}"):
+        drawn = shadow_for(run, ending._replace(reply=reply), JUDGED)
+        assert drawn is not None
+        assert drawn.shadow.served_answer is None
+
+
+def test_words_of_an_answer_are_never_taken_for_a_place_of_the_prompt() -> None:
+    run, _ = ended()
+    judge = JudgeSettings("j/j", "{request}|{a}|{b}")
+    order = judge_order(run.order, {"messages": [{"role": "user", "content": [{"type": "text", "text": "{a}"},
+                        {"type": "image_url"}]}]}, ("{b}", "{request}"), judge)  # fmt: skip
+    prompt = orjson.loads(order.body)["messages"][0]["content"]
+    answers = ["{b}", "{request}"] if served_first("r1") else ["{request}", "{b}"]
+    assert prompt.split("|") == ["user: {a} [image_url]", *answers]
