@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import DTypeLike, NDArray
 
-from heimdall_models.classify import Classifier, Platt
+from heimdall_models.classify import Classifier, ClassifierError, Platt
 from heimdall_models.embed import DIMENSIONS, QUANTA
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.npy import NpyRefused, from_npy
@@ -107,9 +107,11 @@ def load_bundle(path: Path) -> Bundle:
         text_model = _text_model(path, files, manifest)
         info = _info(manifest, trees)
         classifier = Classifier(files[ONNX], platt, percentiles)
+    except BundleError:
+        raise
+    except ClassifierError as error:
+        raise BundleError(path / ONNX, str(error)) from error
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, BundleError):
-            raise
         raise BundleError(path / MANIFEST, f"a field is missing or of the wrong type ({error!r})") from error
     return Bundle(
         path=path,

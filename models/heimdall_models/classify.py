@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+_log = logging.getLogger(__name__)
 
 Bucket = Literal["cheap", "mid", "hard"]
 BUCKETS: tuple[Bucket, Bucket, Bucket] = ("cheap", "mid", "hard")
@@ -18,7 +22,22 @@ BUCKET_TEMPERATURE = 0.1
 """Percentile distance over which a bucket's probability changes by a factor e."""
 
 _LOG_ODDS_LIMIT = 40.0
-_QUIET = 3
+_SILENT = 4
+
+_FAILURES = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NotImplemented,
+    failures.RuntimeException,
+    RuntimeError,
+)
+"""What ONNX Runtime raises about a model, all without a class in common; RuntimeError is its wrapper's own."""
+
+
+class ClassifierError(ValueError):
+    """ONNX Runtime takes no such model: says why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +80,14 @@ class Classifier:
     """One ONNX session with its calibration and the difficulties of the reference traffic."""
 
     def __init__(self, onnx_bytes: bytes, platt: Platt, reference: NDArray[np.float64]) -> None:
-        """`onnx_bytes` were checked by the bundle; `reference`: ascending difficulties at evenly spaced percentiles."""
-        self._session = _session(onnx_bytes)
+        """`onnx_bytes` were checked by the bundle; `reference`: ascending difficulties at evenly spaced percentiles.
+
+        Raises ClassifierError for a model that ONNX Runtime refuses all the same.
+        """
+        try:
+            self._session = _session(onnx_bytes)
+        except _FAILURES as error:
+            raise ClassifierError(f"ONNX Runtime refuses it ({str(error).strip()})") from error
         self._input: str = self._session.get_inputs()[0].name
         self._platt = platt
         self._reference = reference
@@ -74,8 +99,12 @@ class Classifier:
         return numeric[:, -1] + np.asarray(output, np.float64).reshape(-1)
 
     def predict(self, numeric: NDArray[np.float32]) -> Verdicts:
-        """Verdicts of (n, features) float32; a row whose result is not finite is marked, never raised."""
-        log_odds = self.log_odds(numeric)
+        """Verdicts of (n, features) float32; a row without a finite result is marked. Never raises for a model's sake."""
+        try:
+            log_odds = self.log_odds(numeric)
+        except _FAILURES as error:
+            _log.error("the classifier failed on %d rows: %s", len(numeric), error, extra={"action": "predict_failed"})
+            log_odds = np.full(len(numeric), np.nan)
         ok = np.isfinite(log_odds)
         safe = np.where(ok, log_odds, 0.0)
         p_cheap_ok = self._platt(safe)
@@ -117,7 +146,7 @@ def _session(onnx_bytes: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = _QUIET
+    options.log_severity_level = _SILENT  # what it would print comes as an exception
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])

@@ -76,7 +76,7 @@ def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
 def load_embedder(name: str) -> Embedder:
     """The embedder that an installed package registered as `name`, its output checked.
 
-    Raises EmbedderError when no package registered it.
+    Raises EmbedderError when no package registered it, or when it cannot be made.
     """
     found = entry_points(group=ENTRY_POINT_GROUP, name=name)
     if not found:
@@ -85,8 +85,11 @@ def load_embedder(name: str) -> Embedder:
             f"no embedder named {name!r} under the entry-point group {ENTRY_POINT_GROUP}; installed: {known or 'none'}. "
             "Install the package that brings it or leave the setting out to use the hashed embedding."
         )
-    make = next(iter(found)).load()
-    return CheckedEmbedder(name, make())
+    try:
+        made = next(iter(found)).load()()
+    except Exception as error:  # code from outside may raise anything
+        raise EmbedderError(f"embedder {name!r} cannot be made, {type(error).__name__}: {error}") from error
+    return CheckedEmbedder(name, made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,16 @@ class CheckedEmbedder:
     inner: Embedder
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, 384) unit rows. Raises EmbedderError for another shape or numbers that are not finite."""
-        vectors = np.asarray(self.inner(texts), np.float32)
+        """(n, 384) unit rows. Raises EmbedderError for another shape or numbers that are not finite, and RuntimeError for
+        whatever the embedder raises: it may be well again for the next batch."""
+        try:
+            returned = self.inner(texts)
+        except Exception as error:  # code from outside may raise anything
+            raise RuntimeError(f"embedder {self.name!r} raised {type(error).__name__}: {error}") from error
+        try:
+            vectors = np.asarray(returned, np.float32)
+        except (TypeError, ValueError) as error:
+            raise EmbedderError(f"embedder {self.name!r} returned no array of numbers ({error})") from error
         if vectors.shape != (len(texts), DIMENSIONS):
             raise EmbedderError(
                 f"embedder {self.name!r} returned shape {vectors.shape} for {len(texts)} texts; "

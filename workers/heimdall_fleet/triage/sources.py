@@ -21,7 +21,16 @@ from urllib.parse import urljoin
 from pydantic import ValidationError
 
 from heimdall_fleet.triage.download import Download, DownloadError
-from heimdall_models.bundle import MANIFEST, MAX_BUNDLE_BYTES, MAX_FILE_BYTES, Bundle, BundleError, load_bundle
+from heimdall_models.bundle import (
+    MANIFEST,
+    MAX_BUNDLE_BYTES,
+    MAX_FILE_BYTES,
+    OPTIONAL_FILES,
+    REQUIRED_FILES,
+    Bundle,
+    BundleError,
+    load_bundle,
+)
 from heimdall_schemas.control import Earlier, Pointer
 
 log = logging.getLogger(__name__)
@@ -55,7 +64,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A bundle as a directory; marked by the hash of its manifest."""
+    """A bundle as a directory; marked by all its files, so that one which is spoiled under an old manifest is seen too."""
 
     path: Path
 
@@ -66,7 +75,19 @@ class Directory:
             raise SourceError(
                 f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); set tuning.artifact_url"
             ) from error
-        return Offer(hashlib.sha256(manifest).hexdigest(), lambda: load_bundle(self.path))
+        marker = hashlib.sha256(manifest)
+        for name in (*REQUIRED_FILES, *OPTIONAL_FILES):
+            marker.update(_digest(self.path / name))
+        return Offer(marker.hexdigest(), lambda: load_bundle(self.path))
+
+
+def _digest(path: Path) -> bytes:
+    """Of no more than a bundle's file may have; of nothing where there is no such file, which loading is to judge."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).digest()
+    except OSError:
+        return bytes(hashlib.sha256().digest_size)
 
 
 @dataclass(frozen=True, slots=True)

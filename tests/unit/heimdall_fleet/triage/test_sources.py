@@ -13,7 +13,7 @@ import pytest
 from heimdall_fleet.triage import sources
 from heimdall_fleet.triage.download import DownloadError
 from heimdall_fleet.triage.sources import Archives, Directory, PointerFile, SourceError, read_pointer, unpacked
-from heimdall_models.bundle import MAX_FILE_BYTES, load_bundle
+from heimdall_models.bundle import MAX_FILE_BYTES, ONNX, load_bundle
 
 BundleCopy = Callable[[int], Path]
 ArchiveOf = Callable[[Path], bytes]
@@ -61,10 +61,14 @@ def zipped(name: str, data: bytes, mode: int = 0o644 | stat.S_IFREG) -> bytes:
     return stream.getvalue()
 
 
-def test_a_directory_is_marked_by_the_hash_of_its_manifest(bundle_copy: BundleCopy) -> None:
-    one, other = (Directory(bundle_copy(number)).offer() for number in (1, 2))
-    assert one.marker == one.load().hash
-    assert one.marker != other.marker
+def test_a_directory_is_marked_by_its_manifest_and_its_files(bundle_copy: BundleCopy) -> None:
+    place, other = bundle_copy(1), bundle_copy(2)
+    marker = Directory(place).offer().marker
+    assert marker == Directory(place).offer().marker != Directory(other).offer().marker
+    (place / ONNX).write_bytes((place / ONNX).read_bytes()[:1000])
+    spoiled = Directory(place).offer().marker
+    (place / ONNX).unlink()
+    assert len({marker, spoiled, Directory(place).offer().marker}) == 3
 
 
 def test_a_directory_without_a_manifest_says_so(tmp_path: Path) -> None:

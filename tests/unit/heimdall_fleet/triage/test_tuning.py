@@ -98,6 +98,21 @@ async def test_a_bad_bundle_changes_nothing_and_is_told_once(
     assert tuning.refused is None
 
 
+async def test_a_file_spoiled_under_the_old_manifest_is_told_and_its_return_ends_that(
+    make: Make, bundle_copy: BundleCopy
+) -> None:
+    place = bundle_copy(1)
+    tuning = Tuning(Directory(place), NO_ARCHIVES, make)
+    before, whole = tuning.judge, (place / ONNX).read_bytes()
+    truncated(place)
+    assert await tuning.poll() is False
+    assert tuning.judge is before
+    assert ONNX in (tuning.refused or "")
+    (place / ONNX).write_bytes(whole)
+    assert await tuning.poll() is None
+    assert (tuning.refused, tuning.judge) == (None, before)
+
+
 async def test_the_old_bundle_coming_back_ends_the_complaint(make: Make, bundle_copy: BundleCopy) -> None:
     place = bundle_copy(1)
     tuning = Tuning(Directory(place), NO_ARCHIVES, make)

@@ -139,6 +139,16 @@ def test_a_tree_that_would_read_or_loop_outside_of_itself_is_refused(
         check_onnx(changed_node(trained, attribute, value))
 
 
+def test_a_model_that_only_the_runtime_refuses_is_refused_as_a_bundle(copy: Path) -> None:
+    model = onnx.load_from_string((copy / ONNX).read_bytes())
+    modes = next(a for a in model.graph.node[0].attribute if a.name == "nodes_modes")
+    modes.strings[0] = b"BRANCH_NEVER"
+    changed = bytes(model.SerializeToString())
+    check_onnx(changed)
+    with pytest.raises(BundleError, match=r"classifier\.onnx: ONNX Runtime refuses it"):
+        reseal(copy, ONNX, changed)
+
+
 def test_another_operator_is_refused(trained: Path) -> None:
     model = onnx.load_from_string((trained / ONNX).read_bytes())
     model.graph.node[0].op_type = "Loop"

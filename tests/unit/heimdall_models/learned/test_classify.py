@@ -43,6 +43,12 @@ def test_a_row_with_nan_or_infinity_is_marked_and_the_others_are_not(trained: Pa
     assert found.difficulty[1] == pytest.approx(1 - found.p_cheap_ok[1])
 
 
+def test_rows_on_which_the_model_fails_to_run_are_marked_too(trained: Path) -> None:
+    found = load_bundle(trained).classifier.predict(np.zeros((2, len(FEATURE_NAMES) + 1), np.float32))
+    assert found.ok.tolist() == [False, False]
+    assert np.isnan(found.percentile).all()
+
+
 def test_a_rows_verdict_does_not_depend_on_the_batch(trained: Path) -> None:
     classifier = load_bundle(trained).classifier
     numeric = np.random.default_rng(0).normal(size=(64, len(FEATURE_NAMES))).astype(np.float32)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -75,6 +76,24 @@ def test_an_embedder_with_another_size_is_refused() -> None:
 def test_an_embedder_that_returns_nan_is_refused() -> None:
     with pytest.raises(EmbedderError, match="NaN"):
         of((1, DIMENSIONS), float("nan"))(["x"])
+
+
+def test_an_embedder_that_returns_no_array_is_refused() -> None:
+    def ragged(texts: Sequence[str]) -> NDArray[np.float32]:
+        found: Any = [[1.0] * len(text) for text in texts]
+        return cast("NDArray[np.float32]", found)
+
+    with pytest.raises(EmbedderError, match="no array of numbers"):
+        CheckedEmbedder("ragged", ragged)(["one", "three"])
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug of its own"), TypeError("another"), Exception("a library's own")])
+def test_whatever_an_embedder_raises_comes_out_as_a_failure_that_may_pass(error: Exception) -> None:
+    def failing(texts: Sequence[str]) -> NDArray[np.float32]:
+        raise error
+
+    with pytest.raises(RuntimeError, match=f"'made' raised {type(error).__name__}"):
+        CheckedEmbedder("made", failing)(["one"])
 
 
 def test_a_checked_embedder_returns_unit_rows() -> None:
