@@ -24,7 +24,7 @@ WALKED_MESSAGES = 4096
 """Messages read one by one; sizes of the others are extrapolated from these."""
 
 WALKED_PARTS = 4096
-"""Content parts read in one message."""
+"""Content parts read in one message; the size of the others is extrapolated too."""
 
 
 class Conversation(NamedTuple):
@@ -146,7 +146,7 @@ def _count(message: Mapping[str, Any], tally: _Tally) -> None:
 
 def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
     texts: list[str] = []
-    tally.truncated |= len(parts) > WALKED_PARTS
+    images = 0
     for part in parts[:WALKED_PARTS]:
         if isinstance(part, str):
             texts.append(part)
@@ -155,8 +155,13 @@ def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
             if isinstance(text, str):
                 texts.append(text)
             elif isinstance(part.get("type"), str) and part["type"] in _IMAGE_PARTS:
-                tally.images += 1
-    tally.chars[kind] += sum(map(len, texts))
+                images += 1
+    chars = sum(map(len, texts))
+    if len(parts) > WALKED_PARTS:
+        tally.truncated = True
+        chars, images = (round(each * len(parts) / WALKED_PARTS) for each in (chars, images))
+    tally.chars[kind] += chars
+    tally.images += images
     if texts:
         _keep("\n".join(texts), kind, tally)
 

@@ -95,6 +95,12 @@ def test_a_huge_body_takes_bounded_time(body: dict[str, Any]) -> None:
     assert time.process_time() - started < 0.25
 
 
+def test_sizes_of_parts_that_were_not_walked_are_extrapolated() -> None:
+    found = read_conversation(user([{"type": "text", "text": "abcd"}, {"type": "image_url"}] * 50_000))
+    assert found.truncated
+    assert (found.user_chars, found.image_count) == (200_000, 50_000)
+
+
 def test_sizes_of_messages_that_were_not_walked_are_extrapolated() -> None:
     found = read_conversation({"messages": [{"role": "user", "content": "abcd"}] * 100_000})
     assert found.truncated
