@@ -17,7 +17,7 @@ class Limits:
     `max_body_bytes` must stay below the topic's `max.message.bytes`.
     """
 
-    max_body_bytes: int = 1_000_000
+    max_body_bytes: int = 1_500_000
     max_depth: int = 64
     max_messages: int = 10_000
     max_headers: int = 64

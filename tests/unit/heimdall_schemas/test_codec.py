@@ -55,7 +55,7 @@ def nesting(value: Any) -> int:
         (b"1.5", BAD, "JSON number"),
         (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, LARGE, "limits.max_json_depth"),
         (b"[" * 10_000, LARGE, "deeper than 64"),
-        (b'{"a": "' + b"x" * 1_000_000 + b'"}', LARGE, "limits.max_body_bytes"),
+        (b'{"a": "' + b"x" * 1_500_000 + b'"}', LARGE, "limits.max_body_bytes"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(value: bytes | None, code: FailureCode, said: str) -> None:

@@ -34,27 +34,44 @@ def submit(options: Globals, file: Path | None, no_wait: bool, stream: bool, dea
     """
     bodies = [json_object(number, line) for number, line in input_lines(file)]
     client = client_for(configuration(options).config)
-    worst = asyncio.run(_submit(client, bodies, deadline, "ids" if no_wait else "chunks" if stream else "replies"))
+    worst = asyncio.run(send_all(client, bodies, deadline, "ids" if no_wait else "chunks" if stream else "replies"))
     if worst is not Exit.OK:
         raise CommandError(worst, "not every request was answered; the error lines above say why")
 
 
-async def _submit(client: HeimdallClient, bodies: list[dict[str, Any]], deadline: timedelta | None, want: str) -> Exit:
+async def send_all(client: HeimdallClient, bodies: list[dict[str, Any]], deadline: timedelta | None, want: str) -> Exit:
+    """Send all, then wait for all; `want` is what is printed: replies, chunks or ids."""
     try:
         async with client:
             if want == "chunks":
                 return max([await _print_stream(client, body, deadline) for body in bodies], default=Exit.OK)
-            handles = [await client.submit(body, deadline=deadline) for body in bodies]
-            if want == "ids":
-                for handle in handles:
-                    data({"request_id": handle.request_id})
-                return Exit.OK
-            return max([await _print_reply(handle) for handle in handles], default=Exit.OK)
+            begun = [await _begin(client, body, deadline) for body in bodies]
+            show = _print_id if want == "ids" else _print_reply
+            return max([await show(each) for each in begun], default=Exit.OK)
     except Unreachable as error:
         raise CommandError(Exit.UNREACHABLE, str(error)) from error
 
 
-async def _print_reply(handle: Handle) -> Exit:
+async def _begin(client: HeimdallClient, body: dict[str, Any], deadline: timedelta | None) -> Handle | HeimdallError:
+    """The request on its way, or why the client did not send it: one bad body must not cost the others their replies."""
+    try:
+        return await client.submit(body, deadline=deadline)
+    except Unreachable:
+        raise
+    except HeimdallError as error:
+        return error
+
+
+async def _print_id(begun: Handle | HeimdallError) -> Exit:
+    if isinstance(begun, HeimdallError):
+        return _print_error(None, begun)
+    data({"request_id": begun.request_id})
+    return Exit.OK
+
+
+async def _print_reply(handle: Handle | HeimdallError) -> Exit:
+    if isinstance(handle, HeimdallError):
+        return _print_error(None, handle)
     try:
         reply = await handle.result()
     except HeimdallError as error:

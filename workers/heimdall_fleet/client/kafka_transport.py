@@ -11,9 +11,13 @@ from heimdall_fleet.kafka.driver.reading import PartitionReader
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings
+from heimdall_schemas.codec import DEFAULT_LIMITS
 
 FETCH_WAIT_MS = 50
 """A real broker answers a fetch at the first record; the embedded one makes every empty fetch wait this long."""
+
+LARGEST_RECORD_BYTES = DEFAULT_LIMITS.max_body_bytes + 64 * 1024
+"""The largest body with its headers; the broker takes 2 MiB."""
 
 
 class KafkaTransport:
@@ -35,6 +39,7 @@ class KafkaTransport:
             delivery_timeout_s=self._patience_s,
             request_timeout_ms=int(self._patience_s * 1000),
             metadata_timeout_s=self._patience_s,
+            max_record_bytes=LARGEST_RECORD_BYTES,
         )
         with _refusals():
             self._producer = open_producer(self._settings, tuning)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.units import Bytes, Millis, Seconds, SecretUrl
+from heimdall_schemas.codec import DEFAULT_LIMITS
 
 AdapterName = Literal["openai-key", "anthropic-oauth", "google-oauth"]
 Chains = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
@@ -66,15 +67,15 @@ class Dispatch(Section):
 class LimitsSection(Section):
     """What a request may weigh. Above it the request is answered with an error and kept in the DLQ."""
 
-    max_body_bytes: Bytes = Field(1_500_000, ge=1024, le=1_073_741_824)
+    max_body_bytes: Bytes = Field(DEFAULT_LIMITS.max_body_bytes, ge=1024, le=1_073_741_824)
     """Bytes of the body. Must stay 64 KiB below `kafka.max_message_bytes`."""
-    max_json_depth: int = Field(64, ge=4, le=1_000)
+    max_json_depth: int = Field(DEFAULT_LIMITS.max_depth, ge=4, le=1_000)
     """Nested JSON levels."""
-    max_messages: int = Field(10_000, ge=1, le=1_000_000)
+    max_messages: int = Field(DEFAULT_LIMITS.max_messages, ge=1, le=1_000_000)
     """Messages of a conversation."""
-    max_headers: int = Field(64, ge=8, le=10_000)
+    max_headers: int = Field(DEFAULT_LIMITS.max_headers, ge=8, le=10_000)
     """Kafka headers of a request."""
-    max_header_bytes: Bytes = Field(16 * 1024, ge=1024, le=1_048_576)
+    max_header_bytes: Bytes = Field(DEFAULT_LIMITS.max_header_bytes, ge=1024, le=1_048_576)
     """Bytes of all headers of a request."""
 
 
