@@ -27,7 +27,7 @@ from heimdall_fleet.dispatch.settings import (
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
 from heimdall_fleet.triage.question import Questions
-from heimdall_models.catalogue import Catalogue, ModelFacts, Override, Rate, load_catalogue
+from heimdall_models.catalogue import Catalogue, Latency, ModelFacts, Override, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
 from heimdall_models.rules import BUDGET, EFFORT, Penalties, Rules
 from heimdall_models.shipped import shipped
@@ -127,13 +127,14 @@ def _id_of(provider: str, kind: str, name: str) -> str:
 
 
 def _override(model: Model) -> Override:
-    price = model.price
+    price, latency = model.price, model.latency
     return Override(
         context_window=model.context_window,
         max_output=model.max_output,
         price=None
         if price is None
         else Rate(price.input_usd_micros, price.output_usd_micros, price.cache_read_usd_micros),
+        latency=None if latency is None else Latency(_ms(latency.mean), _ms(latency.sd), measured=True),
         tools=model.tools,
         images=model.images,
         structured_output=model.structured_output,

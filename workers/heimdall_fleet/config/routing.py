@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.providers import HttpUrl, Name
-from heimdall_fleet.config.units import Seconds, UsdMicros
+from heimdall_fleet.config.units import Millis, Seconds, UsdMicros
 from heimdall_models.catalogue import DEFAULT_CANDIDATES
 from heimdall_schemas.topics import Bucket
 
@@ -200,6 +200,15 @@ class Offer(Section):
     """What the model is called there."""
 
 
+class ModelLatency(Section):
+    """How long a model takes for a whole answer, as measured."""
+
+    mean: Millis = Field(gt=timedelta(0))
+    """On average."""
+    sd: Millis = Field(ge=timedelta(0))
+    """Standard deviation."""
+
+
 class Model(Section):
     """What the catalogue lacks or gets wrong about one model. The key is its id, `author/model`."""
 
@@ -209,6 +218,8 @@ class Model(Section):
     """Most tokens of one answer."""
     price: Price | None = None
     """A model without any known price is no candidate."""
+    latency: ModelLatency | None = None
+    """Unset: a guess by its price, with the same relative deviation for all, so that `latency_sd` prefers none."""
     tools: bool | None = None
     """It can call tools."""
     images: bool | None = None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from heimdall_fleet.config import Config, ConfigError, config_hash, load
 from heimdall_fleet.config.rules import retired
 from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, rules_of
-from heimdall_models.catalogue import load_catalogue
+from heimdall_models.catalogue import Latency, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
 from heimdall_models.rules import Rules
 from heimdall_models.shipped import shipped
@@ -57,6 +57,13 @@ def test_budgets_reach_the_judge() -> None:
     config = Config.model_validate({"timeout": "40ms", "feature_timeout": "7ms"})
     found = rules_of(config, catalogue_of(config, TODAY), "h")
     assert (found.timeout_ms, found.feature_timeout_ms) == (40.0, 7.0)
+
+
+def test_a_measured_latency_takes_the_place_of_the_guess_by_price() -> None:
+    told = {"openai/gpt-6-luna": {"latency": {"mean": "2s", "sd": "1500ms"}, "price": {"input": 1, "output": 2}}}
+    catalogue = catalogue_of(Config.model_validate({"models": told}), TODAY)
+    assert catalogue.models["openai/gpt-6-luna"].latency == Latency(2000, 1500, measured=True)
+    assert catalogue.hash != catalogue_of(Config(), TODAY).hash
 
 
 def test_what_decides_is_part_of_the_fingerprint() -> None:
