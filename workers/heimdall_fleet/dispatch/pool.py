@@ -279,7 +279,8 @@ def _note(ticket: Ticket, failure: AttemptFailure, now_ms: float) -> Alarm | Non
         key.aimd.limited(ticket.started_ms, failure.retry_after_ms, now_ms)
     if failure.code in _LIMITED and not failure.disable_key:
         key.group.cooldown_ms = min(_LAST_COOLDOWN_MS, key.group.cooldown_ms * 2 or _FIRST_COOLDOWN_MS)
-        wait_ms = key.group.cooldown_ms if failure.retry_after_ms is None else failure.retry_after_ms
+        # "At once" after being turned away would be asked fifty times over; official clients take 0 for no word as well.
+        wait_ms = failure.retry_after_ms or key.group.cooldown_ms
         key.group.closed_until = max(key.group.closed_until, now_ms + wait_ms)
     if failure.code is FailureCode.PROVIDER_OVERLOADED and failure.retry_after_ms:
         ticket.provider.closed_until = max(ticket.provider.closed_until, now_ms + failure.retry_after_ms)

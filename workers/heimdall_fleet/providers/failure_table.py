@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = (
     Rule(NOT_ALLOWED, _codes("accessdeniedexception")),
     Rule(NOT_FOUND, _codes("model_not_found not_found_error not_found resourcenotfoundexception deploymentnotfound")),
     Rule(NOT_FOUND, _codes("model_decommissioned model_deprecated")),
-    Rule(OUT_OF_QUOTA, statuses=_statuses(400, 403, 429), phrases=("credit balance", "usage limits")),
+    Rule(OUT_OF_QUOTA, statuses=_statuses(400, 403, 429), phrases=("credit balance", "usage limit")),
     Rule(
         OVERFLOW,
         statuses=_INVALID,
@@ -119,6 +119,7 @@ RULES: tuple[Rule, ...] = (
         statuses=_statuses(403),
         phrases=("region", "country", "territory", "access to the model", "access to model"),
     ),
+    Rule(NOT_ALLOWED, statuses=_statuses(400), phrases=("location is not supported",)),
     # An HTML page with 403 comes from a proxy in front of the provider and says nothing about the key.
     Rule(NOT_ALLOWED, _codes("html"), _statuses(403)),
 )

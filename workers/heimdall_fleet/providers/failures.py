@@ -28,7 +28,7 @@ _MASK = "[secret]"
 _MONTHLY_SPEND_LIMIT = "enforced_spend_limit_reached"
 _DAY_S = 86_400
 _HOUR_MS = 3_600_000
-# Daily quotas of Gemini open at midnight Pacific: 8:00 UTC, an hour early for half the year at worst.
+# Daily quotas of Gemini open at midnight Pacific: 8:00 UTC, an hour late while daylight saving holds.
 _PACIFIC_MIDNIGHT_S = 8 * 3_600
 
 # The known credential prefixes (longest first where one is the head of another), bearer values and JSON web tokens.
@@ -53,10 +53,7 @@ def failure_of_answer(
 ) -> AttemptFailure:
     """What an answer with this status means in this family. Header names are lower-case, `now_s` is Unix time."""
     facts = read_error_body(body, headers)
-    wait_ms = retry_after_ms(headers, now_s, facts.delay)
-    if wait_ms is None and status == 429:
-        wait_ms = _until_the_quota_opens_ms(facts, now_s)
-        wait_ms = reset_ms(headers, now_s) if wait_ms is None else wait_ms
+    wait_ms = _wait_ms(facts, headers, status, now_s)
     verdict = _verdict(family, facts, status, wait_ms is not None)
     verdict = _obey(headers.get("x-should-retry", ""), verdict)
     return _failure(verdict, facts, status, wait_ms)
@@ -131,6 +128,17 @@ def _failure(verdict: Verdict, facts: ErrorFacts, status: int | None, wait_ms: i
         content_policy=verdict.content_policy,
         counts_for_breaker=verdict.counts_for_breaker,
     )
+
+
+def _wait_ms(facts: ErrorFacts, headers: Mapping[str, str], status: int, now_s: float) -> int | None:
+    """The provider's own word. A quota with a date opens then, and not after the short pause that is told beside it."""
+    told_ms = retry_after_ms(headers, now_s, facts.delay)
+    if status != 429:
+        return told_ms
+    dated_ms = _until_the_quota_opens_ms(facts, now_s)
+    if dated_ms is not None:
+        return max(dated_ms, told_ms or 0)
+    return reset_ms(headers, now_s) if told_ms is None else told_ms
 
 
 def _until_the_quota_opens_ms(facts: ErrorFacts, now_s: float) -> int | None:

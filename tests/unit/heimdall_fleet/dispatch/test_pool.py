@@ -72,6 +72,13 @@ def test_without_a_retry_after_the_cool_down_doubles_and_a_success_forgets_it() 
     assert of.status(route(), NONE, 3_000.0).at_ms == 4_000.0
 
 
+def test_a_retry_after_of_nothing_is_no_leave_to_hammer_the_provider() -> None:
+    of = pool(key("a"))
+    ask(of, AttemptFailure(C.PROVIDER_RATE_LIMITED, Action.OTHER_KEY, "429", retry_after_ms=0))
+    assert readiness(of, 999.0) is Readiness.CLOSED
+    assert readiness(of, 1_000.0) is Readiness.READY
+
+
 def test_a_key_that_is_refused_goes_out_with_one_alarm_and_comes_back_with_a_new_secret() -> None:
     of = pool(key("a"))
     refused = AttemptFailure(C.PROVIDER_AUTH, Action.OTHER_KEY, "invalid", disable_key=True)
