@@ -251,7 +251,7 @@ def provider_settings(name: str, config: Config) -> ProviderSettings:
         buffer=provider.buffer,
         extra_headers=headers,
         meta=_meta(name, config),
-        max_output=provider.max_tokens,
+        usual_output=provider.max_tokens,
         probe_every_ms=_ms(health.interval) if health.enabled else None,
         probe_timeout_ms=_ms(health.timeout),
     )

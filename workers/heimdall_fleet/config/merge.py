@@ -198,7 +198,6 @@ def _type_defaults(kind: object, env: Mapping[str, str]) -> Iterator[tuple[Path,
             values: dict[Path, object] = {
                 ("base_url",): address,
                 ("network", "timeout"): facts.timeout,
-                ("max_tokens",): facts.max_tokens,
             }
             yield from ((path, value) for path, value in values.items() if value is not None)
 

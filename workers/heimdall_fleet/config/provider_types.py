@@ -36,15 +36,13 @@ class TypeFacts:
     key_variables: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     timeout: str | None = None
-    max_tokens: int | None = None
     needs_key: bool = True
     base_url_variable: str | None = None
 
 
 FACTS: Mapping[ProviderType, TypeFacts] = {
     "openai": TypeFacts("https://api.openai.com/v1", ("OPENAI_API_KEY",)),
-    # The Messages API refuses a request without max_tokens.
-    "anthropic": TypeFacts("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), ("claude",), max_tokens=4096),
+    "anthropic": TypeFacts("https://api.anthropic.com", ("ANTHROPIC_API_KEY",), ("claude",)),
     "gemini": TypeFacts(
         "https://generativelanguage.googleapis.com/v1beta",
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),

@@ -156,7 +156,8 @@ class Provider(ProviderDefaults):
     organization: str | None = None
     """Sent as `OpenAI-Organization`."""
     max_tokens: int | None = Field(None, ge=1)
-    """Output tokens asked for when the request does not say. 4096 by default for Anthropic, else unset."""
+    """Output tokens asked for when the request does not say. Unset: at Anthropic, which insists on a number, what the
+    model can write (4096 where that is unknown); elsewhere the provider's own default."""
 
 
 class AzureMeta(Section):

@@ -49,7 +49,7 @@ def bounded_body(run: Run, route: Route, room: Room) -> Mapping[str, Any]:
     if plan.max_cost_usd_micros is None or run.output_limit is not None:
         return run.body
     fits = output_within(left_usd_micros(run, run.cost_usd_micros), plan.token_count, _price(route, room))
-    longest = route.target.max_output
+    longest = route.target.usual_output or route.target.max_output
     if fits is None or (longest is not None and fits >= longest):
         return run.body
     return {**run.body, "max_completion_tokens": fits}

@@ -111,8 +111,9 @@ class RouteBook:
             model_id=model_id,
             extra_headers=settings.extra_headers,
             meta=settings.meta,
-            max_output=known.max_output or settings.max_output,
+            max_output=known.max_output,
             facts=known.facts,
+            usual_output=settings.usual_output,
         )
         return Offer(target, known.price, known.context_window)
 

@@ -79,7 +79,7 @@ class ProviderSettings:
     floor_share: float = 0.05
     extra_headers: Mapping[str, str] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    max_output: int | None = None
+    usual_output: int | None = None
     probe_every_ms: int | None = None
     probe_timeout_ms: int = 5_000
 

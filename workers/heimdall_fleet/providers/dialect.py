@@ -53,7 +53,8 @@ class AttemptError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a call goes: a model as one provider serves it.
+    """Where a call goes: a model as one provider serves it. `max_output`: the most that it can write; `usual_output`: what
+    is asked for where the caller names no limit.
 
     `meta` has the family's own settings (Azure `api_version` and `deployments`, Bedrock `region`, OpenRouter `provider`
     …). `facts` are the catalogue's flags of the model; an absent flag means unknown:
@@ -73,6 +74,7 @@ class Target:
     meta: Mapping[str, Any]
     max_output: int | None
     facts: Mapping[str, Any]
+    usual_output: int | None = None
 
 
 class Call(NamedTuple):

@@ -110,9 +110,9 @@ def _foreign(drops: frozenset[str], extras: frozenset[str]) -> frozenset[str]:
 
 
 def _limit(draft: _Draft) -> None:
-    """One output limit under the server's name, never above what the model can write."""
+    """The caller's output limit, else the configured one, under the server's name; never above what the model can write."""
     new, old = draft.body.pop("max_completion_tokens", None), draft.body.pop("max_tokens", None)
-    tokens = new or old
+    tokens = new or old or draft.call.target.usual_output
     if not tokens:
         return
     name = draft.profile.limit

@@ -75,9 +75,9 @@ class Parameters:
         return tuple(dict.fromkeys(self._dropped))
 
     def limit(self) -> int | None:
-        """The output limit, never above what the model can write."""
+        """The caller's output limit, else the configured one; never above what the model can write."""
         new, old = self.take("max_completion_tokens"), self.take("max_tokens")
-        tokens = new or old
+        tokens = new or old or self._call.target.usual_output
         return min(tokens, self._call.target.max_output or tokens) if tokens else None
 
     def stop(self, most: int) -> list[str]:

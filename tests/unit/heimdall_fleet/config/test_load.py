@@ -260,7 +260,7 @@ providers:
     groq, claude = config.providers["groq"], config.providers["claude"]
     assert (groq.network.timeout, groq.network.max_retries) == (timedelta(seconds=15), 7)
     assert (claude.type, claude.network.timeout, claude.network.max_retries) == ("anthropic", timedelta(seconds=9), 1)
-    assert (claude.max_tokens, groq.max_tokens, claude.circuit.min_calls) == (4096, None, 3)
+    assert (claude.max_tokens, groq.max_tokens, claude.circuit.min_calls) == (None, None, 3)
     assert claude.key_strategy == "least_latency"
     assert config.providers["router"].base_url == "https://proxy.example/v1"
     assert groq.base_url == "https://api.groq.com/openai/v1"

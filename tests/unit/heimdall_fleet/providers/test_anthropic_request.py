@@ -40,19 +40,23 @@ def test_a_plain_body(call: CallBuilder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "max_output", "expected"),
+    ("body", "target", "expected"),
     [
-        ({}, None, 4096),
-        ({}, 8192, 8192),
-        ({"max_tokens": 100}, 8192, 100),
-        ({"max_completion_tokens": 200, "max_tokens": 100}, None, 200),
-        ({"max_tokens": 9000}, 4096, 4096),
+        ({}, {}, 4096),
+        ({}, {"max_output": 8192}, 8192),
+        ({}, {"max_output": 8192, "usual_output": 4000}, 4000),
+        ({}, {"usual_output": 5000}, 5000),
+        ({"max_tokens": 6000}, {"max_output": 8192, "usual_output": 4000}, 6000),
+        ({"max_tokens": 6000}, {"usual_output": 4000}, 6000),
+        ({"max_tokens": 100}, {"max_output": 8192}, 100),
+        ({"max_completion_tokens": 200, "max_tokens": 100}, {}, 200),
+        ({"max_tokens": 9000}, {"max_output": 4096}, 4096),
     ],
 )
 def test_max_tokens_is_always_sent(
-    body: dict[str, Any], max_output: int | None, expected: int, call: CallBuilder
+    body: dict[str, Any], target: dict[str, int], expected: int, call: CallBuilder
 ) -> None:
-    assert sent(call("anthropic", body, max_output=max_output))["max_tokens"] == expected
+    assert sent(call("anthropic", body, **target))["max_tokens"] == expected
 
 
 CONVERSATIONS: list[tuple[list[dict[str, Any]], list[str], list[tuple[str, list[str]]]]] = [

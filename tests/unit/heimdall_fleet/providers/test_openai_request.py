@@ -74,6 +74,11 @@ def test_the_output_limit_has_one_name(
     assert {key: value for key, value in body.items() if key.startswith("max_")} == {name: 100}
 
 
+def test_the_configured_output_limit_holds_where_the_caller_names_none(call: CallBuilder) -> None:
+    assert sent(call(usual_output=500, max_output=4096))["max_completion_tokens"] == 500
+    assert sent(call(body={"max_tokens": 900}, usual_output=500))["max_completion_tokens"] == 900
+
+
 def test_the_output_limit_never_exceeds_what_the_model_can_write(call: CallBuilder) -> None:
     assert sent(call(body={"max_tokens": 9000}, max_output=4096))["max_completion_tokens"] == 4096
 
