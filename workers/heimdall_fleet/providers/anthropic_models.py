@@ -4,6 +4,7 @@ sampling            bool   temperature, top_p, top_k
 thinking            str    none | budget (enabled with a number of tokens) | adaptive (with an effort) | always
 structured_output   bool   `output_config.format`
 forced_tools        bool   a tool_choice that forces a call
+prefill             bool   a conversation that ends with the beginning of the answer
 """
 
 import re
@@ -21,12 +22,13 @@ class Traits:
     structured_output: bool
     efforts: tuple[str, ...] = ("low", "medium", "high", "xhigh", "max")
     forced_tools: bool = True
+    prefill: bool = True
 
 
 # The newest row whose version is not above the model's; an unknown name is taken for the newest.
 _BY_VERSION: tuple[tuple[tuple[int, int], Traits], ...] = (
-    ((4, 7), Traits(sampling=False, thinking="adaptive", structured_output=True)),
-    ((4, 6), Traits(True, "adaptive", True, efforts=("low", "medium", "high", "max"))),
+    ((4, 7), Traits(sampling=False, thinking="adaptive", structured_output=True, prefill=False)),
+    ((4, 6), Traits(True, "adaptive", True, efforts=("low", "medium", "high", "max"), prefill=False)),
     ((4, 5), Traits(sampling=True, thinking="budget", structured_output=True)),
     ((3, 7), Traits(sampling=True, thinking="budget", structured_output=False)),
     ((0, 0), Traits(sampling=True, thinking="none", structured_output=False)),
@@ -51,4 +53,5 @@ def traits_of(model: str, facts: Mapping[str, Any]) -> Traits:
         structured_output=facts.get("structured_output", known.structured_output),
         efforts=tuple(facts.get("efforts") or known.efforts),
         forced_tools=facts.get("forced_tools", True),
+        prefill=facts.get("prefill", known.prefill),
     )

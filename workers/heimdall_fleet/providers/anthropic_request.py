@@ -41,7 +41,7 @@ def claude_body(call: Call, *, urls: bool = True, sampling: bool = True) -> tupl
     """
     given = Parameters(call)
     traits = traits_of(call.target.model, call.target.facts)
-    conversation = read_conversation(call, THOUGHTS)
+    conversation = read_conversation(call, THOUGHTS, prefill=traits.prefill)
     tools, schema = take_tools(given, conversation.called), given.schema()
     body: dict[str, Any] = {"max_tokens": given.limit() or call.target.max_output or DEFAULT_MAX_TOKENS}
     answer_tool = _structure(body, schema, traits, tools, conversation)

@@ -59,7 +59,7 @@ def converse_body(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The body, and the names of the caller's parameters that are not in it."""
     given = Parameters(call)
     traits = _traits(call)
-    conversation = read_conversation(call, thoughts_of(call))
+    conversation = read_conversation(call, thoughts_of(call), prefill=traits.prefill)
     tools, schema = take_tools(given, conversation.called), given.schema()
     names = tool_names(call)
     body: dict[str, Any] = {}

@@ -96,10 +96,11 @@ class Conversation:
         return [part.name for turn in self.turns for part in turn.parts if isinstance(part, ToolCall)]
 
 
-def read_conversation(call: Call, thoughts: str) -> Conversation:
+def read_conversation(call: Call, thoughts: str, *, prefill: bool = True) -> Conversation:
     """The conversation of a call. `thoughts` is the format of the reasoning that this target can be given back.
 
-    Raises AttemptError for a content part that no provider but OpenAI knows.
+    Raises AttemptError for a content part that no provider but OpenAI knows, and for a conversation that ends with the
+    beginning of the answer where the target takes no such `prefill`.
     """
     conversation = Conversation()
     names: dict[str, str] = {}
@@ -115,6 +116,8 @@ def read_conversation(call: Call, thoughts: str) -> Conversation:
         else:
             _add(conversation, "user", _content(message.get("content"), call))
     _begin_with_the_user(conversation)
+    if not prefill and conversation.turns[-1].role == "assistant":
+        raise unsupported(call, "a conversation that ends with an assistant's turn")
     for turn in conversation.turns:
         turn.parts.sort(key=lambda part: not isinstance(part, ToolResult))
     return conversation

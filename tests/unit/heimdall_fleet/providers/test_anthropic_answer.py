@@ -106,7 +106,7 @@ def test_reasoning_is_text_and_what_must_go_back(call: CallBuilder) -> None:
     ]
     found = read(message(*content), call("anthropic"))["choices"][0]["message"]
     assert (found["content"], found["reasoning_content"]) == ("a", "hm")
-    replayed = call("anthropic", {"messages": [{"role": "user", "content": "hi"}, found]})
+    replayed = call("anthropic", {"messages": [{"role": "user", "content": "hi"}, found]}, facts={"prefill": True})
     assert orjson.loads(DIALECT.to_wire(replayed).body)["messages"][1]["content"] == content
 
 
