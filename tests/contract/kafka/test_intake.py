@@ -158,6 +158,38 @@ async def test_a_stop_waits_for_handlers_and_cancels_them_after_the_grace(
     assert found == {(topic, 0): Checkpoint(0, "h1:1,29"), (topic, 3): Checkpoint(30, "")}
 
 
+async def test_a_handler_that_ignores_its_cancellation_costs_neither_the_membership_nor_the_commit(
+    cluster: Cluster, topic: str, unique: Unique
+) -> None:
+    settings = replace(settings_for(topic, unique), handler_deadline_s=0.1, grace_s=0.3)
+    recorder, released, deaf = Recorder(), asyncio.Event(), 0
+
+    async def handler(record: Record) -> None:
+        nonlocal deaf
+        while (record.partition, record.offset) == (0, 3) and not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                deaf += 1
+        await recorder(record)
+
+    intake = open_intake(cluster.settings(), settings, handler)
+    task = asyncio.ensure_future(intake.run())
+    try:
+        await until(lambda: len(recorder.ended) == 119 and deaf > 0)
+        assert intake.facts().group.joined
+        intake.stop()
+        async with asyncio.timeout(15):
+            await task
+        places = [(topic, 0), (topic, 1)]
+        assert await committed(cluster, settings.group_id, places) == {
+            (topic, 0): Checkpoint(3, "h1:1,26"),
+            (topic, 1): Checkpoint(30, ""),
+        }
+    finally:
+        released.set()
+
+
 async def test_a_broker_that_is_gone_is_reported_and_its_records_are_handled_when_it_is_back(
     embedded_broker: EmbeddedCluster, unique: Unique
 ) -> None:

@@ -1,0 +1,88 @@
+"""What batches are compressed with: ours, and those of others that nobody can read."""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
+from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster
+from tests.brokers.tools import Recorder, committed, fill, running, until
+
+from heimdall_fleet.kafka.driver.producing import WORTH_COMPRESSING_BYTES, RawProducer
+from heimdall_fleet.kafka.offsets import Checkpoint
+from heimdall_fleet.kafka.settings import IntakeSettings, ProducerSettings
+
+Unique = Callable[[str], str]
+NONE, GZIP, ZSTD, UNKNOWN = 0, 1, 4, 7
+_CRC_AT, _ATTRIBUTES_AT = 17, 21
+_CODEC_BITS = 7
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "codec"), [(WORTH_COMPRESSING_BYTES - 1, NONE), (WORTH_COMPRESSING_BYTES, ZSTD)]
+)
+async def test_a_small_batch_stays_uncompressed_and_a_large_one_does_not(
+    embedded_broker: EmbeddedCluster, size_bytes: int, codec: int
+) -> None:
+    producer = RawProducer(embedded_broker.settings(), ProducerSettings())
+    await producer.start(15.0)
+    try:
+        batch = producer.batch(size_bytes)
+        batch.append(timestamp=None, key=None, value=b"x" * size_bytes, headers=[])
+        assert isinstance(batch, BatchBuilder)
+        (attributes,) = struct.unpack_from(">h", batch._build(), _ATTRIBUTES_AT)
+        assert attributes & _CODEC_BITS == codec
+    finally:
+        await producer.stop(1.0)
+
+
+async def send_unreadable(cluster: Cluster, topic: str, partition: int, codec: int) -> None:
+    """A batch whose head claims a codec that its records are not written in; its checksum is right. Raises KafkaError."""
+    builder = BatchBuilder(1 << 16, 0)
+    for _ in range(3):
+        builder.append(timestamp=None, key=None, value=b'{"messages": []}', headers=[])
+    raw = bytearray(builder._build())
+    (attributes,) = struct.unpack_from(">h", raw, _ATTRIBUTES_AT)
+    struct.pack_into(">h", raw, _ATTRIBUTES_AT, (attributes & ~_CODEC_BITS) | codec)
+    struct.pack_into(">I", raw, _CRC_AT, calc_crc32c(bytes(raw[_ATTRIBUTES_AT:])))
+    builder._buffer = raw
+    async with AIOKafkaProducer(bootstrap_servers=cluster.bootstrap, request_timeout_ms=5_000) as producer:
+        await (await producer.send_batch(builder, topic, partition=partition))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("codec", [UNKNOWN, GZIP, ZSTD])
+async def test_apache_kafka_takes_no_batch_that_cannot_be_read(
+    apache_broker: ApacheCluster, unique: Unique, codec: int
+) -> None:
+    topic = unique("codecs")
+    await apache_broker.create_topic(topic, 1)
+    with pytest.raises(KafkaError):
+        await send_unreadable(apache_broker, topic, 0, codec)
+
+
+async def test_a_batch_that_cannot_be_read_holds_its_own_partition_and_no_other(
+    embedded_broker: EmbeddedCluster, unique: Unique, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = unique("codecs")
+    await embedded_broker.create_topic(topic, 2)
+    await fill(embedded_broker, topic, per_partition=5, partitions=2)
+    await send_unreadable(embedded_broker, topic, 0, GZIP)
+    settings = IntakeSettings(
+        group_id=unique("group"), topics=(topic,), retry_backoff_s=0.05, commit_interval_s=0.05, grace_s=5.0
+    )
+    recorder = Recorder()
+    async with running(embedded_broker.settings(), settings, recorder) as intake:
+        await until(lambda: intake.facts().group.unreadable == {(topic, 0)})
+        await fill(embedded_broker, topic, per_partition=5, partitions=2)
+        await until(lambda: len([place for place in recorder.ended if place[0] == 1]) == 10)
+        assert len([place for place in recorder.ended if place[0] == 0]) == 5
+    assert f"unreadable: {topic}-0" in caplog.text
+    places = [(topic, 0), (topic, 1)]
+    assert await committed(embedded_broker, settings.group_id, places) == {
+        (topic, 0): Checkpoint(5, ""),
+        (topic, 1): Checkpoint(10, ""),
+    }
