@@ -151,8 +151,6 @@ class Provider(ProviderDefaults):
     models: tuple[str, ...] = ("*",)
     """Models it is used for, by its own names; `*` at the end of a name stands for anything. A name that is listed may
     be asked for as `model`, also where no price of it is known."""
-    weight: float = Field(1, ge=0, le=1_000_000)
-    """Share of the traffic among providers that serve the same model at the same place in the order."""
     organization: str | None = None
     """Sent as `OpenAI-Organization`."""
     max_tokens: int | None = Field(None, ge=1)

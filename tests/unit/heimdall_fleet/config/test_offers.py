@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heimdall_fleet.config import Config, load
+from heimdall_fleet.config import Config, ConfigError, load
 from heimdall_fleet.settings import catalogue_of
 
 
@@ -61,3 +61,11 @@ def test_a_name_that_only_a_list_knows_may_be_asked_for(tmp_path: Path) -> None:
         "big": None,
     }
     assert catalogue.models["openai/gpt-4-turbo"].price is None
+
+
+def test_weights_are_of_keys_and_a_provider_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "heimdall.yaml"
+    file.write_text("providers: {openai: {type: openai, weight: 2, keys: [{name: k, value: v, weight: 3}]}}")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert [issue.key for issue in caught.value.issues if issue.severity == "error"] == ["providers.openai.weight"]
