@@ -114,6 +114,8 @@ def partition(headers: Mapping[str, bytes], name: str = REPLY_PARTITION) -> int 
 
 def expiry_ms(headers: Mapping[str, bytes], sent_at_ms: int) -> int | None:
     """When the record expires by its headers: `ce_expirytime` (RFC 3339), else `heimdall-ttl-ms` after it was sent."""
+    if CE_EXPIRY not in headers and TTL_MS not in headers:
+        return None
     moment = text(headers, CE_EXPIRY, 64)
     if moment is not None:
         return _rfc3339_ms(moment)

@@ -47,14 +47,15 @@ def read_address(
 
     Raises Failure `caller_reply_topic` when the topic is not allowed or unknown, or the partition is out of range.
     """
-    topic = h.text(headers, h.REPLY_TO, max_length=512) or rules.topics.replies
-    if not rules.allows(topic):
+    own = rules.topics.replies
+    topic = (h.text(headers, h.REPLY_TO, max_length=512) or own) if h.REPLY_TO in headers else own
+    if topic != own and not rules.allows(topic):
         raise Failure(
             FailureCode.CALLER_REPLY_TOPIC,
             f"replies may not go to the topic {topic[:100]!r}; allow it in kafka.reply_topics, "
-            f"or leave {h.REPLY_TO} out to be answered on {rules.topics.replies}",
+            f"or leave {h.REPLY_TO} out to be answered on {own}",
         )
-    partition = h.partition(headers)
+    partition = h.partition(headers) if h.REPLY_PARTITION in headers else None
     count = partitions(topic)
     if count is None:
         raise Failure(FailureCode.CALLER_REPLY_TOPIC, f"the reply topic {topic!r} does not exist; create it first")

@@ -123,6 +123,8 @@ class TriageWorker:
     def _topics_named(self, records: Sequence[Record]) -> set[str]:
         rules = self.bench.rules.replies
         named = {rules.topics.replies}
+        if not rules.exact and not rules.prefixes:
+            return named
         for record in records:
             for name, value in record.headers:
                 if name == h.REPLY_TO and value and rules.allows(topic := value.decode("utf-8", "replace")):
