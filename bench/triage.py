@@ -8,35 +8,18 @@ from an embedded broker that runs in this process, which is not measured; rounds
 differ, figures are medians of the rounds. `cached`: the conversations of a round were all decided before.
 """
 
-import argparse
 import asyncio
-import os
 import statistics
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import harness
-import measured
 from harness import Child, Site, child, in_turn
 
-from heimdall_fleet import __version__
-from heimdall_fleet.bootstrap.edges import closed_labels
-from heimdall_fleet.bootstrap.triage import triage_service
-from heimdall_fleet.config import Watcher, load
-from heimdall_fleet.kafka.batches import Batches
-from heimdall_fleet.kafka.driver.consuming import RawConsumer
-from heimdall_fleet.kafka.group import Group
-from heimdall_fleet.kafka.records import Batch, Outgoing
-from heimdall_fleet.kafka.settings import BatchSettings
-from heimdall_fleet.observe.health import Health
-from heimdall_fleet.observe.metrics import Metrics
-from heimdall_fleet.observe.server import ObserveServer, ServerSettings
-from heimdall_fleet.service import serve
-from heimdall_fleet.settings import kafka_settings
+from heimdall_fleet.kafka.records import Outgoing
 from heimdall_schemas.ids import new_id
 
 SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
@@ -63,13 +46,8 @@ QUICK = Plan(1, {"600": 128, "4k": 64, "20k": 64}, 4, 40, 200)
 
 
 def main() -> None:
-    options = harness.parser(__doc__ or "")
-    options.add_argument("--worker", metavar="CONFIG", help=argparse.SUPPRESS)
-    arguments = options.parse_args()
-    if arguments.worker:
-        asyncio.run(work(Path(arguments.worker)))
-    else:
-        harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
+    arguments = harness.parser(__doc__ or "").parse_args()
+    harness.show(asyncio.run(measure(QUICK if arguments.quick else THOROUGH)), arguments.output)
 
 
 @dataclass(slots=True)
@@ -97,7 +75,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
         here = await stack.enter_async_context(harness.site())
         fleet_file, naive_file = configure(here)
         fleet, naive = await asyncio.gather(
-            stack.enter_async_context(child(__file__, "--worker", str(fleet_file))),
+            stack.enter_async_context(child(str(HERE / "triage_worker.py"), str(fleet_file))),
             stack.enter_async_context(child(str(HERE / "naive_triage.py"), str(naive_file))),
         )
         sides = Sides(here, harness.Texts(seed=11), fleet, naive)
@@ -161,78 +139,6 @@ async def residence(sides: Sides, plan: Plan) -> dict[str, Any]:
         figures[f"residence_{name}_ms"] = round(value, 2)
         figures[f"claimed_residence_{name}_ms"] = CLAIMED_RESIDENCE_MS[name]
     return figures
-
-
-class Gated(Batches):
-    """The fleet's source of batches, which hands out nothing until told, and notes how long each batch took."""
-
-    def __init__(self, group: Group, settings: BatchSettings) -> None:
-        super().__init__(group, settings)
-        self._opened = asyncio.Event()
-        self._taken: dict[int, float] = {}
-        self._to_take = self._left = 0
-        self._finished_all = asyncio.Event()
-        self._residence_ms: list[float] = []
-
-    async def timed(self, count: int) -> dict[str, Any]:
-        """Let `count` records through, and say what they cost this process and how long each was here."""
-        self._residence_ms.clear()
-        if count == 0:
-            return {"rss_mib": measured.rss_mib()}
-        self._to_take = self._left = count
-        self._finished_all.clear()
-        watch = measured.Stopwatch()
-        self._opened.set()
-        await self._finished_all.wait()
-        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": measured.rss_mib()}
-
-    async def next_batch(self) -> Batch | None:
-        await self._opened.wait()
-        batch = await super().next_batch()
-        if batch is not None:
-            self._taken[batch.number] = time.perf_counter()
-            self._to_take -= len(batch.records)
-            if self._to_take <= 0:
-                self._opened.clear()
-        return batch
-
-    async def stop(self, grace_s: float) -> None:
-        self._opened.set()
-        await super().stop(grace_s)
-
-    def commit(self, batch: Batch) -> None:
-        super().commit(batch)
-        took_ms = (time.perf_counter() - self._taken.pop(batch.number)) * 1000
-        self._residence_ms.extend([took_ms] * len(batch.records))
-        self._left -= len(batch.records)
-        if self._left <= 0:
-            self._finished_all.set()
-
-
-async def work(config_file: Path) -> None:
-    """The child: `heimdall triage` with a source that waits for "go"."""
-    loaded = load(config_file, os.environ, {})
-    config = loaded.config
-    metrics = Metrics("triage", __version__)
-    metrics.allow(**closed_labels(config))
-    service = triage_service(loaded, metrics)
-    kafka = kafka_settings(config, "bench-triage")
-    settings = BatchSettings(group_id=f"{config.kafka.topic_prefix}.triage", topics=(config.kafka.topics.requests,))
-    group = Group(
-        lambda listener: RawConsumer(kafka, settings.group_id, settings.topics, listener), settings.commit_interval_s
-    )
-    source = Gated(group, settings)
-    service.source = source
-    health = Health(__version__, lambda: datetime.now(UTC))
-    service.check_into(health)
-    server = ObserveServer(metrics, health, ServerSettings(host="127.0.0.1", port=0))
-    watcher = Watcher(loaded, lambda: loaded, lambda _: None)
-    serving = asyncio.create_task(serve(service, server, watcher))
-    measured.say({"ready": True})
-    async for command in measured.commands():
-        measured.say(await source.timed(command["count"]))
-    service.stop()
-    await serving
 
 
 if __name__ == "__main__":
