@@ -19,7 +19,8 @@ from heimdall_schemas.failure import Failure
 async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
     """Answer one order. When this returns an Ending the broker has the reply and the audit record.
 
-    A Parked order has no end yet and shall come back later. Cancelling the task stops the call in flight.
+    A Parked order has no end yet and shall come back later. Cancelling the task stops the call in flight. An order that
+    its caller cancels is reserved first all the same: only so are the calls of a lost worker known, and told.
     """
     result = await end_of(run, room)
     return result if isinstance(result, Parked) else await conclude(run, result, room, partition)
@@ -28,6 +29,8 @@ async def dispatch(run: Run, room: Room, partition: int) -> Ending | Parked:
 async def end_of(run: Run, room: Room) -> Ending | Parked:
     """The end that an order comes to, not yet stored nor published."""
     try:
+        if (known := await reserve(run, room)) is not None:
+            return known
         with room.cancels.watching(run.request_id):
             return await _ask(run, room)
     except Failure as failure:
@@ -46,11 +49,9 @@ async def conclude(run: Run, ending: Ending, room: Room, partition: int) -> Endi
 
 async def _ask(run: Run, room: Room) -> Ending:
     """Ask one model after the other until one has answered. Raises Failure when none may or can, Park to rest."""
-    if (known := await reserve(run, room)) is not None:
-        return known
-    chain = chain_for(run, room)
-    admit(run, chain, room.clock.mono_ms())
-    chain, move = first_move(chain, room.pool, room.clock.mono_ms())
+    chain, now_ms = chain_for(run, room), room.clock.mono_ms()
+    admit(run, chain, now_ms)
+    chain, move = first_move(chain, room.pool, now_ms)
     while not isinstance(move, Stop):
         ticket = await pick_key(move, chain, run, room)
         if ticket is None:

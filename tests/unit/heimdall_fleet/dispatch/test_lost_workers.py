@@ -84,6 +84,27 @@ async def test_the_call_of_a_worker_that_died_is_told_by_its_successor(pair: tup
     AUDIT.validate_python(outcome)
 
 
+@pytest.mark.parametrize("when", ["on its arrival", "while the lease runs"])
+async def test_an_order_that_is_cancelled_tells_the_call_of_a_worker_that_died(
+    pair: tuple["Bench", "Bench"], when: str
+) -> None:
+    one, two = pair
+    await killed(await frozen_in_its_call(one, Provider()))
+    cancel = b'{"request_id":"r1"}'
+    if when == "on its arrival":
+        two.worker.cancel(cancel)
+    running = asyncio.create_task(two.worker.handle(two.order()))
+    await asyncio.sleep(0)
+    two.worker.cancel(cancel)
+    await running
+    (outcome,) = two.outcomes()
+    assert (outcome["state"], two.upstream.requests) == ("cancelled", [])
+    assert [attempt["failure"] for attempt in outcome["attempts"]] == ["heimdall_interrupted"]
+    assert (outcome["cost_usd_micros"], outcome["call_repeated"]) == (GUESS_USD_MICROS, True)
+    assert two.replies()[0]["heimdall"]["attempts"] == outcome["attempts"]
+    AUDIT.validate_python(outcome)
+
+
 async def test_calls_of_several_lost_workers_add_up_and_count_as_attempts(pair: tuple["Bench", "Bench"]) -> None:
     one, two = pair
     one.failover(max_attempts=3)
