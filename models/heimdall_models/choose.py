@@ -21,18 +21,39 @@ STEPS_ABOVE = 4
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """(n,) the slot chosen in each row's pool, with the probability that it was; `order` (n, slots) best first.
+    """(n,) the slot chosen in each row's pool, with the probability that it was.
 
-    `above`: for rows that have a bucket above, their own pool and the eligible slots of the one above, best first.
+    `order`: the view's slots, best first; `eligible`: how many of them, (r,) each. `above`: for rows that have a bucket
+    above, where it stands in the view.
     """
 
     chosen: list[int]
     p_chosen: list[float]
     explored: list[bool]
     sticky: list[bool]
-    order: list[list[int]]
+    order: Indices
     eligible: list[int]
-    above: dict[int, tuple[int, list[int]]]
+    above: dict[int, int]
+
+    def slots(self, row: int) -> list[int]:
+        """The row's slots in the order of asking: the chosen one, then the runners-up by rank."""
+        ranked: list[int] = self.order[row, : min(self.eligible[row], BUCKET_STEPS)].tolist()
+        chosen = self.chosen[row]
+        return [chosen, *(slot for slot in ranked if slot != chosen)][:BUCKET_STEPS]
+
+    def slots_above(self, row: int) -> list[int]:
+        """The eligible slots of the bucket above, best first."""
+        at = self.above[row]
+        found: list[int] = self.order[at, : self.eligible[at]].tolist()
+        return found
+
+    def marks(self) -> list[tuple[bytes, int, bytes | None]]:
+        """(n,) what decides the order of asking in a row's pool: equal for rows that ask in the same order."""
+        width = self.order.shape[1]
+        ranked = np.concatenate((self.order, np.array(self.eligible)[:, None]), axis=1).astype(np.uint16)
+        keys: list[bytes] = ranked.view(f"V{2 * (width + 1)}")[:, 0].tolist()
+        upward = [None if at is None else keys[at] for at in map(self.above.get, range(len(self.chosen)))]
+        return list(zip(keys, self.chosen, upward, strict=False))
 
 
 def scores_of(asked: Asked, guarded: Guarded, book: PoolBook) -> tuple[Scores, View, Flags]:
@@ -71,23 +92,17 @@ def choose(asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], b
     order = rank(scores, eligible, preferred)
     counts = eligible.sum(axis=1).tolist()
     count = len(asked)
-    ranked = order.tolist()
-    chosen = order[:count, 0].tolist()
+    chosen: list[int] = order[:count, 0].tolist()
     sticky = _stay(asked, guarded, scores, chosen, book)
-    explored, p_chosen = _explore(asked, chosen, ranked, counts, book.rules.exploration)
+    explored, p_chosen = _explore(asked, chosen, order, counts, book.rules.exploration)
     return Choices(
         chosen=chosen,
         p_chosen=p_chosen,
         explored=explored,
         sticky=sticky,
-        order=ranked[:count],
-        eligible=counts[:count],
-        above={
-            row: (pool - 1, ranked[at][: counts[at]])
-            for at, (row, pool) in enumerate(
-                zip(view.rows[count:].tolist(), view.pool[count:].tolist(), strict=True), start=count
-            )
-        },
+        order=order,
+        eligible=counts,
+        above=dict(zip(view.rows[count:].tolist(), range(count, len(order)), strict=True)),
     )
 
 
@@ -113,7 +128,7 @@ def _stay(asked: Asked, guarded: Guarded, scores: Scores, chosen: list[int], boo
 
 
 def _explore(
-    asked: Asked, chosen: list[int], ranked: list[list[int]], counts: list[int], share: float
+    asked: Asked, chosen: list[int], order: Indices, counts: list[int], share: float
 ) -> tuple[list[bool], list[float]]:
     """A share of the requests draws evenly among the eligible. Changes `chosen`.
 
@@ -132,16 +147,7 @@ def _explore(
         greedy = chosen[row]
         explored.append(draw("explore", request_id) < share)
         if explored[-1]:
-            eligible = sorted(ranked[row][:options])
+            eligible = sorted(order[row, :options].tolist())
             chosen[row] = eligible[int(draw("explored model", request_id) * options)]
         p_chosen.append(share / options + (1.0 - share if chosen[row] == greedy else 0.0))
     return explored, p_chosen
-
-
-def chain(choices: Choices, row: int) -> list[int]:
-    """The row's slots in the order of asking: the chosen one, then the runners-up by rank."""
-    ranked = choices.order[row][: min(choices.eligible[row], BUCKET_STEPS)]
-    chosen = choices.chosen[row]
-    if ranked[0] == chosen:
-        return ranked
-    return [chosen, *(slot for slot in ranked if slot != chosen)][:BUCKET_STEPS]

@@ -1,7 +1,7 @@
 """How a decision is made, from the conversation to the record: the steps in order, each in the file of its name.
 
     hear → recall (recall.py)  →  read, ask (asked.py)  →  classify (judge.py)  →  guard (guard.py)
-         →  score, choose (score.py, choose.py)  →  write_records (record.py)  →  remember (recall.py)
+         →  score, choose (score.py, choose.py)  →  write_records (write.py)  →  remember (recall.py)
 
 A batch is judged at once. Nothing here waits, draws a random number or looks at a wall clock: the same batch, judge and
 memory give the same answers, and the order of a batch changes none of them.
@@ -19,8 +19,9 @@ from heimdall_models.features import MAX_BATCH
 from heimdall_models.guard import guard
 from heimdall_models.judge import Judge, classify
 from heimdall_models.recall import hear, recall, remember, unanswered
-from heimdall_models.record import Decided, Judged, Refusal, write_records
+from heimdall_models.record import Decided, Refusal
 from heimdall_models.times import StepTimes, Timing
+from heimdall_models.write import Judged, write_records
 
 
 def decide(

@@ -6,7 +6,7 @@ so a batch's numbers become JSON in one call, and the texts around them are temp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -45,21 +45,15 @@ class Form:
     candidate_over_80: tuple[bytes, ...]
     scores: bytes
     candidates: bytes
-    chains: dict[tuple[Any, ...], Chain] = field(default_factory=dict)
+    chains: dict[Hashable, Chain] = field(default_factory=dict)
 
-    def chain(self, steps: Sequence[Step], slots: Sequence[int], above: tuple[Steps, Sequence[int], int]) -> Chain:
-        """The steps at `slots`, then at most so many of those above. Most requests have a chain that was had before."""
-        table, ranked, most = above
-        key = (id(steps), id(table), *slots, -1, *ranked)
-        found = self.chains.get(key)
-        if found is None:
-            if len(self.chains) >= _MOST_CHAINS:
-                self.chains.clear()
-            higher = [step for slot in ranked if (step := table[slot]) is not None][:most]
-            whole = (*(steps[slot] for slot in slots), *higher)
-            found = Chain(whole, steps_json(whole), orjson.dumps([step.model for step in whole]))
-            self.chains[key] = found
-        return found
+    def keep(self, key: Hashable, steps: tuple[Step, ...]) -> Chain:
+        """The chain of these steps, from now on found in `chains`: most requests have one that was had before."""
+        if len(self.chains) >= _MOST_CHAINS:
+            self.chains.clear()
+        made = Chain(steps, steps_json(steps), orjson.dumps([step.model for step in steps]))
+        self.chains[key] = made
+        return made
 
 
 def write_form(heads: Sequence[tuple[str, str]], bucket: str, penalties: Penalties, over_80: Penalties) -> Form:
