@@ -135,7 +135,7 @@ def _carried(entity: str) -> tuple[str, ...]:
         "feedback": ("feedback",),
         "dlq": ("deadLetter",),
         "cancel": ("cancel",),
-        "control": ("pointer",),
+        "control": ("pointer", "drift"),
     }[family]
 
 
@@ -183,6 +183,7 @@ def _messages() -> Json:
         "cancel": _message("Do not start this request; stop it", "cancel", ("cloudEvent",)),
         "feedback": _message("What an answer was worth", "feedback", ("cloudEvent",)),
         "pointer": _message("Where the current bundle, catalogue or configuration lies", "pointer", ()),
+        "drift": _message("What the learning loop found out about drift", "drift", ()),
         "deadLetter": {
             "title": "A record that could not be read or gave up",
             "summary": "The value is the record's own, byte for byte unless a header says that it is cut.",
@@ -217,7 +218,9 @@ def _operations() -> Json:
         "sendReply": _operation("send", "replies", "Replies to requests that name no topic of their own."),
         "takeCancel": _operation("receive", "cancel", "Every dispatch worker reads all cancellations."),
         "takeFeedback": _operation("receive", "feedback", "Late rewards, for the next classifier."),
-        "takePointer": _operation("receive", "control", "Every worker follows the current artifacts."),
+        "takePointer": _operation(
+            "receive", "control", "Workers follow the current artifacts, and show what is known of drift."
+        ),
         "writeAudit": _operation(
             "send", "audit", "One decision and one outcome for each request; of a share, a shadow."
         ),

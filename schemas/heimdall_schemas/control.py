@@ -45,6 +45,9 @@ CHAMPION = "bundle"
 CHALLENGER = "bundle.challenger"
 """Key of the pointer to the bundle that decides silently beside it."""
 
+DRIFT = "drift"
+"""Key of what the last turn of the learning loop found out about drift."""
+
 MOST_EARLIER = 20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -68,3 +71,15 @@ class Pointer(Earlier):
 
     name: str
     earlier: Annotated[tuple[Earlier, ...], Field(max_length=MOST_EARLIER)] = ()
+
+
+class Drift(BaseModel):
+    """On `control`, keyed `drift`: what the last turn of the learning loop found, for the gauges of triage."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    time: str = Field(description="RFC 3339, UTC: of the turn")
+    psi: dict[str, float] = Field(
+        description="population stability index of `features` (the one that moved most) and of `buckets`"
+    )
+    reward_drops: dict[str, float] = Field(description="by model: mean reward lost in the kind of task that lost most")
+    alarms: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from heimdall_schemas.asyncapi import ORDER_HEADERS, document
 from heimdall_schemas.audit import Decision, DecisionRecord, OutcomeRecord, ShadowRecord
-from heimdall_schemas.control import Cancel, Feedback, Pointer
+from heimdall_schemas.control import Cancel, Drift, Feedback, Pointer
 from heimdall_schemas.order import Plan
 from heimdall_schemas.reply import ErrorReply, Reply, ReplyChunk
 from heimdall_schemas.request import Request
@@ -40,6 +40,7 @@ MESSAGES: Mapping[str, type] = {
     "cancel": Cancel,
     "feedback": Feedback,
     "pointer": Pointer,
+    "drift": Drift,
 }
 
 

@@ -152,7 +152,7 @@ class Topics:
                 1,
                 "compact",
                 None,
-                "catalogue, bundle and configuration pointers, read whole",
+                "pointers to bundles, and what is known of drift; read whole",
             ),
         ]
         return tuple(rows)

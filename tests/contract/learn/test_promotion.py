@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tests.brokers import tools
 from tests.bundles import dated
+from tests.unit.heimdall_fleet.learn.made import Desk, decision, outcome
 
 from heimdall_fleet.bootstrap.triage import triage_service
 from heimdall_fleet.cli.bundles import bundles
@@ -17,6 +18,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.explain import explain
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.promote import promote
+from heimdall_fleet.cli.train import evaluate
 from heimdall_fleet.config import Loaded, load
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
@@ -117,6 +119,18 @@ async def test_a_promotion_under_load_changes_the_bundle_between_batches_and_no_
     served = [each["bundle"] for each in found]
     changes = [at for at in range(1, len(served)) if served[at] != served[at - 1]]
     assert [served[0], *(served[at] for at in changes)] == [old, new, old]
+
+
+async def test_an_evaluation_holds_a_bundle_against_the_promoted_one(
+    broker: EmbeddedBroker, loaded: Loaded, tmp_path: Path
+) -> None:
+    champion, challenger = dated(tmp_path / "bundle-4", 4), dated(tmp_path / "bundle-5", 5)
+    desk = Desk(tmp_path)
+    await asyncio.to_thread(desk.run, decision("r1"), outcome("r1"))
+    data = ("--data", str(desk.out), "--bundle", str(challenger))
+    assert (await command(loaded, evaluate, *data))["champion"] == load_bundle(DEFAULT).hash
+    await command(loaded, promote, str(champion))
+    assert (await command(loaded, evaluate, *data))["champion"] == load_bundle(champion).hash
 
 
 async def serving(service: TriageService, bundle: str, load_: Load) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from heimdall_schemas import headers as h
 from heimdall_schemas.audit import AUDIT
-from heimdall_schemas.control import Cancel, Feedback, Pointer
+from heimdall_schemas.control import Cancel, Drift, Feedback, Pointer
 from heimdall_schemas.order import plan_header, plan_of, read_order
 from heimdall_schemas.reply import read_reply
 from heimdall_schemas.request import Request, read_request
@@ -37,6 +37,7 @@ READERS: dict[str, Read] = {
     "cancel": Cancel.model_validate_json,
     "feedback": Feedback.model_validate_json,
     "pointer": Pointer.model_validate_json,
+    "drift": Drift.model_validate_json,
 }
 
 

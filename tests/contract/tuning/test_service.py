@@ -88,6 +88,27 @@ async def test_a_promoted_bundle_reaches_a_running_worker_and_a_bad_one_changes_
         await producer.stop()
 
 
+async def test_a_worker_shows_what_the_last_turn_of_the_learning_loop_found(
+    broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    metrics = Metrics("triage", "1")
+    service = triage_service(configured(tmp_path, broker), metrics)
+    producer = open_producer(broker.settings("test"), ProducerSettings(linger_ms=0))
+    await producer.start()
+    found = {"time": "2026-11-21T03:17:42+00:00", "psi": {"features": 0.31, "buckets": 0.04}, "reward_drops": {}}
+    running = asyncio.create_task(service.run())
+    try:
+        await until(lambda: service.source.facts().group.joined)
+        for value in (orjson.dumps(found), b"{}", b"not json", b""):
+            await producer.send(Outgoing(TOPICS.control, value, key=b"drift", partition=0))
+        await until(lambda: 'heimdall_drift_psi{what="features"} 0.31' in text(metrics, {}).decode())
+        assert "heimdall_reward_drop{" not in text(metrics, {}).decode()
+    finally:
+        service.stop()
+        await running
+        await producer.stop()
+
+
 async def test_a_worker_that_starts_decides_its_first_batch_by_what_was_promoted(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:

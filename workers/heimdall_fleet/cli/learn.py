@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from heimdall_fleet.bootstrap.edges import producer_for
 from heimdall_fleet.bootstrap.learn import champion_of, shelf_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -18,11 +19,13 @@ from heimdall_fleet.cli.replay import KAFKA, Wish, replayed
 from heimdall_fleet.cli.train import needs_training_extra
 from heimdall_fleet.cli.values import STRETCH
 from heimdall_fleet.config import Config
+from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.learn.aliases import Alias
 from heimdall_fleet.learn.dataset import write_json
 from heimdall_fleet.triage.sources import SourceError
 from heimdall_models.bundle import load_bundle
-from heimdall_schemas.control import Pointer
+from heimdall_schemas.codec import encode
+from heimdall_schemas.control import DRIFT, Drift, Pointer
 
 if TYPE_CHECKING:
     from heimdall_fleet.learn.turn import Turn
@@ -88,7 +91,7 @@ def learn(  # noqa: PLR0913, PLR0917 - click hands every option over by itself
 
 @needs_training_extra
 def _learn(config: Config, order: Order) -> dict[str, Any]:
-    from heimdall_fleet.learn.turn import Plan, rules_for, turn
+    from heimdall_fleet.learn.turn import Plan, drift_message, rules_for, turn
 
     stamp = order.now.strftime("%Y%m%dT%H%M%SZ")
     dataset, bundle = order.out / "data", order.out / "bundles" / stamp
@@ -101,6 +104,8 @@ def _learn(config: Config, order: Order) -> dict[str, Any]:
             before = load_bundle(champion).hash
     except SourceError as error:
         raise CommandError(Exit.UNREACHABLE, f"the bundle in use cannot be had: {error}") from error
+    if order.alias is not None and (seen := drift_message(made.drift, order.now)) is not None:
+        asyncio.run(_tell_drift(seen, config))
     summary = {
         "run": stamp,
         "dataset": told,
@@ -109,6 +114,17 @@ def _learn(config: Config, order: Order) -> dict[str, Any]:
         **_promotion(made, bundle, config, order, standing),
     }
     return {**summary, **_kept(summary, made, order.out / "runs" / stamp)}
+
+
+async def _tell_drift(seen: Drift, config: Config) -> None:
+    """Every triage worker shows it on `/metrics` until the next turn says otherwise. Raises KafkaFailure."""
+    producer = producer_for(config, "heimdall-learn")
+    await producer.start()
+    try:
+        value = encode(seen.model_dump())
+        await producer.send(Outgoing(config.kafka.topics.control, value, key=DRIFT.encode(), partition=0))
+    finally:
+        await producer.stop()
 
 
 def _kept(summary: dict[str, Any], made: "Turn", place: Path) -> dict[str, str]:

@@ -133,8 +133,8 @@ def evaluate(
 ) -> None:  # fmt: skip
     """APGR with its 95 % interval, CPT(50 %), CPT(80 %), AUC, calibration, and baselines on the same rows.
 
-    On decisions that `heimdall replay` read, BUNDLE is the challenger of the configured one: off-policy estimates with
-    intervals, and a refusal to conclude where the logs cannot tell.
+    On decisions that `heimdall replay` read, BUNDLE is the challenger of the one that decides (the promoted champion, else
+    the configured one): off-policy estimates with intervals, and a refusal to conclude where the logs cannot tell.
 
     \b
     Example:

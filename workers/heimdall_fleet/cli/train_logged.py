@@ -1,15 +1,18 @@
 """`heimdall train` and `heimdall evaluate` on a data set of `heimdall replay`."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from heimdall_fleet.bootstrap.learn import champion_of
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.output import note
+from heimdall_fleet.cli.promote import pointers
 from heimdall_fleet.config import Config
-from heimdall_fleet.settings import bundle_directory
-from heimdall_models.bundle import BundleError
+from heimdall_fleet.triage.sources import SourceError
+from heimdall_models.bundle import BundleError, load_bundle
 from heimdall_models.learning.compare import compare
 from heimdall_models.learning.evaluation import evaluation_of
 from heimdall_models.learning.logged import DatasetError, Logged, is_dataset, read_logged
@@ -43,17 +46,25 @@ def train_on(dataset: Path, out: Path, parent: Path, given: dict[str, Any]) -> d
 
 
 def evaluate_on(dataset: Path, challenger: Path, config: Config, pair: tuple[str | None, str | None]) -> dict[str, Any]:
-    """What `heimdall evaluate` prints of the challenger beside the configured bundle. Raises CommandError."""
+    """What `heimdall evaluate` prints of the challenger beside the bundle that decides. Raises CommandError, KafkaFailure.
+
+    That is the promoted champion; the configured bundle where none is, or where nothing can be promoted for want of
+    `learning.bundle_store`: then no broker is asked.
+    """
     thresholds = config.router.thresholds
     cheap, strong = (() if name is None else (name,) for name in pair)
     rules = PolicyRules(cheap=cheap, strong=strong, cheap_below=thresholds.cheap, hard_above=thresholds.hard)
+    promoted = asyncio.run(pointers(config)).get("champion") if config.learning.bundle_store else None
     try:
-        found = compare(bundle_directory(config), challenger, _read(dataset), rules)
-    except (DatasetError, BundleError) as error:
+        with champion_of(config, promoted) as champion:
+            note(f"champion: {'the promoted' if promoted else 'the configured'} bundle")
+            found = compare(champion, challenger, _read(dataset), rules)
+            decides = load_bundle(champion).hash
+    except (DatasetError, BundleError, SourceError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     if found.why_not is not None:
         note(f"no conclusion: {found.why_not}")
-    return evaluation_of(found)
+    return {**evaluation_of(found), "champion": decides}
 
 
 def _read(dataset: Path) -> Logged:

@@ -20,6 +20,7 @@ from heimdall_models.learning.logged import DatasetError, Logged, read_logged
 from heimdall_models.learning.policy import PolicyRules
 from heimdall_models.learning.report import comparison_html
 from heimdall_models.learning.train import Options, TooLittle, Trained, TrainingError, train_logged
+from heimdall_schemas import control as message
 
 OUTDATED_BY = ("reward:", "cost:")
 """Alarms after which the older rows tell of models that are no longer what they were."""
@@ -134,6 +135,21 @@ def drift_json(found: Drift) -> dict[str, Any]:
         "cost_ratios": {model: round(ratio, 4) for model, ratio in found.costs.items()},
         "alarms": dict(found.alarms),
     }
+
+
+def drift_message(found: Drift, time: datetime) -> message.Drift | None:
+    """What triage shows of it on `/metrics`; None where too few rows say anything."""
+    if not found.features:
+        return None
+    drops: dict[str, float] = {}
+    for drop in found.drops:
+        drops[drop.model] = max(drops.get(drop.model, 0.0), round(drop.before - drop.now, 4))
+    return message.Drift(
+        time=time.isoformat(timespec="seconds"),
+        psi={"features": round(max(found.features.values()), 4), "buckets": round(found.buckets, 4)},
+        reward_drops=drops,
+        alarms=tuple(found.alarms),
+    )
 
 
 def trained_json(trained: Trained) -> dict[str, Any]:

@@ -24,7 +24,8 @@ _WINDOW_SECONDS = 5.0
 class TriageMetrics:
     """What deciding costs, and what is decided."""
 
-    def __init__(self, make: Declare) -> None:
+    def __init__(self, make: Declare, closed: ClosedSets) -> None:
+        self._closed = closed
         # Decisions, by what made them. `fallback_used`: a safe default stood in for a step that failed.
         self.decisions = make.counter(
             "heimdall_routing_decisions_total", "Decisions, by what made them", "decision_type", "fallback_used"
@@ -55,6 +56,12 @@ class TriageMetrics:
         )
         # Age of the bundle that decides, since it was made.
         self.artifact_age = make.gauge("heimdall_artifact_age_seconds", "Age of the bundle")
+        # Population stability index that the last turn of the learning loop found; what is features (the largest) or buckets.
+        self.drift_psi = make.gauge("heimdall_drift_psi", "Drift since what was learned from", "what")
+        # Mean reward that a model's answers lost in one kind of task; a model that lost nothing has no series.
+        self.reward_drop = make.gauge("heimdall_reward_drop", "Reward that a model has lost", "model")
+        # When that turn was, in Unix seconds; no turn is no series.
+        self.drift_time = make.gauge("heimdall_drift_timestamp_seconds", "When drift was looked for", "by")
         self._children: dict[tuple[DecisionType, bool], Counter] = {}
         self.decided_count = 0
         self.hit_count = 0
@@ -74,6 +81,16 @@ class TriageMetrics:
             (self.decision, steps.decision_s),
         ):
             histogram.observe(seconds / steps.rows, steps.rows)
+
+    def drift(self, psi: Mapping[str, float], reward_drops: Mapping[str, float], unix_s: float) -> None:
+        """Show what the last turn of the learning loop found, in the place of what the one before did."""
+        self.drift_psi.clear()
+        self.reward_drop.clear()
+        for what in ("features", "buckets"):
+            self.drift_psi.labels(what).set(psi.get(what, 0.0))
+        for model, loss in sorted(reward_drops.items(), key=lambda each: each[1]):
+            self.reward_drop.labels(self._closed.model(model)).set(loss)
+        self.drift_time.labels("learn").set(unix_s)
 
     def decided(self, decision_type: DecisionType, *, fallback_used: bool = False, count: int = 1) -> None:
         """Count decisions of one kind; those of kind `cached` are the cache hits."""
@@ -266,7 +283,7 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=False)
         self.closed = ClosedSets()
         make = Declare(self.registry)
-        self.triage = TriageMetrics(make)
+        self.triage = TriageMetrics(make, self.closed)
         self.dispatch = DispatchMetrics(make, self.closed)
         self.worker = WorkerMetrics(make)
         # Requests that reached their terminal state.

@@ -30,7 +30,7 @@ from heimdall_fleet.triage.worker import TriageWorker
 from heimdall_models.cache import Memory
 from heimdall_models.record import FEATURE_TIMEOUT, MODEL_PREDICT_FAILED, PREHOOK_TIMEOUT
 from heimdall_schemas.codec import Limits
-from heimdall_schemas.control import CHALLENGER, CHAMPION
+from heimdall_schemas.control import CHALLENGER, CHAMPION, DRIFT, Drift
 from heimdall_schemas.text import rfc3339
 from heimdall_schemas.topics import Bucket
 
@@ -198,6 +198,9 @@ class TriageService:
 
     def _heard(self, record: Record) -> bool:
         """Take up the pointer to a bundle, or its removal; whether there is something to look at."""
+        if _text(record.key) == DRIFT:
+            self._show_drift(record.value)
+            return False
         take_up = {CHAMPION: self.tuning.point_at, CHALLENGER: self.tuning.challenge_with}.get(_text(record.key))
         if take_up is None:
             return False
@@ -208,6 +211,14 @@ class TriageService:
             log.error("%s; the bundle stays", error, extra={"action": "pointer_refused"})
             return False
         return True
+
+    def _show_drift(self, value: bytes | None) -> None:
+        """A record that cannot be read leaves the gauges as they are."""
+        try:
+            found = Drift.model_validate_json(value or b"")
+            self.metrics.triage.drift(found.psi, found.reward_drops, datetime.fromisoformat(found.time).timestamp())
+        except ValueError as error:
+            log.warning("what is said of drift cannot be read: %s", error, extra={"action": "drift_unreadable"})
 
     def _artifact_age_s(self) -> float:
         """Since the bundle was made, as its manifest says; since it was loaded when that says nothing."""

@@ -136,6 +136,7 @@ def test_a_replayed_log_becomes_a_bundle_and_an_evaluation_with_intervals(run: R
     found = orjson.loads(judged.stdout)
     assert {"n", "apgr", "apgr_ci95", "cpt50", "cpt80", "auc", "baselines"} <= set(found)
     assert found["conclusive"]
+    assert found["champion"] == load_bundle(shipped("bundles/default")).hash
     assert found["difference"]["reward"]["value"] > 0
     assert found["baselines"]["always_cheap"]["effective"] > 100
     assert Path("report.html").read_text("utf-8").lower().startswith("<!doctype html>")

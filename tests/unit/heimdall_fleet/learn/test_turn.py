@@ -10,9 +10,10 @@ from tests.unit.heimdall_fleet.learn.made import Desk
 from tests.unit.heimdall_fleet.learn.world import BEGIN, CONFIG, STEP, World
 
 from heimdall_fleet.cli.replay import terms_of
-from heimdall_fleet.learn.turn import Plan, Turn, parted, rules_for, turn
+from heimdall_fleet.learn.turn import NO_DRIFT, Plan, Turn, drift_message, parted, rules_for, turn
 from heimdall_fleet.report.routed import routed
 from heimdall_models.bundle import load_bundle
+from heimdall_models.learning.drift import Drift, Drop
 from heimdall_models.learning.logged import read_logged
 from heimdall_models.shipped import shipped
 
@@ -87,3 +88,13 @@ def test_a_model_is_one_however_the_configuration_spells_it() -> None:
     pools = rules_for(CONFIG.model_copy(update={"router": router}), TODAY.date()).pools
     assert pools is not None
     assert pools["cheap"] == ("openai/gpt-6-luna",)
+
+
+def test_what_triage_shows_of_drift_is_the_worst_of_it_and_nothing_where_little_is_known() -> None:
+    drops = (Drop("a/b", 3, 0.9, 0.5, 9.0), Drop("a/b", 4, 0.9, 0.7, 5.0), Drop("c/d", 3, 0.8, 0.6, 4.5))
+    found = Drift((100, 100), {"entropy": 0.4, "lines": 0.1}, 0.02, drops, {}, {"feature:entropy": "moved"})
+    told = drift_message(found, BEGIN)
+    assert told is not None
+    assert (told.psi, told.reward_drops) == ({"features": 0.4, "buckets": 0.02}, {"a/b": 0.4, "c/d": 0.2})
+    assert (told.time, told.alarms) == (BEGIN.isoformat(), ("feature:entropy",))
+    assert drift_message(NO_DRIFT, BEGIN) is None

@@ -167,3 +167,14 @@ def test_exactly_one_health_state_is_on(metrics: Metrics) -> None:
 async def test_memory_and_tasks_are_read_when_the_page_is_made(metrics: Metrics) -> None:
     assert (value(metrics, "heimdall_memory_usage_bytes") or 0) > 1_000_000
     assert (value(metrics, "heimdall_goroutine_count") or 0) >= 1
+
+
+def test_drift_is_what_the_last_turn_found_and_a_model_that_recovered_has_no_series(metrics: Metrics) -> None:
+    metrics.triage.drift({"features": 0.4, "buckets": 0.1}, {"a/b": 0.2, "evil/1": 0.1, "evil/2": 0.3}, 1000.0)
+    assert value(metrics, "heimdall_drift_psi", what="features") == 0.4
+    assert value(metrics, "heimdall_reward_drop", model="a/b") == 0.2
+    assert value(metrics, "heimdall_reward_drop", model="other") == 0.3
+    metrics.triage.drift({"features": 0.05, "buckets": 0.1}, {}, 2000.0)
+    assert value(metrics, "heimdall_drift_psi", what="features") == 0.05
+    assert value(metrics, "heimdall_reward_drop", model="a/b") is None
+    assert value(metrics, "heimdall_drift_timestamp_seconds", by="learn") == 2000.0
