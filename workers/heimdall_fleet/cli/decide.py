@@ -47,7 +47,7 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
       echo '{"messages": [{"role": "user", "content": "hi"}]}' | heimdall decide
     """
     config = configuration(options).config
-    judge = _judge(config, bundle)
+    judge = offline_judge(config, bundle)
     memory = replace(memory_for(config), decisions=None)
     limits = limits_of(config)
     default_ttl_ms = config.dispatch.deadline // timedelta(milliseconds=1)
@@ -74,7 +74,8 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
         raise CommandError(Exit.CHECK_FAILED, "not every line has a decision")
 
 
-def _judge(config: Config, directory: Path | None) -> Judge:
+def offline_judge(config: Config, directory: Path | None = None) -> Judge:
+    """A worker's judge without its time limits, with every model served where no provider is configured."""
     try:
         bundle = (
             load_bundle(directory) if directory else bundle_source(config.tuning.artifact_url, config).offer().load()

@@ -1,11 +1,13 @@
 """`heimdall explain ID`: why this model, told from the audit records alone."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -17,20 +19,34 @@ from heimdall_fleet.report.explanation import explanation, story
 
 
 @click.command()
-@click.argument("request_id")
+@click.argument("request_id", required=False)
+@click.option("--text", help="Explain how this text would be decided here and now, without an audit record.")
 @click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="An audit file, not the topic.")
 @click.option("--recompute", is_flag=True, help="Decide again from the record and prove that it comes out the same.")
 @click.option("--alpha", type=click.FloatRange(0, 1), help="Rank the candidates again with another alpha.")
 @click.pass_obj
-def explain(options: Globals, request_id: str, source: Path | None, recompute: bool, alpha: float | None) -> None:
+def explain(
+    options: Globals,
+    request_id: str | None,
+    text: str | None,
+    source: Path | None,
+    recompute: bool,
+    alpha: float | None,
+) -> None:
     """Features, bucket, every candidate's score with its terms, guardrails, runner-up, attempts and cost.
 
     \b
     Example:
       heimdall explain 0192f0c1-… --from out/demo/audit.jsonl --alpha 0.2
+      heimdall explain --text 'Write a program in Python that prints "Hello, world!"'
     """
-    everything = list(read_audit_file(source)) if source else asyncio.run(_from_topic(options))
-    records = _matching(everything, request_id)
+    if (request_id is None) == (text is None):
+        raise CommandError(Exit.USAGE, "give either a request id or --text")
+    if text is not None:
+        everything = records = [_decided_now(text, options)]
+    else:
+        everything = list(read_audit_file(source)) if source else asyncio.run(_from_topic(options))
+        records = _matching(everything, request_id)
     if not records:
         where = source or "the audit topic"
         raise CommandError(Exit.NOT_FOUND, f"no audit record of {request_id} in {where}; is the id right?")
@@ -45,6 +61,30 @@ def explain(options: Globals, request_id: str, source: Path | None, recompute: b
         raise CommandError(Exit.CHECK_FAILED, "the decision does not come out the same; the differences are above")
 
 
+def _decided_now(text: str, options: Globals) -> dict[str, Any]:
+    """The decision record of `text` as the only user message of a request."""
+    from heimdall_fleet.cli.decide import offline_judge
+    from heimdall_fleet.triage.tuning import try_out
+    from heimdall_models.asked import DecisionInput
+    from heimdall_models.cache import Memory
+    from heimdall_models.decide import decide
+    from heimdall_models.record import Refusal, audit_json
+    from heimdall_schemas.codec import encode
+    from heimdall_schemas.request import read_request
+
+    try:
+        said, body = read_request(encode({"messages": [{"role": "user", "content": text}]}))
+    except TypeError as error:
+        raise CommandError(Exit.USAGE, f"--text: {error}; give UTF-8") from error
+    judge = offline_judge(configuration(options).config)
+    try_out(judge)  # the first decision of a process takes a hundred times as long
+    (answer,) = decide([DecisionInput("text", said, body)], judge, Memory(decisions=None), time.perf_counter)
+    if isinstance(answer, Refusal):
+        raise CommandError(Exit.CHECK_FAILED, str(answer.failure))
+    record: dict[str, Any] = orjson.loads(audit_json(answer, {}))
+    return record
+
+
 async def _from_topic(options: Globals) -> list[dict[str, Any]]:
     from heimdall_fleet.bootstrap.edges import reader_for
 
@@ -54,7 +94,7 @@ async def _from_topic(options: Globals) -> list[dict[str, Any]]:
     return [value for value in values if isinstance(value, dict)]
 
 
-def _matching(records: Iterable[Mapping[str, Any]], request_id: str) -> list[dict[str, Any]]:
+def _matching(records: Iterable[Mapping[str, Any]], request_id: str | None) -> list[dict[str, Any]]:
     """Records of the request, named by its own id or by the correlation id."""
     return [dict(r) for r in records if request_id in (r.get("request_id"), r.get("correlation_id"))]
 

@@ -99,8 +99,11 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
         f"difficulty {_short(decision['difficulty'])}, percentile {_short(decision.get('difficulty_percentile'))} "
         f"→ bucket {decision['bucket']} ({decision['decision_type']})",
     ]
+    took = f"decided    in {_short(decision['decision_latency_ms'])} ms"
     if decision.get("cached_from"):
-        lines.append(f"cached     from the decision of {decision['cached_from']}")
+        lines.append(f"{took}; cache hit, from the decision of {decision['cached_from']}")
+    else:
+        lines.append(f"{took}, of which {_short(features['extraction_latency_ms'])} ms reading the batch; cache miss")
     if decision["guardrails"]:
         lines.append(f"guardrails {', '.join(decision['guardrails'])}")
     lines += [f"candidates with alpha {_short(decision['alpha'])}", *_table(ranked)]

@@ -56,6 +56,20 @@ def test_a_full_record_proves_itself(tmp_path: Path) -> None:
         assert orjson.loads(result.stdout)["recomputed"]["differences"] == []
 
 
+def test_a_text_is_explained_without_an_audit(tmp_path: Path) -> None:
+    result = call(tmp_path, "explain", "--text", 'print("Hello, world!")', "--recompute")
+    assert result.exit_code == 0, result.output
+    for said in ("decided    in ", "cache miss", "candidates with alpha 0.7", "selected ", ": the same decision"):
+        assert said in result.output
+
+
+def test_what_to_explain_is_one_thing(tmp_path: Path) -> None:
+    for arguments in ([], ["an-id", "--text", "a text"]):
+        failed = call(tmp_path, "explain", *arguments)
+        assert isinstance(failed.exception, CommandError)
+        assert failed.exception.code is Exit.USAGE
+
+
 def test_a_record_that_was_changed_does_not(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     first = {**decided(tmp_path, "--full")[0], "selected_model": "nobody/cheaper"}
