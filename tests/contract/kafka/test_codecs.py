@@ -13,6 +13,7 @@ from tests.brokers.tools import Recorder, committed, fill, running, until
 
 from heimdall_fleet.kafka.driver.producing import WORTH_COMPRESSING_BYTES, RawProducer
 from heimdall_fleet.kafka.offsets import Checkpoint
+from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import IntakeSettings, ProducerSettings
 
 Unique = Callable[[str], str]
@@ -31,7 +32,7 @@ async def test_a_small_batch_stays_uncompressed_and_a_large_one_does_not(
     await producer.start(15.0)
     try:
         batch = producer.batch(size_bytes)
-        batch.append(timestamp=None, key=None, value=b"x" * size_bytes, headers=[])
+        assert batch.extend([Outgoing("any", b"x" * size_bytes)], 0, 1) == 1
         assert isinstance(batch, BatchBuilder)
         (attributes,) = struct.unpack_from(">h", batch._build(), _ATTRIBUTES_AT)
         assert attributes & _CODEC_BITS == codec

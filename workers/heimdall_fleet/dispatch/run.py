@@ -117,12 +117,13 @@ class Run:
         return expected if limit is None else limit
 
     @property
-    def fallback_reason(self) -> FailureCode | None:
-        """Why the first attempt was not the last one; None when it was."""
-        if len(self.attempts) < 2:
+    def fallback_reason(self) -> str | None:
+        """Why the first place that was asked, on whatever worker, was not the last one; None when it was."""
+        if not self.earlier and len(self.attempts) < 2:
             return None
-        meant = [attempt for attempt in self.attempts if not attempt.hedged]
-        return meant[0].failure if len(meant) > 1 else None
+        meant = [record for record in self.attempt_records() if not record.get("hedged")]
+        places = [(record.get("provider"), record.get("model")) for record in meant]
+        return meant[0].get("failure") if places and places[0] != places[-1] else None
 
     def attempt_records(self) -> list[dict[str, Any]]:
         return self.earlier + [attempt.as_record() for attempt in self.attempts]

@@ -94,6 +94,13 @@ async def test_claude_limited_is_answered_by_gpt_and_the_asker_sees_no_failure(b
     ]
 
 
+async def test_the_same_model_asked_again_is_no_fallback(bench: "Bench") -> None:
+    bench.upstream.on("openai", error(500), error(429), ok())
+    reply = await bench.run("openai/gpt-5", "anthropic/claude")
+    assert asked(reply) == ["openai:provider_error", "openai:provider_rate_limited", "openai:None"]
+    assert (reply["heimdall"]["fallback_used"], reply["heimdall"]["fallback_reason"]) == (False, None)
+
+
 async def test_a_server_error_moves_to_another_model_of_the_bucket(bench: "Bench") -> None:
     bench.upstream.on("openai", error(500))
     reply = await bench.run("openai/gpt-5", "google/gemini")
