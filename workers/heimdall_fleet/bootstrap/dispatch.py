@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
-from heimdall_fleet.dispatch.account import ConfiguredAccount
+from heimdall_fleet.dispatch.account import Account, ConfiguredAccount, load_account
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
@@ -96,13 +96,20 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         producer=producer,
         cancels=lambda: TopicReader(kafka),
     )
-    return DispatchService(worker, wires, ConfiguredAccount(providers.values()), metrics)
+    return DispatchService(worker, wires, _account(config), metrics)
 
 
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
-    """Take up new keys, prices and chains of asking. A new provider needs a restart, as docs/configuration.md says."""
+    """Take up new keys, prices and chains of asking. A new provider or another account needs a restart."""
     config = loaded.config
-    service.configure(_book(config), ConfiguredAccount(providers_of(config).values()), shadow_settings(config))
+    account = service.account if config.dispatch.account else ConfiguredAccount(providers_of(config).values())
+    service.configure(_book(config), account, shadow_settings(config))
+
+
+def _account(config: Config) -> Account:
+    """Where keys come from. Raises Failure `heimdall_config` for a class of one's own that is not there."""
+    name = config.dispatch.account
+    return ConfiguredAccount(providers_of(config).values()) if name is None else load_account(name)
 
 
 def _orders(config: Config) -> IntakeSettings:

@@ -63,7 +63,8 @@ def provider_keys(config: Config, _: str) -> Iterator[Finding]:
         if provider.type == "custom" and provider.base_url is None:
             yield Finding((*path, "base_url"), "this key is missing; a custom provider has no address of its own")
         usual = FACTS[provider.type].base_url
-        if not provider.keys and FACTS[provider.type].needs_key and provider.base_url == usual:
+        needs_key = FACTS[provider.type].needs_key and config.dispatch.account is None
+        if not provider.keys and needs_key and provider.base_url == usual:
             hint = 'write keys: [{name: main, value: "${…}"}]'
             yield Finding((*path, "keys"), f"keys are missing; {provider.type} cannot be called without", hint)
         names = [key.name for key in provider.keys]

@@ -41,6 +41,9 @@ class Dispatch(Section):
     """Most provider calls for one request, over all models, providers and keys."""
     grace: Millis = Field(timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
     """How long a stopping worker waits for its calls; also what a group waits for a member at a rebalance."""
+    account: str | None = Field(None, min_length=1)
+    """Entry point (group `heimdall_fleet.accounts`) of an installed package: a class that gives the keys of the configured
+    providers, asked at the start and every five minutes. Unset: the keys of the configuration."""
     fallbacks: Chains = Field(default_factory=dict)
     """Model → what to try after it, in order: a model id, or `provider/model-there` with the name of a provider."""
     context_window_fallbacks: Chains = Field(default_factory=dict)

@@ -1,19 +1,25 @@
 """Where providers and their credentials come from, and reading them again while the worker runs."""
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points
 from typing import Protocol
 
 from heimdall_fleet.dispatch.pool import Pool
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
+from heimdall_schemas.failure import Failure, FailureCode
 
 log = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "heimdall_fleet.accounts"
+LONGEST_READ_S = 30.0
 
 
 class Account(Protocol):
     """Where providers and their keys come from; read again every few minutes, so that a rotated key is taken up.
 
-    The configuration is the default one; a class of your own may ask a vault. Raise
+    The configuration is the default one; a class of your own (`dispatch.account`) may ask a vault. Raise
     `AccountUnavailable` to say "no answer now": the keys that are known stay in use.
     """
 
@@ -53,13 +59,35 @@ class ConfiguredAccount:
         return self._providers[provider]
 
 
+def load_account(name: str) -> Account:
+    """The account that an installed package registered. Raises Failure `heimdall_config` when there is none, or when it
+    cannot be made."""
+    found = entry_points(group=ENTRY_POINT_GROUP, name=name)
+    if not found:
+        known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))) or "none"
+        raise Failure(
+            FailureCode.HEIMDALL_CONFIG,
+            f"dispatch.account: no account {name!r} under the entry-point group {ENTRY_POINT_GROUP}; installed: {known}. "
+            "Install the package that brings it, or leave the setting out to use the configured keys",
+        )
+    try:
+        account: Account = next(iter(found)).load()()
+    except Exception as error:  # code from outside may raise anything
+        raise Failure(
+            FailureCode.HEIMDALL_CONFIG,
+            f"dispatch.account: {name!r} cannot be made, {type(error).__name__}: {error}",
+        ) from error
+    return account
+
+
 async def reread(account: Account, pool: Pool) -> bool:
     """Take up the keys that the account has now; false when it gave no answer, which leaves the known ones in use."""
     try:
-        for provider in await account.providers():
-            if provider in pool:
-                pool.replace_keys(provider, await account.keys(provider))
-    except AccountUnavailable as error:
+        async with asyncio.timeout(LONGEST_READ_S):
+            for provider in await account.providers():
+                if provider in pool:
+                    pool.replace_keys(provider, await account.keys(provider))
+    except (AccountUnavailable, TimeoutError) as error:
         log.warning("the keys cannot be read again: %s", error, extra={"action": "keys_not_reread"})
         return False
     return True

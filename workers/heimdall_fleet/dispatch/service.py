@@ -63,6 +63,7 @@ class DispatchService:
     async def run(self) -> None:
         await until_possible(self.wires.producer.start, "connecting to the broker", self._stopping)
         await until_possible(self._count_partitions, "looking for the fleet's topics", self._stopping)
+        await reread(self.account, self.worker.room.pool)
         intakes = [asyncio.create_task(each.run()) for each in (self.wires.orders, self.wires.resting)]
         tending = [asyncio.create_task(each) for each in self._side_tasks()]
         stopped = asyncio.create_task(self._stopping.wait())

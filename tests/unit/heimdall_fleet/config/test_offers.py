@@ -69,3 +69,9 @@ def test_weights_are_of_keys_and_a_provider_has_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file, {})
     assert [issue.key for issue in caught.value.issues if issue.severity == "error"] == ["providers.openai.weight"]
+
+
+def test_keys_may_come_from_an_account_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "heimdall.yaml"
+    file.write_text("providers: {openai: {type: openai}}\ndispatch: {account: vault}")
+    assert load(file, {}).config.dispatch.account == "vault"
