@@ -27,12 +27,15 @@ NOBODY = -1
 _COLUMNS = (
     "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
     "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
-    "question", "text", "r_finish", "r_refusal", "r_schema",
+    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema",
 )  # fmt: skip
 _TERMS = ("score", "quality", "cost", "cost_usd_micros")
 _SHADOWS = "shadows.parquet"
 _PAIR_SIGNALS = ("finish", "refusal", "schema")
 """What is read off either answer."""
+FEWEST_RATED = 200
+"""With so many answers that users rated, what is only read off the others counts no more."""
+
 _MOMENT_US = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -231,6 +234,9 @@ def _logged(
     number = {name: at for at, name in enumerate(names)}
     columns = np.array([number[model] for model in models], np.int64)
     clusters, weights = _clusters(table["clusters"])
+    reward, unrated = _rewards(table)
+    if unrated:
+        left_out = {**left_out, "not rated: signs of theirs are not held against the ratings of the others": unrated}
     return Logged(
         models=names,
         time_ms=table["time"].cast(pa.int64()).to_numpy() // 1000,
@@ -242,7 +248,7 @@ def _logged(
         alpha=_numbers(table["alpha"]),
         served=np.array([number.get(name, NOBODY) for name in table["served_model"].to_pylist()], np.int64),
         p_served=_numbers(table["p_served"]),
-        reward=_numbers(table["reward"]),
+        reward=reward,
         cost_usd_micros=_numbers(table["cost_usd_micros"]),
         latency_ms=_numbers(table["latency_ms"]),
         clusters=clusters,
@@ -254,6 +260,19 @@ def _logged(
         text=tuple(table["text"].to_pylist()),
         left_out=left_out,
     )
+
+
+def _rewards(table: Any) -> tuple[Floats, int]:
+    """(n,), NaN where unknown, and of how many rows it was set aside.
+
+    Nearly every answer comes to its own end, which counts as 1 where nobody rated it. Beside ratings that would make any
+    model look good in proportion to the silence of its users.
+    """
+    reward = _numbers(table["reward"])
+    rated = _names(table["reward_source"]) == "explicit"
+    if rated.sum() < FEWEST_RATED:
+        return reward, 0
+    return np.where(rated, reward, np.nan), int((~rated & np.isfinite(reward)).sum())
 
 
 def _shadows(

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.heimdall_fleet.learn.made import NOON, Desk, decision, feedback, outcome
 
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
-from heimdall_models.learning.logged import NOBODY, DatasetError, is_dataset, read_logged
+from heimdall_models.learning.logged import FEWEST_RATED, NOBODY, DatasetError, is_dataset, read_logged
 
 
 @pytest.fixture
@@ -34,6 +34,22 @@ def test_a_replayed_decision_comes_back_with_its_outcome(desk: Desk) -> None:
     assert logged.cluster_weights.sum() == pytest.approx(1.0)
     assert logged.question.tolist() == ["r1"]
     assert logged.text == (None,)
+
+
+@pytest.mark.parametrize(("rated", "silent"), [(FEWEST_RATED - 1, 0), (FEWEST_RATED, 30)])
+def test_where_enough_answers_were_rated_the_signs_of_the_others_are_no_reward(
+    desk: Desk, rated: int, silent: int
+) -> None:
+    everyone = [f"r{at:03}" for at in range(rated + 30)]
+    desk.run(
+        *(record for name in everyone for record in (decision(name), outcome(name))),
+        *(feedback(name, score=0.25) for name in everyone[:rated]),
+    )
+
+    logged = read_logged(desk.out)
+
+    assert int(np.isnan(logged.reward).sum()) == silent
+    assert sum(count for why, count in logged.left_out.items() if "not rated" in why) == silent
 
 
 def test_rows_come_in_the_order_of_time(desk: Desk) -> None:
