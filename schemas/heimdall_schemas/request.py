@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -107,6 +108,12 @@ class Options(BaseModel):
         None, description="Copied to the audit records."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_are_absent(cls, given: Any) -> Any:
+        """Many serializers write null for what was not set, in `lane` as in any other field."""
+        return {name: value for name, value in given.items() if value is not None} if type(given) is dict else given
+
     @model_validator(mode="after")
     def _one_deadline(self) -> "Options":
         if self.deadline is not None and self.ttl_ms is not None:
@@ -116,6 +123,10 @@ class Options(BaseModel):
 
 NO_OPTIONS = Options()
 """What a request without `heimdall` has; the very same object in each."""
+
+
+def _or_none_given(given: Any) -> Any:
+    return NO_OPTIONS if given is None else given
 
 
 class Request(BaseModel):
@@ -134,7 +145,7 @@ class Request(BaseModel):
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    heimdall: Options = NO_OPTIONS
+    heimdall: Annotated[Options, BeforeValidator(_or_none_given)] = NO_OPTIONS
 
     @property
     def max_output_tokens(self) -> int | None:

@@ -40,6 +40,14 @@ def test_messages_alone_are_a_request_for_routing() -> None:
     assert (request.model, request.heimdall.lane, request.max_output_tokens) == (AUTO, Lane.STANDARD, None)
 
 
+def test_null_is_what_was_not_set() -> None:
+    """Serializers of many languages write it for every field that their caller left alone."""
+    unset = dict.fromkeys(Options.model_fields)
+    assert read(heimdall=None).heimdall == NO_OPTIONS
+    assert read(heimdall=unset).heimdall == NO_OPTIONS
+    assert read(heimdall={**unset, "lane": "batch"}).heimdall == Options(lane=Lane.BATCH)
+
+
 def test_unknown_fields_of_the_body_are_kept_and_the_plain_body_is_given_back() -> None:
     value = {"messages": [{"role": "user", "content": "Hi", "name": "ada"}], "seed": 3, "x_new": {"deep": [1]}}
     options, body = read_request(orjson.dumps(value))
@@ -90,7 +98,7 @@ def test_the_kinds_of_turns_that_producers_send_are_read(message: dict[str, Any]
         ({"heimdall": {"ttl_ms": 0}}, "heimdall.ttl_ms"),
         ({"heimdall": {"candidates": []}}, "heimdall.candidates"),
         ({"heimdall": {"request_id": SECRET + " "}}, "heimdall.request_id"),
-        ({"heimdall": None}, "heimdall"),
+        ({"heimdall": []}, "heimdall"),
     ],
 )
 def test_a_refusal_names_the_field_and_never_repeats_what_stood_there(body: dict[str, Any], named: str) -> None:
