@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +64,6 @@ _PREFIXES = frozenset(
         *("minimax", "meta", "alibaba", "dashscope", "baseten", "cloudflare", "ollama", "perplexity"),
     )
 )
-_ALIAS_GROUP = {
-    "bedrock": "aws",
-    "gemini": "google",
-    "vertex-ai": "vertex",
-    "mistralai": "mistral",
-    "z-ai": "zai",
-    "qwen": "alibaba",
-    "xai": "x-ai",
-    "openai_responses": "openai",
-}
 
 
 class CatalogueError(ValueError):
@@ -174,27 +163,6 @@ class ModelFacts:
     def family(self) -> str:
         """gpt, gemini, claude, … : how the reasoning of its models is steered."""
         return _family(self.id)
-
-    def names_at(self, provider_type: str) -> tuple[str, ...]:
-        """What a provider of this type may call the model, the usual name first."""
-        return names_at(self.id, self.aliases, provider_type)
-
-
-def names_at(model_id: str, aliases: Mapping[str, tuple[str, ...]], provider_type: str) -> tuple[str, ...]:
-    """The provider's own names, then the model's: its id at OpenRouter, elsewhere the part after the author."""
-    known = aliases.get(_ALIAS_GROUP.get(provider_type, provider_type), ())
-    own = model_id if provider_type == "openrouter" else model_id.partition("/")[2]
-    return tuple(dict.fromkeys((*known, own)))
-
-
-def shipped_names(model_id: str, provider_type: str) -> tuple[str, ...]:
-    """`names_at` by the shipped catalogue; a model that it lacks has its own name everywhere."""
-    return names_at(model_id, _shipped_aliases().get(model_id, {}), provider_type)
-
-
-@lru_cache(maxsize=1)
-def _shipped_aliases() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-    return {model.id: model.aliases for model in load_catalogue(dt.date.min).models.values()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from heimdall_fleet.config.providers import AnyProvider, Name, Provider, Provide
 from heimdall_fleet.config.routing import Cache, Catalog, Embedding, Model, ModelId, Offer, Router, Tuning
 from heimdall_fleet.config.running import AuthAdapters, Dispatch, LimitsSection, Observe, State
 from heimdall_fleet.config.units import Millis
-from heimdall_models.catalogue import shipped_names
+from heimdall_models.provider_names import is_known_there, names_at
 
 Environment = Literal["development", "staging", "production"]
 
@@ -75,7 +75,8 @@ class Config(Section):
 
     def offers(self, model_id: str) -> tuple[Offer, ...]:
         """Where a model can be called, in order: as its entry says; else at the providers named like its author, then
-        at those of the author's type, then at those that list it by its name, then at OpenRouter. Each is asked by the
+        at those of the author's type, then at those that list it by the name the catalogue has for it there, then at
+        OpenRouter: two models of different authors may be called alike. Each is asked by the
         name that the model has there: that of the provider's list, else that of the catalogue.
 
         Empty when nobody serves it.
@@ -85,10 +86,13 @@ class Config(Section):
             return tuple(offer for offer in entry.providers if offer.provider in self.providers)
         found = []
         for name, provider in self.providers.items():
-            names = shipped_names(model_id, provider.type)
+            names = names_at(model_id, provider.type)
             there = next((each for each in names if each and serves(provider.models, each)), None)
-            place = _place(name, provider, model_id.partition("/")[0], listed=there in listed(provider))
-            if there is not None and place is not None:
+            if there is None:
+                continue
+            chosen = there in listed(provider) and is_known_there(model_id, provider.type, there)
+            place = _place(name, provider, model_id.partition("/")[0], listed=chosen)
+            if place is not None:
                 found.append((place, Offer(provider=name, model=there)))
         return tuple(offer for _, offer in sorted(found, key=itemgetter(0)))
 

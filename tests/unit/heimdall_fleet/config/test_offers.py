@@ -40,7 +40,8 @@ providers:
         ("openai/gpt-4o", [("openai-1", "gpt-4o"), ("az", "gpt-4o")]),
         ("openai/gpt-4-turbo", [("openai-1", "gpt-4-turbo"), ("openai-2", "gpt-4-turbo")]),
         ("local/tiny", [("local", "tiny")]),
-        ("some/tiny", [("local", "tiny")]),
+        ("some/tiny", []),
+        ("some/llama-3.1-8b-instant", []),
         ("some/big-one", []),
     ],
 )

@@ -18,7 +18,6 @@ from heimdall_models.catalogue import (
     Override,
     Rate,
     load_catalogue,
-    shipped_names,
 )
 from heimdall_models.catalogue_build import build_catalogue
 from heimdall_schemas.topics import Bucket
@@ -113,16 +112,6 @@ def test_overrides_change_facts_add_models_and_change_the_hash(shipped: Catalogu
     assert own.resolve("tuned") == "acme/tuned"
     assert own.hash != shipped.hash
     assert shipped.with_overrides({}).hash == shipped.hash
-
-
-def test_a_name_at_a_provider_is_the_providers_own(shipped: Catalogue) -> None:
-    opus = shipped.models["anthropic/claude-opus-5.5"]
-    assert opus.names_at("anthropic") == ("claude-opus-5-5", "claude-opus-5.5")
-    assert opus.names_at("bedrock")[0] == "anthropic.claude-opus-5-5"
-    assert opus.names_at("openrouter") == ("anthropic/claude-opus-5.5",)
-    assert opus.names_at("groq") == ("claude-opus-5.5",)
-    assert shipped_names("anthropic/claude-opus-5.5", "anthropic") == opus.names_at("anthropic")
-    assert shipped_names("acme/one", "openai") == ("one",)
 
 
 def test_latency_priors_call_no_model_jittery(shipped: Catalogue) -> None:
