@@ -2,36 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
 
-from heimdall_fleet.kafka.driver.consuming import Listener, RawRecord
+from heimdall_fleet.kafka.driver.consuming import Listener
 from heimdall_fleet.kafka.errors import BrokerUnavailable, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
-from heimdall_fleet.kafka.records import Partition
-
-
-class FakeRecord(NamedTuple):
-    """What aiokafka gives for a record, as far as the fleet looks at it."""
-
-    offset: int
-    value: bytes | None
-    timestamp: int = 0
-    key: bytes | None = None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
+from heimdall_fleet.kafka.records import Partition, Record
 
 
 class FakeLog:
     """The logs and the group's commits, which outlive consumers."""
 
     def __init__(self) -> None:
-        self.records: dict[Partition, list[FakeRecord]] = {}
+        self.records: dict[Partition, list[Record]] = {}
         self.commits: dict[Partition, Checkpoint] = {}
         self.history: list[dict[Partition, Checkpoint]] = []
 
     def append(self, partition: Partition, *values: bytes) -> None:
         log = self.records.setdefault(partition, [])
         start = log[-1].offset + 1 if log else 0
-        log += [FakeRecord(start + i, value) for i, value in enumerate(values)]
+        log += [Record(*partition, start + i, 0, None, value, ()) for i, value in enumerate(values)]
 
 
 class FakeConsumer:
@@ -85,7 +74,7 @@ class FakeConsumer:
     def buffered(self) -> list[Partition]:
         return [p for p in self._positions if self._after(p)]
 
-    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]:
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]:
         if partition in self.broken:
             raise Unreadable(f"{partition}: unknown codec")
         polled = self._after(partition)[:max_records]
@@ -116,7 +105,7 @@ class FakeConsumer:
         self.log.commits.update(checkpoints)
         self.log.history.append(dict(checkpoints))
 
-    def _after(self, partition: Partition) -> list[FakeRecord]:
+    def _after(self, partition: Partition) -> list[Record]:
         position = self._positions.get(partition)
         return [] if position is None else [r for r in self.log.records.get(partition, []) if r.offset >= position]
 

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming, RawRecord
+from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming
 from heimdall_fleet.kafka.errors import KafkaFailure, Unreadable
 from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
     """Records of one partition, and the tracker that must hear of their end."""
 
     tracker: OffsetTracker
-    records: list[Record]
+    records: Sequence[Record]
 
 
 class Want(NamedTuple):
@@ -282,21 +282,18 @@ class Group(Listener):
         self._unreadable_until.pop(partition, None)
         return self._admit(partition, polled)
 
-    def _admit(self, partition: Partition, polled: Sequence[RawRecord]) -> Chunk:
+    def _admit(self, partition: Partition, polled: Sequence[Record]) -> Chunk:
         tracker = self._trackers[partition]
-        if tracker.went_back(polled[0].offset, polled[0].timestamp):
+        if tracker.went_back(polled[0].offset, polled[0].timestamp_ms):
             log.warning(
                 "%s-%d starts again at %d", *partition, polled[0].offset, extra={"action": "kafka_log_replaced"}
             )
             tracker = self._trackers[partition] = OffsetTracker()
             self._committed.pop(partition, None)
             self._believed.add(partition)
-        topic, number = partition
-        fresh: Sequence[RawRecord] = polled
-        if not tracker.take_run([raw.offset for raw in polled]):
-            fresh = [raw for raw in polled if tracker.take(raw.offset)]
-        records = [Record(topic, number, r.offset, r.timestamp, r.key, r.value, r.headers) for r in fresh]
-        return Chunk(tracker, records)
+        if tracker.take_run([record.offset for record in polled]):
+            return Chunk(tracker, polled)
+        return Chunk(tracker, [record for record in polled if tracker.take(record.offset)])
 
     async def _commit_regularly(self) -> None:
         while True:

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tests.brokers.fakes import FakeConsumer, FakeLog, FakeRecord
+from tests.brokers.fakes import FakeConsumer, FakeLog
 from tests.brokers.tools import until
 
 from heimdall_fleet.kafka.driver.consuming import Listener
 from heimdall_fleet.kafka.errors import BrokerUnavailable
 from heimdall_fleet.kafka.group import Group, Want
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker
-from heimdall_fleet.kafka.records import Partition
+from heimdall_fleet.kafka.records import Partition, Record
 
 A: Partition = ("t", 0)
 B: Partition = ("t", 1)
@@ -212,7 +212,7 @@ async def test_a_log_that_starts_again_is_read_again() -> None:
             s.trackers[A].finish(offset)
         await s.committed(A, Checkpoint(5, ""))
         old = s.trackers[A]
-        s.log.records[A] = [FakeRecord(0, b"another", 1), FakeRecord(1, b"topic", 2)]
+        s.log.records[A] = [Record(*A, 0, 1, None, b"another", ()), Record(*A, 1, 2, None, b"topic", ())]
         s.consumer.seek(A, 0)
         assert await s.take(2) == {A: [0, 1]}
         assert not s.group.owns(A, old)

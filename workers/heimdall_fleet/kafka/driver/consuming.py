@@ -14,10 +14,15 @@ from aiokafka.structs import OffsetAndMetadata
 from heimdall_fleet.kafka.driver.connection import awaiting, bounded, connection_arguments, stop_consumer, translated
 from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
-from heimdall_fleet.kafka.records import Partition
+from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import KafkaSettings
 
 _NOBODY = TopicPartition("", -1)
+
+
+def _record(at: Any, raw: Any) -> Record:
+    """aiokafka's record of that partition as ours."""
+    return Record(at.topic, at.partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers))
 
 
 class Listener(Protocol):
@@ -26,21 +31,6 @@ class Listener(Protocol):
     async def on_revoked(self) -> None: ...
 
     async def on_assigned(self, partitions: frozenset[Partition]) -> None: ...
-
-
-class RawRecord(Protocol):
-    """aiokafka's consumer record."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
 
 
 class RawConsuming(Protocol):
@@ -60,7 +50,7 @@ class RawConsuming(Protocol):
     async def keep_alive(self) -> None: ...
     async def wait(self, timeout_s: float) -> None: ...
     def buffered(self) -> Sequence[Partition]: ...
-    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]: ...
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]: ...
     def seek(self, partition: Partition, offset: int) -> None: ...
     def highwater(self, partition: Partition) -> int | None: ...
     async def committed(
@@ -204,18 +194,27 @@ class RawConsumer:
                 arrived.exception()  # a coordinator's refusal, which `keep_alive` raises
             arrived.cancel()
 
-    async def poll(self, partition: Partition, max_records: int) -> Sequence[RawRecord]:
+    async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]:
         """Buffered records of one partition; raises `Unreadable` if they cannot be decoded or fetched."""
         wanted = TopicPartition(*partition)
         with translated("poll"):
             self._aio._coordinator.check_errors()  # else the group's refusal would look like the partition's
+        self._read_as_ours(wanted)
         try:
-            polled: Mapping[Partition, Sequence[RawRecord]] = await self._aio.getmany(
-                wanted, timeout_ms=0, max_records=max_records
-            )
+            polled = await self._aio.getmany(wanted, timeout_ms=0, max_records=max_records)
         except Exception as error:  # any codec may raise anything about bytes that others wrote
             raise Unreadable(f"{partition[0]}-{partition[1]}: {error!r}") from error
-        return polled.get(wanted, ())
+        records: Sequence[Any] = polled.get(wanted, ())
+        return records if not records or type(records[0]) is Record else [_record(wanted, raw) for raw in records]
+
+    def _read_as_ours(self, wanted: Any) -> None:
+        """Let aiokafka make our records and not its own first, which is a quarter of what reading a record costs.
+
+        Where it does not, because another fetch came between or another release works otherwise, `poll` makes them.
+        """
+        unpacking = getattr(self._aio._fetcher._records.get(wanted), "_partition_records", None)
+        if unpacking is not None:
+            unpacking._consumer_record = _record
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; does nothing if the partition is not assigned any more."""
