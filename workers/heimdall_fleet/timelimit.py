@@ -11,38 +11,29 @@ class TimeLimits:
     """Limits of one event loop. The timer stands at the earliest of them; it is moved only for an earlier one."""
 
     def __init__(self) -> None:
-        self._running: set[TimeLimit] = set()
+        self.running: set[TimeLimit] = set()
+        self.rings_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf
 
     def until(self, at: float) -> "TimeLimit":
         """`with limits.until(at):` raises TimeoutError in the task that is in the block then; `at` is the loop's time."""
         return TimeLimit(self, at)
 
-    def add(self, limit: "TimeLimit") -> None:
-        self._running.add(limit)
-        self.expect(limit.at)
-
-    def remove(self, limit: "TimeLimit") -> None:
-        self._running.discard(limit)
-
     def expect(self, at: float) -> None:
-        """Some limit ends at `at`: the timer rings by then."""
-        if at >= self._rings_at:
-            return
+        """Some limit ends at `at`, before the timer rings."""
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = at
+        self.rings_at = at
         self._timer = asyncio.get_running_loop().call_at(at, self._ring)
 
     def _ring(self) -> None:
-        self._timer, self._rings_at = None, math.inf
+        self._timer, self.rings_at = None, math.inf
         now = asyncio.get_running_loop().time()
-        for limit in [limit for limit in self._running if limit.at <= now]:
-            self._running.discard(limit)
+        for limit in [limit for limit in self.running if limit.at <= now]:
+            self.running.discard(limit)
             limit.end()
-        if self._running:
-            self.expect(min(limit.at for limit in self._running))
+        if self.running:
+            self.expect(min(limit.at for limit in self.running))
 
 
 class TimeLimit:
@@ -58,7 +49,8 @@ class TimeLimit:
     def move(self, at: float) -> None:
         """End at another time."""
         self.at = at
-        self._limits.expect(at)
+        if at < self._limits.rings_at:
+            self._limits.expect(at)
 
     def end(self) -> None:
         """The time is over."""
@@ -70,10 +62,12 @@ class TimeLimit:
         assert task is not None
         self._task: asyncio.Task[object] = task
         self._cancelled_before = task.cancelling()
-        self._limits.add(self)
+        self._limits.running.add(self)
+        if self.at < self._limits.rings_at:
+            self._limits.expect(self.at)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._limits.remove(self)
+        self._limits.running.discard(self)
         if self.over and self._task.uncancel() <= self._cancelled_before and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -34,11 +34,11 @@ class Breaker:
         "_closing",
         "_failures",
         "_in_a_row",
-        "_open_until",
         "_probes",
         "_settings",
         "_slot",
         "_turns_at",
+        "open_until",
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
@@ -48,26 +48,27 @@ class Breaker:
         self._slot = 0
         self._turns_at = 0.0
         self._in_a_row = 0
-        self._open_until: float | None = None
+        self.open_until: float | None = None
+        """None while closed; read by those who look at many."""
         self._probes = 0
         self._closing = 0
 
     def state(self, now_ms: float) -> BreakerState:
-        if self._open_until is None:
+        if self.open_until is None:
             return BreakerState.CLOSED
-        return BreakerState.OPEN if now_ms < self._open_until else BreakerState.HALF_OPEN
+        return BreakerState.OPEN if now_ms < self.open_until else BreakerState.HALF_OPEN
 
     def ready_at(self, now_ms: float) -> float:
         """When a call may start: `now_ms` itself, or a later moment to look again."""
-        if self._open_until is None:
+        if self.open_until is None:
             return now_ms
-        if now_ms < self._open_until:
-            return self._open_until
+        if now_ms < self.open_until:
+            return self.open_until
         return now_ms if self._probes < self._settings.max_probes else now_ms + _PROBE_LOOK_MS
 
     def start(self, now_ms: float) -> bool:
         """Count a call in; true when it is a probe. The answer goes back into `end`."""
-        if self._open_until is None or now_ms < self._open_until:
+        if self.open_until is None or now_ms < self.open_until:
             return False
         self._probes += 1
         return True
@@ -77,7 +78,7 @@ class Breaker:
         if probe:
             self._probes = max(0, self._probes - 1)
             self._end_probe(healthy, now_ms)
-        elif self._open_until is None and healthy is not None:
+        elif self.open_until is None and healthy is not None:
             self._count(healthy, now_ms)
 
     def calls(self, now_ms: float) -> tuple[int, int]:
@@ -86,7 +87,7 @@ class Breaker:
         return sum(self._calls), sum(self._failures)
 
     def _end_probe(self, healthy: bool | None, now_ms: float) -> None:
-        if self._open_until is None or healthy is None:
+        if self.open_until is None or healthy is None:
             return
         if not healthy:
             self._open(now_ms)
@@ -125,11 +126,11 @@ class Breaker:
         self._slot = max(slot, self._slot)
 
     def _open(self, now_ms: float) -> None:
-        self._open_until = now_ms + self._settings.open_for_ms
+        self.open_until = now_ms + self._settings.open_for_ms
         self._closing = 0
 
     def _close(self) -> None:
-        self._open_until = None
+        self.open_until = None
         self._closing = self._in_a_row = 0
         self._calls = [0] * _SLOTS
         self._failures = [0] * _SLOTS

@@ -57,7 +57,9 @@ class KeyState:
 
     def ready_at(self, now_ms: float) -> float:
         """When a call may start with this key; never for one that waits for an operator."""
-        opens = max(self.group.closed_until, self.aimd.closed_until, self.breaker.ready_at(now_ms))
+        opens = max(self.group.closed_until, self.aimd.closed_until)
+        if self.breaker.open_until is not None:
+            opens = max(opens, self.breaker.ready_at(now_ms))
         return opens if self.disabled is None else max(opens, self.disabled_until)
 
     def disable(self, reason: str, until_ms: float) -> None:

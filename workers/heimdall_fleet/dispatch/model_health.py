@@ -32,6 +32,9 @@ class ModelHealth:
         self._settings = settings
         self._sick: dict[str, _Sick] = {}
 
+    def __len__(self) -> int:
+        return len(self._sick)
+
     def ready_at(self, model: str, now_ms: float) -> float:
         """When a call to `model` may start, as `Breaker.ready_at`."""
         sick = self._sick.get(model)

@@ -108,6 +108,8 @@ class ProviderState:
         """When a call to `model` may start here."""
         if self.probed.down:
             return now_ms + _PROBED_LOOK_MS
+        if self.breaker.open_until is None and not self.models:
+            return self.closed_until
         return max(self.closed_until, self.breaker.ready_at(now_ms), self.models.ready_at(model, now_ms))
 
     def has_room(self, promised: int) -> bool:

@@ -12,7 +12,7 @@
 Every enumeration is open: a code nobody knows is kept, and then the status decides.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,8 @@ class ErrorFacts:
     delay: str | None = None
 
 
-def read_error_body(body: bytes, headers: Mapping[str, str]) -> ErrorFacts:
-    """The facts in the body and headers of an error answer. Never raises."""
-    exception = headers.get("x-amzn-errortype", "")
+def read_error_body(body: bytes, exception: str) -> ErrorFacts:
+    """The facts in the body of an error answer; `exception` is an AWS error name. Never raises."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure
@@ -24,6 +25,8 @@ from heimdall_fleet.providers.retry_after import reset_ms, retry_after_ms
 from heimdall_schemas.failure import FailureCode
 
 MAX_MESSAGE_CHARS = 500
+_KEPT, _KEPT_BYTES = 256, 2_048
+"""An outage says the same words to every order, and reading them is half of what a failed attempt costs."""
 _MASK = "[secret]"
 _MONTHLY_SPEND_LIMIT = "enforced_spend_limit_reached"
 _DAY_S = 86_400
@@ -52,7 +55,8 @@ def failure_of_answer(
     family: str, status: int, headers: Mapping[str, str], body: bytes, now_s: float
 ) -> AttemptFailure:
     """What an answer with this status means in this family. Header names are lower-case, `now_s` is Unix time."""
-    facts = read_error_body(body, headers)
+    exception = headers.get("x-amzn-errortype", "")
+    facts = (_kept_facts if len(body) <= _KEPT_BYTES else read_error_body)(body, exception)
     wait_ms = _wait_ms(facts, headers, status, now_s)
     verdict = _verdict(family, facts, status, wait_ms is not None)
     verdict = _obey(headers.get("x-should-retry", ""), verdict)
@@ -97,6 +101,17 @@ def scrub(text: str, secret: str = "") -> str:
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
+@lru_cache(maxsize=_KEPT)
+def _kept_facts(body: bytes, exception: str) -> ErrorFacts:
+    return read_error_body(body, exception)
+
+
+@lru_cache(maxsize=_KEPT)
+def _shown(message: str) -> str:
+    return scrub(message)
+
+
+@lru_cache(maxsize=_KEPT)
 def _verdict(family: str, facts: ErrorFacts, status: int | None, has_retry_after: bool) -> Verdict:
     rules = FAMILY_RULES.get(family, ()) + RULES
     if status is None:
@@ -120,7 +135,7 @@ def _failure(verdict: Verdict, facts: ErrorFacts, status: int | None, wait_ms: i
     return AttemptFailure(
         code=verdict.code,
         action=verdict.action,
-        message=scrub(facts.message) or f"status {status} without a message",
+        message=_shown(facts.message) or f"status {status} without a message",
         status=status,
         retry_after_ms=wait_ms,
         disable_key=verdict.disable_key,
