@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
+from heimdall_fleet.dispatch.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear, too_late
 from heimdall_fleet.dispatch.pool import Readiness, Status
 from heimdall_fleet.dispatch.routes import Route
 from heimdall_fleet.dispatch.settings import NetworkSettings
@@ -147,7 +148,7 @@ def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> 
     if failure.context_overflow:
         return _larger_window(chain, capacity, now_ms)
     if failure.action is Action.FINAL:
-        return chain, Stop(ending(failure))
+        return chain, Stop(as_the_attempt(failure))
     if failure.action is Action.SAME_KEY and (retry := _retry(chain, failure, now_ms)):
         return chain._replace(retries=chain.retries + 1), retry
     return _fall_back(chain, tried, capacity, now_ms)
@@ -165,7 +166,7 @@ def hedge_move(chain: Chain, capacity: Capacity, now_ms: float) -> Route | None:
 def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Another key or another route, where the fleet may look for one at all."""
     if not chain.rules.enabled:
-        return chain, Stop(ending(tried.failure))
+        return chain, Stop(as_the_attempt(tried.failure))
     if tried.failure.action is Action.OTHER_KEY:
         return _other_key(chain, tried, capacity, now_ms)
     chain = _mark_failed(chain, tried.failure)
@@ -229,7 +230,7 @@ def _special(chain: Chain, routes: tuple[Route, ...], capacity: Capacity, now_ms
     assert chain.current is not None
     assert chain.last is not None
     if not chain.rules.enabled or not routes:
-        return chain, Stop(ending(chain.last))
+        return chain, Stop(as_the_attempt(chain.last))
     out = chain.out | {chain.current.place}
     return _choose(chain._replace(routes=routes, out=out, retries=0), capacity, now_ms)
 
@@ -239,7 +240,7 @@ def _larger_window(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Cha
     assert chain.current is not None
     assert chain.last is not None
     if not chain.rules.enabled:
-        return chain, Stop(ending(chain.last))
+        return chain, Stop(as_the_attempt(chain.last))
     here = chain.current.offer.context_window or 0
     special = tuple(route for route in chain.rules.overflow_chain(chain.current) if route.place not in chain.out)
     if special:
@@ -276,7 +277,7 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     left = [route for route in chain.routes if route.place not in chain.out] if chain.out else chain.routes
     paid = left if rules.affordable is None else [route for route in left if _affords(chain, route)]
     if left and not paid:
-        return chain, Stop(_too_dear(chain))
+        return chain, Stop(too_dear(chain.spent_usd_micros))
     earliest = math.inf
     busy: list[tuple[Route, Readiness]] = []
     for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
@@ -339,40 +340,7 @@ def keys_without(chain: Chain, route: Route) -> frozenset[str]:
     return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)
 
 
-def ending(failure: AttemptFailure) -> Failure:
-    """The failure of an attempt as the failure of the whole order."""
-    code = failure.code
-    if failure.context_overflow:
-        code = FailureCode.CALLER_CONTEXT_TOO_LONG
-    return Failure(code, failure.message, context={"status": failure.status} if failure.status else None)
-
-
 def _given_up(chain: Chain, closed: bool = False) -> Failure:
     if chain.last is None:
-        reason = (
-            "every key that could serve this order is closed until after its deadline"
-            if closed
-            else "no key can serve any model of this order: none lists the model, or all are disabled"
-        )
-        return Failure(FailureCode.PROVIDER_EXHAUSTED, f"{reason}; see `heimdall keys list`")
-    attempts = chain.attempts + chain.limited
-    if chain.last.context_overflow or (attempts == 1 and len(chain.routes) == 1):
-        return ending(chain.last)
-    return Failure(
-        FailureCode.PROVIDER_EXHAUSTED,
-        f"{attempts} attempts failed; the last one: {chain.last.code}: {chain.last.message}"[:500],
-        context={"last_failure": chain.last.code.value, "attempts": attempts},
-    )
-
-
-def too_late() -> Failure:
-    return Failure(FailureCode.POLICY_EXPIRED, "the deadline passed before an answer was there")
-
-
-def _too_dear(chain: Chain) -> Failure:
-    return Failure(
-        FailureCode.POLICY_BUDGET,
-        f"{chain.spent_usd_micros} micro-dollars are spent and no model that is left fits into the rest of "
-        "heimdall.max_cost_usd; raise it or lower max_tokens",
-        context={"spent_usd_micros": chain.spent_usd_micros},
-    )
+        return nobody_to_ask(closed=closed)
+    return exhausted(chain.last, chain.attempts + chain.limited, alone=len(chain.routes) == 1)

@@ -10,8 +10,8 @@ import hashlib
 import orjson
 
 from heimdall_fleet.dispatch.endings import copied
-from heimdall_fleet.dispatch.failover import too_late
 from heimdall_fleet.dispatch.leases import Hold
+from heimdall_fleet.dispatch.no_answer import too_late
 from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run

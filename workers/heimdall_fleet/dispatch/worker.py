@@ -15,9 +15,9 @@ import orjson
 
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.endings import dead_lettered, failed
-from heimdall_fleet.dispatch.failover import too_late
 from heimdall_fleet.dispatch.inflight import InFlight
 from heimdall_fleet.dispatch.letters import times_redriven
+from heimdall_fleet.dispatch.no_answer import too_late
 from heimdall_fleet.dispatch.outage import Outage
 from heimdall_fleet.dispatch.pipeline import conclude, dispatch
 from heimdall_fleet.dispatch.publish import publish_reply

@@ -1,0 +1,44 @@
+import pytest
+
+from heimdall_fleet.dispatch.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear
+from heimdall_fleet.providers.dialect import Action, AttemptFailure
+from heimdall_schemas.failure import FailureCode
+
+C = FailureCode
+SICK = AttemptFailure(C.PROVIDER_ERROR, Action.OTHER_PROVIDER, "it broke", status=500)
+FULL = AttemptFailure(C.PROVIDER_REJECTED, Action.OTHER_MODEL, "8192 tokens at most", status=400, context_overflow=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "attempts", "alone", "code"),
+    [
+        (SICK, 1, True, C.PROVIDER_ERROR),
+        (SICK, 1, False, C.PROVIDER_EXHAUSTED),
+        (SICK, 2, True, C.PROVIDER_EXHAUSTED),
+        (FULL, 3, False, C.CALLER_CONTEXT_TOO_LONG),
+    ],
+)
+def test_a_single_attempt_speaks_for_itself_and_several_are_summed_up(
+    last: AttemptFailure, attempts: int, alone: bool, code: FailureCode
+) -> None:
+    failure = exhausted(last, attempts, alone=alone)
+    assert failure.code is code
+    assert last.message in failure.message
+
+
+def test_the_failure_of_an_attempt_keeps_its_status_where_it_has_one() -> None:
+    assert as_the_attempt(SICK).context == {"status": 500}
+    assert not as_the_attempt(AttemptFailure(C.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER, "late")).context
+
+
+@pytest.mark.parametrize(("closed", "words"), [(True, "until after its deadline"), (False, "all are disabled")])
+def test_an_order_that_nobody_could_be_asked_for_says_why(closed: bool, words: str) -> None:
+    failure = nobody_to_ask(closed=closed)
+    assert failure.code is C.PROVIDER_EXHAUSTED
+    assert words in failure.message
+
+
+def test_an_order_whose_money_is_spent_says_how_much() -> None:
+    failure = too_dear(1_234)
+    assert (failure.code, failure.context) == (C.POLICY_BUDGET, {"spent_usd_micros": 1_234})
+    assert "1234" in failure.message

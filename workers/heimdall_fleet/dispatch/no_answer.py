@@ -1,0 +1,44 @@
+"""Why an order ends without an answer: the Failure of each such end, made of plain values."""
+
+from heimdall_fleet.providers.dialect import AttemptFailure
+from heimdall_schemas.failure import Failure, FailureCode
+
+
+def too_late() -> Failure:
+    return Failure(FailureCode.POLICY_EXPIRED, "the deadline passed before an answer was there")
+
+
+def as_the_attempt(failure: AttemptFailure) -> Failure:
+    """The failure of an attempt as the failure of the whole order."""
+    code = FailureCode.CALLER_CONTEXT_TOO_LONG if failure.context_overflow else failure.code
+    return Failure(code, failure.message, context={"status": failure.status} if failure.status else None)
+
+
+def exhausted(last: AttemptFailure, attempts: int, *, alone: bool) -> Failure:
+    """All `attempts` failed. `alone`: there was one model at one provider to ask, whose own words say most."""
+    if last.context_overflow or (attempts == 1 and alone):
+        return as_the_attempt(last)
+    return Failure(
+        FailureCode.PROVIDER_EXHAUSTED,
+        f"{attempts} attempts failed; the last one: {last.code}: {last.message}"[:500],
+        context={"last_failure": last.code.value, "attempts": attempts},
+    )
+
+
+def nobody_to_ask(*, closed: bool) -> Failure:
+    """Nothing was asked. `closed`: some key could serve the order, but not before its deadline."""
+    reason = (
+        "every key that could serve this order is closed until after its deadline"
+        if closed
+        else "no key can serve any model of this order: none lists the model, or all are disabled"
+    )
+    return Failure(FailureCode.PROVIDER_EXHAUSTED, f"{reason}; see `heimdall keys list`")
+
+
+def too_dear(spent_usd_micros: int) -> Failure:
+    return Failure(
+        FailureCode.POLICY_BUDGET,
+        f"{spent_usd_micros} micro-dollars are spent and no model that is left fits into the rest of "
+        "heimdall.max_cost_usd; raise it or lower max_tokens",
+        context={"spent_usd_micros": spent_usd_micros},
+    )
