@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.conversation import Conversation, read_conversation
-from heimdall_models.embed import DIMENSIONS, EmbeddingCache, embed, nearest_clusters
+from heimdall_models.embed import CLUSTER_TEMPERATURE, DIMENSIONS, EmbeddingCache, embed, nearest_clusters
 from heimdall_models.features import Features, extract
 from heimdall_models.pools import FAR, Flags, Floats, Indices
 from heimdall_models.text_model import TextModel
@@ -25,7 +25,6 @@ Clock = Callable[[], float]
 
 _EFFORT_FIELDS = frozenset(("reasoning_effort", "reasoning", "thinking", "thinking_budget"))
 _CHARS_PER_TOKEN = 4
-_CLUSTER_TEMPERATURE = 0.1
 
 
 class DecisionInput(NamedTuple):
@@ -145,7 +144,7 @@ class Reading:
 def cluster_weights(similarities: NDArray[np.float32]) -> Floats:
     """Softmax over the nearest clusters, in double precision so that a record gives the same again."""
     near = similarities.astype(np.float64)
-    raised = np.exp((near - near[:, :1]) / _CLUSTER_TEMPERATURE)
+    raised = np.exp((near - near[:, :1]) / CLUSTER_TEMPERATURE)
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 

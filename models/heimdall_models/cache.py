@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
 from heimdall_models.asked import NOTHING, Asking, DecisionInput
-from heimdall_models.record import Decided
+from heimdall_models.forms import Chain
+from heimdall_models.record import Kept
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -63,14 +64,19 @@ class DecisionStore(Protocol):
 
 
 class Entry(NamedTuple):
-    """A decision as it is kept, about 2 kB: a copy to which only the next request's own fields are added.
+    """A decision as it is kept, about 2 kB: what its copies share, and the JSON that they are written from.
 
-    `around_latency`: the decision's JSON before and after the time that it took, which is each request's own.
     `shortest_ms`: the quickest answer of the chosen model; a request with less time left is judged anew.
     """
 
-    copy: Decided
-    around_latency: tuple[bytes, bytes]
+    request_id: str
+    bucket: str
+    model: str
+    guardrails: Sequence[str]
+    chain: Chain
+    p_chosen: float
+    token_count: int
+    kept: Kept
     shortest_ms: float
 
 
@@ -99,13 +105,12 @@ class Memory:
     counts: CacheCounts = field(default_factory=CacheCounts)
 
 
-def cache_key(item: DecisionInput, asking: Asking, salt: bytes) -> bytes:
+def cache_key(item: DecisionInput, asking: Asking, salt: hashlib._Hash) -> bytes:
     """16 bytes over all that decides: the conversation, the caller's wishes and `salt` (bundle, catalogue, rules).
 
     The deadline is left out: it differs for every request and is checked when an entry is found.
     """
-    get = item.body.get
-    parts: list[Any] = [get(name) for name in _DECIDING_FIELDS]
+    parts: list[Any] = list(map(item.body.get, _DECIDING_FIELDS))
     if asking is not NOTHING:
         parts += (
             asking.tenant,
@@ -116,7 +121,9 @@ def cache_key(item: DecisionInput, asking: Asking, salt: bytes) -> bytes:
             asking.max_cost_usd_micros,
             asking.own_effort,
         )
-    return hashlib.blake2b(orjson.dumps(parts), key=salt, digest_size=16).digest()
+    key = salt.copy()
+    key.update(orjson.dumps(parts))
+    return key.digest()[:16]
 
 
 def find(memory: Memory, key: bytes, time_left_ms: float | None, now_s: float) -> Entry | None:

@@ -106,11 +106,13 @@ class Classifier:
             _log.error("the classifier failed on %d rows: %s", len(numeric), error, extra={"action": "predict_failed"})
             log_odds = np.full(len(numeric), np.nan)
         ok = np.isfinite(log_odds)
-        safe = np.where(ok, log_odds, 0.0)
-        p_cheap_ok = self._platt(safe)
+        log_odds[~ok] = 0.0
+        raw, p_cheap_ok = _logistic(log_odds), self._platt(log_odds)
         difficulty = 1.0 - p_cheap_ok
-        columns = (_logistic(safe), p_cheap_ok, difficulty, self.percentile(difficulty))
-        raw, p_cheap_ok, difficulty, percentile = (np.where(ok, column, np.nan) for column in columns)
+        percentile = self.percentile(difficulty)
+        if not ok.all():
+            for column in (raw, p_cheap_ok, difficulty, percentile):
+                column[~ok] = np.nan
         return Verdicts(raw, p_cheap_ok, difficulty, percentile, ok)
 
     def percentile(self, difficulty: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,7 +141,8 @@ def bucket_probabilities(percentile: float, thresholds: Thresholds) -> Mapping[B
 
 
 def _logistic(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT))))
+    bounded = np.minimum(np.maximum(log_odds, -_LOG_ODDS_LIMIT), _LOG_ODDS_LIMIT)
+    return np.asarray(1.0 / (1.0 + np.exp(-bounded)))
 
 
 def _session(onnx_bytes: bytes) -> Any:

@@ -32,6 +32,9 @@ QUANTA = 2047
 """Steps of a unit vector's coordinate in similarities: products of such whole numbers add up exactly in float32."""
 
 
+CLUSTER_TEMPERATURE = 0.1
+
+
 class Embedder(Protocol):
     """Texts → (n, 384) float32; rows need not be of unit length."""
 
@@ -150,26 +153,28 @@ class EmbeddingCache:
 
 @dataclass(frozen=True, slots=True)
 class NearestClusters:
-    """The `top_p` nearest cluster centres of each row, nearest first: all (n, top_p); `weights` sum to 1."""
+    """The `top_p` nearest cluster centres of each row, nearest first: all (n, top_p)."""
 
     ids: NDArray[np.int64]
     similarities: NDArray[np.float32]
-    weights: NDArray[np.float32]
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Softmax of the similarities; rows sum to 1."""
+        raised = np.exp((self.similarities - self.similarities[:, :1]) / np.float32(CLUSTER_TEMPERATURE))
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
-def nearest_clusters(
-    vectors: NDArray[np.float32], centres: NDArray[np.int16], top_p: int, temperature: float = 0.1
-) -> NearestClusters:
-    """Cosine similarity of unit `vectors` (n, 384) to `centres` (k, 384, unit × `QUANTA`), softmax over the nearest.
+def nearest_clusters(vectors: NDArray[np.float32], centres: NDArray[np.int16], top_p: int) -> NearestClusters:
+    """Cosine similarity of unit `vectors` (n, 384) to `centres` (k, 384, unit × `QUANTA`).
 
     Both sides are whole numbers whose products add up below 2**24, so a row's result is exact in any batch.
     """
     steps = np.rint(vectors * np.float32(QUANTA))
     similarity = (steps @ centres.astype(np.float32).T) / np.float32(QUANTA * QUANTA)
-    ids = np.argsort(-similarity, axis=1, kind="stable")[:, :top_p]
-    nearest = np.take_along_axis(similarity, ids, axis=1)
-    raised = np.exp((nearest - nearest[:, :1]) / np.float32(temperature))
-    return NearestClusters(ids, nearest, raised / raised.sum(axis=1, keepdims=True))
+    ids = (-similarity).argsort(axis=1, kind="stable")[:, :top_p]
+    places = ids + np.arange(0, similarity.size, similarity.shape[1])[:, None]
+    return NearestClusters(ids, similarity.reshape(-1).take(places))
 
 
 def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -50,6 +50,7 @@ class Parts(Protocol):
 class Judge:
     """Everything that decides. `arms`: the judges of an experiment's arms by name; `label` is recorded.
 
+    `salt`: a hash over the judge, to be copied and gone on with; the processor has instructions for this kind.
     `identity_json`: the fields of a record that name the judge, as JSON without braces.
     """
 
@@ -57,7 +58,7 @@ class Judge:
     rules: Rules
     book: PoolBook
     reader: Reader
-    salt: bytes
+    salt: hashlib._Hash
     label: str | None
     arms: Mapping[str, Judge]
     identity_json: bytes
@@ -119,7 +120,7 @@ def _judge(
         rules=rules,
         book=PoolBook(catalogue, rules, quality, bundle.clusters.domains.astype(np.float64)),
         reader=Reader(bundle.text_model, bundle.clusters.centres, rules.top_p, rules.feature_timeout_ms, embedder),
-        salt=hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=32).digest(),
+        salt=hashlib.sha256(hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()),
         label=label,
         arms={},
         identity_json=orjson.dumps(
@@ -150,9 +151,11 @@ def classify(reading: Reading, judge: Judge) -> Verdict:
     if reading.spent or reading.late.all():
         return _unknown(len(reading.late), judge.rules)
     found = judge.bundle.classifier.predict(reading.numeric)
-    columns = (found.raw, found.difficulty, found.percentile)
-    failed = reading.late | ~np.isfinite(np.stack(columns)).all(axis=0)
-    raw, difficulty, percentile = (np.where(failed, np.nan, column).round(_DECIMALS) for column in columns)
+    columns = np.array((found.raw, found.difficulty, found.percentile))
+    failed = reading.late | ~np.isfinite(columns).all(axis=0)
+    if failed.any():
+        columns[:, failed] = np.nan
+    raw, difficulty, percentile = columns.round(_DECIMALS)
     bucket = cut(percentile, judge.rules)
     return Verdict(raw, difficulty, percentile, failed, bucket, probabilities(percentile, bucket, judge.rules))
 

@@ -100,6 +100,10 @@ class _Models:
     flags: Mapping[str, Flags]
     quality: Floats
 
+    def shortest_ms(self) -> dict[str, float]:
+        """The quickest answer of each model, by its id."""
+        return dict(zip(self.row_of, self.numbers["shortest_ms"].tolist(), strict=False))
+
 
 class PoolBook:
     """The pools of one judge. Pools that callers name are added as they come; what a pool holds never changes."""
@@ -112,6 +116,7 @@ class PoolBook:
         self._models = _models(catalogue, rules, quality, mixture)
         self.pools: list[Pool] = [self._pool(rules.candidates.get(bucket, ())) for bucket in BUCKETS]
         self.above = tuple(_above(self.pools[at], self.pools[at + 1], at + 1) for at in range(len(BUCKETS) - 1))
+        self.shortest_ms: Mapping[str, float] = self._models.shortest_ms()
         self._named: dict[tuple[str, ...], int] = {}
         self.stack = self._stacked()
 
@@ -122,11 +127,6 @@ class PoolBook:
 
     def facts(self, pool: int, slot: int) -> ModelFacts:
         return self._models.facts[self.pools[pool].members[slot]]
-
-    def served_facts(self, model_id: str) -> ModelFacts | None:
-        """The facts of a model that some provider serves here."""
-        row = self._models.row_of.get(model_id)
-        return None if row is None else self._models.facts[row]
 
     def add(self, wanted: Sequence[tuple[str, ...] | None], pinned: Sequence[bool]) -> list[int | None]:
         """For each row the index of the pool of the models it names, or None when it names none; adds what is new."""

@@ -11,11 +11,8 @@ from heimdall_models.asked import Asking, Clock, DecisionInput, read_asking
 from heimdall_models.cache import Entry, Memory, cache_key, find, keep
 from heimdall_models.experiment import CONTROL, arm_of
 from heimdall_models.judge import Judge
-from heimdall_models.record import Decided, Kept, Refusal
+from heimdall_models.record import Decided, Kept, Refusal, took_json
 from heimdall_schemas.failure import Failure
-
-_MISS, _HIT = b'"cache_hit":false', b'"cache_hit":true'
-_LATENCY = b'"decision_latency_ms":'
 
 
 class Heard(NamedTuple):
@@ -67,13 +64,13 @@ def recall(
     found = [
         None if isinstance(one, Refusal) else find(memory, one.key, one.item.time_left_ms, started_s) for one in heard
     ]
-    latency = orjson.dumps(round((clock() - started_s) * 1000.0, 3)) if any(found) else b""
+    took = took_json(round((clock() - started_s) * 1000.0, 3), cache_hit=True) if any(found) else b""
     answers: list[Decided | Refusal | None] = []
     for one, entry in zip(heard, found, strict=True):
         if isinstance(one, Refusal):
             answers.append(one)
         else:
-            answers.append(None if entry is None else _from_entry(one, entry, latency))
+            answers.append(None if entry is None else _from_entry(one, entry, took))
     return answers
 
 
@@ -105,24 +102,36 @@ def remember(
 
 
 def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
-    record = b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b},"candidates":[]}' % (
-        orjson.dumps(answer.request_id),
-        kept.common,
-        kept.features,
+    return Entry(
+        answer.request_id,
+        answer.bucket,
+        answer.model,
+        answer.guardrails,
+        answer.chain,
+        answer.p_chosen,
+        answer.token_count,
+        kept,
+        heard.judge.book.shortest_ms.get(answer.model, 0.0),
     )
-    head, name, rest = kept.decision.replace(_MISS, _HIT, 1).partition(_LATENCY)
-    copy = answer._replace(decision_type="cached", decision_json=b"", record_json=record, kept=None)
-    facts = heard.judge.book.served_facts(answer.model)
-    shortest_ms = 0.0 if facts is None else max(0.0, facts.latency.mean_ms - facts.latency.sd_ms)
-    return Entry(copy, (head + name, rest[rest.index(b",") :]), shortest_ms)
 
 
-def _from_entry(heard: Heard, entry: Entry, latency: bytes) -> Decided:
+def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
     """The decision as it was, for another request: its propensity is the one it was drawn with, the time is its own."""
-    asking, (before, after) = heard.asking, entry.around_latency
-    return entry.copy._replace(
-        request_id=heard.item.request_id,
-        session=asking.session,
-        pinned=asking.pinned is not None,
-        decision_json=before + latency + after,
+    asking, kept = heard.asking, entry.kept
+    return Decided(
+        heard.item.request_id,
+        asking.session,
+        entry.bucket,
+        entry.model,
+        "cached",
+        None,
+        entry.guardrails,
+        entry.chain,
+        entry.p_chosen,
+        entry.token_count,
+        asking.pinned is not None,
+        kept.decision.replace(kept.took, took, 1),
+        b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b},"candidates":[]}'
+        % (orjson.dumps(entry.request_id), kept.common, kept.features),
+        None,
     )

@@ -22,11 +22,20 @@ MODEL_PREDICT_FAILED = "MODEL_PREDICT_FAILED"
 
 
 class Kept(NamedTuple):
-    """What the decision cache keeps, as JSON: all but what belongs to the request itself or fills the record."""
+    """What the decision cache keeps, as JSON: all but what belongs to the request itself or fills the record.
 
+    `took`: the piece of `decision` that each copy says for itself, see `took_json`.
+    """
+
+    took: bytes
     decision: bytes
     common: bytes
     features: bytes
+
+
+def took_json(latency_ms: float, *, cache_hit: bool) -> bytes:
+    """The two fields of a decision that differ between an answer and its cached copies."""
+    return b'"decision_latency_ms":%b,"cache_hit":%b' % (orjson.dumps(latency_ms), b"true" if cache_hit else b"false")
 
 
 class Decided(NamedTuple):

@@ -32,6 +32,7 @@ from heimdall_models.record import (
     DecisionType,
     Kept,
     Refusal,
+    took_json,
 )
 from heimdall_models.score import CONTEXT_LIMIT, Scores
 from heimdall_schemas.order import Step
@@ -43,7 +44,7 @@ _NAMES = np.array([b"," + orjson.dumps(name) + b":" for name in FEATURE_NAMES], 
 
 _DECISION = (
     b'{%b,"bucket_probabilities":{"cheap":%b,"mid":%b,"hard":%b},"alpha_scores":{%b},"quality_score":%b,"cost_score":%b,'
-    b'"final_score":%b,"decision_latency_ms":%b,"cache_hit":false,%b,'
+    b'"final_score":%b,%b,%b,'
     b'"guardrail_triggered":%b,"decision_version":"' + DECISION_VERSION.encode() + b'"}'
 )
 _FALLBACK = b'"fallback_used":true,"fallback_reason":"%b"'
@@ -90,7 +91,8 @@ def write_records(judged: Judged) -> list[Decided | Refusal]:
     decisions = _decisions(judged, rows, scores)
     records = _records(judged, rows, (common, slim, candidates))
     forced = judged.guarded.timed.union(at for at, reason in enumerate(rows.reasons) if reason is not None)
-    kept: list[Kept | None] = list(map(Kept, decisions, common, slim))
+    took = repeat(took_json(judged.latency_ms, cache_hit=False))
+    kept: list[Kept | None] = list(map(Kept, took, decisions, common, slim))
     for at in forced:
         kept[at] = None
     asked, chosen = judged.asked, judged.choices.chosen
@@ -246,11 +248,11 @@ def _decisions(judged: Judged, rows: _Rows, scores: list[bytes]) -> list[bytes]:
         forms.numbers(judged.scores.quality[own]),
         forms.numbers(judged.scores.cost[own]),
         forms.numbers(judged.scores.score[own]),
-        [orjson.dumps(judged.latency_ms)] * count,
+        repeat(took_json(judged.latency_ms, cache_hit=False)),
         [_NO_FALLBACK if reason is None else _FALLBACK % reason.encode() for reason in rows.reasons],
         [b"true" if names else b"false" for names in rows.fired],
     )
-    return [_DECISION % row for row in zip(*columns, strict=True)]
+    return [_DECISION % row for row in zip(*columns, strict=False)]
 
 
 def _slim(judged: Judged) -> list[bytes]:
