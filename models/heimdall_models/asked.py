@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -289,14 +289,16 @@ def ask(wishes: Wishes, reading: Reading, alpha: float) -> Asked:
         asking=asking,
         reading=reading,
         tokens=reading.token_count.astype(np.float64),
-        alpha=np.full(count, alpha) if plain else _column((one.alpha for one in asking), alpha),
+        alpha=np.full(count, alpha) if plain else _column([one.alpha for one in asking], alpha),
         time_left_ms=_column(wishes.time_left_ms, FAR),
-        max_cost=np.full(count, FAR) if plain else _column((one.max_cost_usd_micros for one in asking), FAR),
+        max_cost=np.full(count, FAR) if plain else _column([one.max_cost_usd_micros for one in asking], FAR),
         weights=reading.weights,
-        free=np.array([plain or (one.pinned is None and one.candidates is None) for one in asking], np.bool_),
+        free=np.full(count, True) if plain else np.array([one.named is None for one in asking], np.bool_),
         plain=plain,
     )
 
 
-def _column(values: Iterable[float | None], default: float) -> Floats:
-    return np.array([default if value is None else value for value in values], np.float64)
+def _column(values: Sequence[float | None], default: float) -> Floats:
+    column = np.array(values, np.float64)  # None becomes NaN
+    column[np.isnan(column)] = default
+    return column

@@ -76,7 +76,7 @@ def count(scanned: Scan) -> Counts:
 
 
 def _bytes(scanned: Scan) -> NDArray[np.float32]:
-    keys = scanned.row * 256
+    keys = scanned.row * np.uint32(256)
     keys += scanned.raw
     counts = np.bincount(keys, minlength=scanned.rows * 256).reshape(scanned.rows, 256).astype(np.float32)
     counts[:, 0] = 0.0  # padding: a text has no NUL
@@ -86,7 +86,7 @@ def _bytes(scanned: Scan) -> NDArray[np.float32]:
 def _folded_pairs(scanned: Scan) -> NDArray[np.int64]:
     """A pair with a byte of padding is none."""
     pairs = windows(scanned.folded, 2)
-    keys = scanned.row[: len(pairs)] * _PAIR_BUCKETS
+    keys = scanned.row[: len(pairs)] * np.uint32(_PAIR_BUCKETS)
     keys += (pairs * np.uint16(0x9E37)) >> np.uint16(16 - _PAIR_BUCKETS.bit_length() + 1)
     nowhere = scanned.rows * _PAIR_BUCKETS
     keys[:PAD_BYTES] = nowhere

@@ -181,7 +181,7 @@ def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """A key for each non-ASCII character (its first three bytes), since such scripts have no spaces to cut words at."""
     lead = np.flatnonzero(scanned.raw >= 0xC2)
     keys = (windows(scanned.raw, 4)[lead] & _LEAD_MASK).astype(np.uint64) * _SEED
-    return keys ^ (keys >> np.uint64(31)), scanned.row.take(lead)
+    return keys ^ (keys >> np.uint64(31)), scanned.row.take(lead).astype(np.int64)
 
 
 def _signed_counts(keys: NDArray[np.uint64], rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:

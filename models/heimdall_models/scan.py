@@ -54,7 +54,7 @@ class Scan:
     folded: NDArray[np.uint8]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
-    row: NDArray[np.int64]
+    row: NDArray[np.uint32]
     word_start: NDArray[np.int64]
     word_end: NDArray[np.int64]
     word_row: NDArray[np.int64]
@@ -89,7 +89,7 @@ def scan(texts: Sequence[str]) -> Scan:
         folded=np.frombuffer(folded, np.uint8),
         starts=starts,
         ends=ends,
-        row=np.repeat(row_numbers, spans),
+        row=np.repeat(row_numbers.astype(np.uint32), spans),
         word_start=word_start,
         word_end=word_end,
         word_row=np.repeat(row_numbers, np.diff(limits)),

@@ -136,8 +136,9 @@ def _repeated(index: NDArray[np.int64], table: NDArray[np.int64], tables: int) -
     just written are read, so the tables need not be cleared.
     """
     slot = table * _SLOTS + (index & (_SLOTS - 1))
-    last = np.empty(tables * _SLOTS, np.int32)
-    place = np.arange(len(index), dtype=np.int32)
+    # As narrow as can be: the tables are most of the memory that a batch goes through.
+    place = np.arange(len(index), dtype=np.min_scalar_type(len(index)))
+    last = np.empty(tables * _SLOTS, place.dtype)
     last[slot] = place
     later = last.take(slot)
     return np.flatnonzero((later != place) & (index.take(later) == index))
