@@ -1,7 +1,7 @@
 """Rows to Arrow columns and Parquet files. The only module here with pyarrow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -181,11 +181,16 @@ def _features(rows: Sequence[Numbers | None]) -> Arrow:
     """(n, features) in the order of FEATURE_NAMES; a name that is absent is 0, a row without numbers is null."""
     matrix = np.zeros((len(rows), _NO_FEATURE + 1), np.float32)
     known = [row or _NO_NUMBERS for row in rows]
+    places = {names: _places(names) for names in {names for names, _ in known}}
     at = np.repeat(np.arange(len(rows)), [len(names) for names, _ in known])
-    names = chain.from_iterable(names for names, _ in known)
-    column = np.fromiter(map(_COLUMN_OF.get, names, repeat(_NO_FEATURE)), np.intp, len(at))
+    column = np.concatenate([places[names] for names, _ in known]) if known else at
     matrix[at, column] = np.fromiter(chain.from_iterable(numbers for _, numbers in known), np.float32, len(at))
     return fixed(matrix[:, :_NO_FEATURE], [row is None for row in rows])
+
+
+def _places(names: tuple[str, ...]) -> NDArray[np.intp]:
+    """The column of each name; rows of one shape share them."""
+    return np.array([_COLUMN_OF.get(name, _NO_FEATURE) for name in names], np.intp)
 
 
 def fixed(matrix: NDArray[np.float32], missing: Sequence[bool] | Arrow) -> Arrow:
@@ -196,7 +201,7 @@ def fixed(matrix: NDArray[np.float32], missing: Sequence[bool] | Arrow) -> Arrow
 
 def _unknown_features(rows: Sequence[tuple[Any, ...]]) -> frozenset[str]:
     at = len(FIELDS["decision"])
-    return frozenset(chain.from_iterable((row[at] or _NO_NUMBERS)[0] for row in rows)) - _COLUMN_OF.keys()
+    return frozenset(chain.from_iterable({(row[at] or _NO_NUMBERS)[0] for row in rows})) - _COLUMN_OF.keys()
 
 
 def _offsets(rows: Sequence[Sequence[Any]]) -> Arrow:
@@ -230,6 +235,28 @@ def _candidates(rows: Sequence[Sequence[tuple[Any, ...]]]) -> Arrow:
 
 def write(table: Arrow, file: Path) -> None:
     pq.write_table(table, file, **_AS_PARQUET)
+
+
+def release() -> None:
+    """Give back to the system what Arrow keeps for its next tables."""
+    pa.default_memory_pool().release_unused()
+
+
+def together(tables: Sequence[Arrow]) -> Arrow:
+    """Tables of one schema as one."""
+    return pa.concat_tables(tables)
+
+
+def first_seq(rows: Arrow) -> int:
+    found: int = rows.column("seq")[0].as_py()
+    return found
+
+
+def by_day(rows: Arrow) -> dict[str, Arrow]:
+    """Rows by the day, in UTC, of their time."""
+    days = pc.cast(rows.column("time"), pa.date32())
+    found = pc.unique(days).to_pylist()
+    return {day.isoformat(): rows.filter(pc.equal(days, day)) if len(found) > 1 else rows for day in found}
 
 
 def empty(table: Table, file: Path) -> None:
@@ -288,7 +315,7 @@ def write_rows(batches: Iterable[Arrow], file: Path) -> int:
     return count
 
 
-ROW_GROUP = 16_384
+ROW_GROUP = 8_192
 
 
 def _gathered(batches: Iterable[Arrow]) -> Iterator[Arrow]:

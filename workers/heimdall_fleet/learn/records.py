@@ -179,7 +179,7 @@ def _numbers(numeric: Mapping[str, float] | None) -> tuple[tuple[str, ...], tupl
 def _stood(candidates: Sequence[Record]) -> tuple[tuple[Any, ...], ...]:
     """The candidates that did not fall out, each as the values of CANDIDATE_FIELDS."""
     try:
-        return tuple([_candidate(each) for each in candidates if each.get("fell_out") is None])
+        return tuple([_candidate(each) for each in candidates if "fell_out" not in each or each["fell_out"] is None])
     except KeyError:
         stood = (each for each in candidates if each.get("fell_out") is None)
         return tuple([tuple(map(each.get, CANDIDATE_FIELDS)) for each in stood])

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from heimdall_fleet.learn import rewards
+from heimdall_fleet.learn import columns, rewards
 from heimdall_fleet.learn.dataset import (
     FORMAT,
     KEPT_RUNS,
@@ -82,6 +82,7 @@ async def replay(job: Job, source: Source, position: Position) -> dict[str, Any]
     started = job.stopwatch()
     with _collector_paused():
         await _read(job, source, staging, position)
+    columns.release()
     complaints.close(layout.set_aside)
     terms = job.terms.as_json()
     changed = bool(manifest) and manifest["terms"] != terms
@@ -104,8 +105,7 @@ async def replay(job: Job, source: Source, position: Position) -> dict[str, Any]
 async def _read(job: Job, source: Source, staging: Staging, position: Position) -> None:
     layout, started = staging.layout, job.stopwatch()
     async for chunk in source.chunks():
-        for number, value in enumerate(chunk.values):
-            staging.take(value, chunk.place, number)
+        staging.take(chunk)
         if staging.full:
             _keep(staging, source, position, layout)
             gc.collect(0)

@@ -12,7 +12,7 @@ The steps, and why a crash between any two loses nothing:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -348,8 +348,3 @@ def decision_file(number: int, day: str) -> str:
 
 def decided_on(path: Path) -> str | None:
     return path.stem.split("-", 2)[2] if path.name.startswith("decision-") else None
-
-
-def day_of(time_us: int) -> str:
-    """The day, in UTC, that a moment belongs to."""
-    return datetime.fromtimestamp(time_us / 1_000_000, UTC).date().isoformat()

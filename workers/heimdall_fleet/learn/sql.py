@@ -35,6 +35,9 @@ class Engine:
                 "temp_directory": str(folder / "spilled"),
                 "preserve_insertion_order": False,
                 "threads": 1,
+                # Every file is read once or twice, and the database file lives for minutes.
+                "enable_external_file_cache": False,
+                "force_compression": "uncompressed",
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
             },

@@ -18,6 +18,9 @@ from heimdall_fleet.learn.staging import Window
 from heimdall_models.features import FEATURE_VERSION
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+TOMORROW = 24 * 60
+"""In minutes."""
+
 TERMS = Terms(dict.fromkeys(SIGNALS, 1.0), timedelta(minutes=10))
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.heimdall_fleet.learn.made import (
     NOON,
     TERMS,
+    TOMORROW,
     Desk,
     cached,
     decision,
@@ -18,11 +19,9 @@ from tests.unit.heimdall_fleet.learn.made import (
 )
 
 from heimdall_fleet.learn.dataset import DatasetError, read_position, write_position
-from heimdall_fleet.learn.sources import FileSource, SourceError
+from heimdall_fleet.learn.sources import Chunk, FileSource, SourceError
 from heimdall_fleet.learn.staging import Window
 from heimdall_models.features import FEATURE_NAMES
-
-TOMORROW = 24 * 60
 
 
 def test_decision_outcome_and_feedback_of_a_request_are_one_row(desk: Desk) -> None:
@@ -223,7 +222,7 @@ def test_an_interrupted_run_goes_on_with_what_it_had_read(desk: Desk, tmp_path: 
     from heimdall_fleet.learn.staging import Staging  # noqa: PLC0415 - made by hand only here
 
     staging = Staging(desk.layout, Window(), desk.said.append, position.next_seq)
-    staging.take(lines(decision("c", 2)), lambda _: "here", 0)
+    staging.take(Chunk([lines(decision("c", 2))], lambda _: "here", 1.0))
     position.incoming = staging.flush()
     position.next_seq = staging.next_seq
     write_position(desk.layout, position)
