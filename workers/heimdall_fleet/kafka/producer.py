@@ -194,7 +194,7 @@ class SupervisedProducer:
 
     def _checked_size(self, topic: str, records: Sequence[Outgoing]) -> int:
         """Bytes of keys and values; headers are measured only where they could matter, which is near the limit."""
-        sizes = [len(value or b"") + len(key or b"") for _, value, key, *_ in records]
+        sizes = [len(record.value or b"") + len(record.key or b"") for record in records]
         limit = self._settings.max_record_bytes
         if max(sizes) > limit - _HEADERS_ALLOWANCE_BYTES:
             for record, size in zip(records, sizes, strict=True):
