@@ -26,7 +26,7 @@ from heimdall_schemas.failure import FailureCode
 
 MAX_MESSAGE_CHARS = 500
 _KEPT, _KEPT_BYTES = 256, 2_048
-"""An outage says the same words to every order, and reading them is half of what a failed attempt costs."""
+"""An outage says the same words to every order; they are read once."""
 _MASK = "[secret]"
 _MONTHLY_SPEND_LIMIT = "enforced_spend_limit_reached"
 _DAY_S = 86_400

@@ -30,6 +30,7 @@ class _Draft:
     body: dict[str, Any]
     call: Call
     profile: Profile
+    facts: Mapping[str, Any]
     dropped: list[str] = field(default_factory=list)
 
     def drop(self, names: Iterable[str]) -> None:
@@ -38,14 +39,11 @@ class _Draft:
             if name in self.body and self.body.pop(name) not in NEUTRAL.get(name, ()):
                 self.dropped.append(name)
 
-    def fact(self, name: str) -> Any:
-        return self.call.target.facts.get(name)
-
 
 def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The JSON object to send, and the names of the caller's parameters that are not in it."""
     given = {name: value for name, value in call.body.items() if value is not None and name not in _REPLACED}
-    draft = _Draft(given, call, profile)
+    draft = _Draft(given, call, profile, call.target.facts)
     _effort(draft)
     _refused(draft)
     _limit(draft)
@@ -68,17 +66,17 @@ def _effort(draft: _Draft) -> None:
     """The caller's reasoning effort, else the bucket's where the model is known to reason."""
     asked = draft.body.get("reasoning_effort") or object_of(draft.body.get("reasoning")).get("effort")
     effort = asked
-    if effort is None and draft.fact("reasoning"):
+    if effort is None and draft.facts.get("reasoning"):
         effort = draft.call.settings.get("reasoning_effort")
     if effort is None:
         return
     draft.body.pop("reasoning_effort", None)
-    if draft.fact("reasoning") is False or draft.profile.effort_style == "none":
+    if draft.facts.get("reasoning") is False or draft.profile.effort_style == "none":
         draft.dropped.append("reasoning_effort")
     elif draft.profile.effort_style == "switch":
         draft.body.setdefault("thinking", {"type": "disabled" if effort == "none" else "enabled"})
     elif "reasoning" not in draft.body or "reasoning" not in draft.profile.extras:
-        draft.body["reasoning_effort"] = nearest_effort(effort, draft.fact("efforts") or draft.profile.efforts)
+        draft.body["reasoning_effort"] = nearest_effort(effort, draft.facts.get("efforts") or draft.profile.efforts)
 
 
 def nearest_effort(effort: str, allowed: Iterable[str]) -> str:
@@ -92,15 +90,16 @@ def nearest_effort(effort: str, allowed: Iterable[str]) -> str:
 
 def _refused(draft: _Draft) -> None:
     profile = draft.profile
-    draft.drop(sorted(_foreign(profile.drops, profile.extras).intersection(draft.body)))
+    if foreign := _foreign(profile.drops, profile.extras).intersection(draft.body):
+        draft.drop(sorted(foreign))
     if profile.takes is not None:
         limits = {"max_tokens", "max_completion_tokens"}
         draft.drop(sorted(draft.body.keys() - profile.takes - profile.extras - limits))
-    if draft.fact("sampling") is False:
+    if draft.facts.get("sampling") is False:
         draft.drop(sorted(SAMPLING))
-    elif draft.fact("reasoning") and not draft.fact("sampling"):
+    elif draft.facts.get("reasoning") and not draft.facts.get("sampling"):
         draft.drop(sorted(profile.reasoning_drops))
-    if draft.fact("stop") is False:
+    if draft.facts.get("stop") is False:
         draft.drop(["stop"])
 
 
@@ -117,7 +116,7 @@ def _limit(draft: _Draft) -> None:
         return
     name = draft.profile.limit
     if name == "by_model":
-        name = "max_completion_tokens" if draft.fact("reasoning") else "max_tokens"
+        name = "max_completion_tokens" if draft.facts.get("reasoning") else "max_tokens"
     draft.body[name] = min(tokens, draft.call.target.max_output or tokens)
 
 
@@ -181,5 +180,5 @@ def _routing(draft: _Draft) -> None:
     if preferences:
         draft.body["provider"] = {**preferences, **object_of(draft.body.get("provider"))}
     budget = draft.call.settings.get("thinking_budget")
-    if budget and draft.fact("reasoning") and not draft.body.keys() & {"reasoning", "reasoning_effort"}:
+    if budget and draft.facts.get("reasoning") and not draft.body.keys() & {"reasoning", "reasoning_effort"}:
         draft.body["reasoning"] = {"max_tokens": budget}

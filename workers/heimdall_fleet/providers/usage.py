@@ -10,15 +10,15 @@ def canonical_usage(
 ) -> dict[str, Any]:
     """The `usage` object of a completion. Counts may be missing, null or floats, as providers send them."""
     prompt_tokens, completion_tokens = count(prompt), count(completion)
-    prompt_details = {"cached_tokens": count(cached)}
-    if count(cache_write):
-        prompt_details["cache_write_tokens"] = count(cache_write)
+    prompt_details = {"cached_tokens": count(cached) if cached else 0}
+    if cache_write and (written := count(cache_write)):
+        prompt_details["cache_write_tokens"] = written
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": prompt_details,
-        "completion_tokens_details": {"reasoning_tokens": count(reasoning)},
+        "completion_tokens_details": {"reasoning_tokens": count(reasoning) if reasoning else 0},
     }
 
 
