@@ -1,12 +1,15 @@
-"""What the learned half of a decision costs: CPU microseconds a message in batches of 64, stage by stage.
+"""What a decision costs: CPU microseconds a message in batches of 64, stage by stage.
 
     python bench/features.py -o json
 
-`us_600`, `us_4k` and `us_20k` are features, text model and classifier together. Prompts rotate, since a fixed one trains the
-branch predictor; each figure is the least of several rounds, since other processes only ever add.
+`us_600`, `us_4k` and `us_20k` are features, text model and classifier together. `decision` is all of `decide`, from the body
+to both records, with nothing in the cache and nothing kept; `cached` is the same of conversations that were decided before.
+Prompts rotate, since a fixed one trains the branch predictor; each figure is the least of several rounds, since other
+processes only ever add.
 """
 
 import argparse
+import datetime as dt
 import random
 import sys
 import time
@@ -20,12 +23,19 @@ pin_threads()  # before numpy is imported
 import orjson  # noqa: E402
 
 from heimdall_fleet.heap import settle_heap  # noqa: E402
+from heimdall_models.asked import DecisionInput  # noqa: E402
 from heimdall_models.bundle import Bundle, load_bundle  # noqa: E402
+from heimdall_models.cache import Memory  # noqa: E402
+from heimdall_models.catalogue import load_catalogue  # noqa: E402
 from heimdall_models.conversation import read_conversation  # noqa: E402
+from heimdall_models.decide import decide  # noqa: E402
 from heimdall_models.embed import embed, nearest_clusters  # noqa: E402
 from heimdall_models.features import MAX_BATCH, extract  # noqa: E402
+from heimdall_models.judge import Judge, make_judge  # noqa: E402
+from heimdall_models.rules import Rules  # noqa: E402
 from heimdall_models.shipped import shipped  # noqa: E402
 from heimdall_models.training.everyday import read_everyday  # noqa: E402
+from heimdall_schemas.request import NO_OPTIONS  # noqa: E402
 
 SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
 BATCHES, ROUNDS, TOP_P = 8, 12, 5
@@ -70,13 +80,36 @@ def stage_costs(bundle: Bundle, bodies: list[list[dict[str, Any]]]) -> dict[str,
     }
 
 
+def judge_of(bundle: Bundle) -> Judge:
+    """The default rules, every model of the catalogue served."""
+    catalogue = load_catalogue(dt.datetime.now(dt.UTC).date())
+    return make_judge(bundle, catalogue, Rules(served={name: facts.author for name, facts in catalogue.models.items()}))
+
+
+def decision_costs(judge: Judge, bodies: list[list[dict[str, Any]]]) -> dict[str, float]:
+    """The whole decision, made and remembered."""
+    asked = [
+        [DecisionInput(f"{number}-{row}", NO_OPTIONS, body) for row, body in enumerate(batch)]
+        for number, batch in enumerate(bodies)
+    ]
+    nothing, everything = Memory(decisions=None), Memory()
+    for batch in asked:
+        decide(batch, judge, everything, time.perf_counter)
+    return {
+        "decision": cost_us(lambda i: decide(asked[i], judge, nothing, time.perf_counter)),
+        "cached": cost_us(lambda i: decide(asked[i], judge, everything, time.perf_counter)),
+    }
+
+
 def measured() -> dict[str, float]:
     """`STAGE_us_SIZE` and `us_SIZE` → microseconds."""
     settle_heap()  # as every worker does when it has started
     bundle = load_bundle(shipped("bundles/default"))
+    judge = judge_of(bundle)
     found: dict[str, float] = {}
     for name, size in SIZES.items():
-        costs = stage_costs(bundle, batches(size))
+        bodies = batches(size)
+        costs = stage_costs(bundle, bodies) | decision_costs(judge, bodies)
         found |= {f"{stage}_us_{name}": round(cost, 2) for stage, cost in costs.items()}
         found[f"us_{name}"] = round(costs["features"] + costs["classifier"], 2)
     return found

@@ -92,6 +92,12 @@ def numbers(values: NDArray[Any]) -> list[bytes]:
     return orjson.dumps(np.ascontiguousarray(values).reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
+def columns(*values: NDArray[np.float64]) -> list[list[bytes]]:
+    """The numbers of arrays of one length as JSON, a list for each."""
+    table = numbers(np.array(values))
+    return [table[start : start + len(values[0])] for start in range(0, len(table), len(values[0]))]
+
+
 def rows(values: NDArray[Any]) -> list[bytes]:
     """The numbers of each row of a matrix as JSON, without brackets."""
     return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[2:-2].split(b"],[")

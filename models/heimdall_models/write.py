@@ -217,16 +217,19 @@ def _steps(judged: Judged, pool: Pool, at: int, bare: bool) -> tuple[Step, ...]:
 def _common(judged: Judged, rows: _Rows) -> list[bytes]:
     """What a cached copy repeats beside the decision and the features."""
     verdict, choices, asking = judged.verdict, judged.choices, judged.asked.asking
+    difficulty, raw, percentile, alpha, p_chosen = forms.columns(
+        verdict.difficulty, verdict.raw, verdict.percentile, judged.asked.alpha, np.array(choices.p_chosen)
+    )
     columns = (
         _asked(judged),
-        forms.numbers(verdict.difficulty),
-        forms.numbers(verdict.raw),
-        forms.numbers(verdict.percentile),
+        difficulty,
+        raw,
+        percentile,
         [_BUCKETS[bucket] for bucket in verdict.bucket.tolist()],
         [orjson.dumps(names) if names else b"[]" for names in rows.fired],
         [chain.models for chain in rows.chains],
-        forms.numbers(judged.asked.alpha),
-        forms.numbers(np.array(choices.p_chosen)),
+        alpha,
+        p_chosen,
         forms.flags(choices.explored),
         [b"null" if one.tenant is None else orjson.dumps(one.tenant) for one in asking],
         [judged.judge.identity_json] * len(asking),
@@ -238,16 +241,17 @@ def _decisions(judged: Judged, rows: _Rows, scores: list[bytes]) -> list[bytes]:
     """The fourteen fields that travel with the order and come back in the reply."""
     count, chosen = len(judged.asked), judged.choices.chosen
     own = np.arange(count), np.array(chosen)
-    shares = forms.numbers(judged.verdict.probabilities)
+    terms = (each[own] for each in (judged.scores.quality, judged.scores.cost, judged.scores.score))
+    cheap, mid, hard, quality, cost, score = forms.columns(*judged.verdict.probabilities.T, *terms)
     columns = (
         [form.heads[slot] if form.heads else b"" for form, slot in zip(rows.forms, chosen, strict=True)],
-        shares[0::3],
-        shares[1::3],
-        shares[2::3],
+        cheap,
+        mid,
+        hard,
         scores,
-        forms.numbers(judged.scores.quality[own]),
-        forms.numbers(judged.scores.cost[own]),
-        forms.numbers(judged.scores.score[own]),
+        quality,
+        cost,
+        score,
         repeat(took_json(judged.latency_ms, cache_hit=False)),
         [_NO_FALLBACK if reason is None else _FALLBACK % reason.encode() for reason in rows.reasons],
         [b"true" if names else b"false" for names in rows.fired],
@@ -309,12 +313,11 @@ def _candidates(judged: Judged, rows: _Rows) -> tuple[list[bytes], list[bytes]]:
     """
     count, found = len(judged.asked), judged.scores
     width = found.score.shape[1]
-    score = forms.numbers(found.score[:count])
-    filled = [b""] * (4 * len(score))
-    filled[0::4], filled[1::4], filled[2::4] = (
-        score,
-        *(forms.numbers(each[:count]) for each in (found.quality, found.cost)),
+    score, quality, cost = forms.columns(
+        *(each[:count].reshape(-1) for each in (found.score, found.quality, found.cost))
     )
+    filled = [b""] * (4 * len(score))
+    filled[0::4], filled[1::4], filled[2::4] = score, quality, cost
     filled[3::4] = forms.numbers(found.cost_usd_micros[:count].astype(np.int64))
     begins = range(0, count * width, width)
     candidates = [
