@@ -26,7 +26,8 @@ _CHAR_K = np.uint32(0x9E3779B1)
 class Grams:
     """The grams of one group: `index` (grams,) into the weight table, row after row; `bounds` (n, 2) limits of each row.
 
-    `repeated` (grams,) marks a gram that the row has again further on, where the group counts each gram once.
+    `repeated` (grams,) marks a gram that the row has again further on, where the group counts each gram once; `count`
+    (n,) leaves those out.
     """
 
     index: NDArray[np.integer]
