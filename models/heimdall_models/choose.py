@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Choices:
     """(n,) the slot chosen in each row's pool, with the probability that it was.
 
     `order`: the view's slots, best first; `eligible`: how many of them, (r,) each. `above`: for rows that have a bucket
-    above, where it stands in the view.
+    above, where it stands in the view. `reach`: by row, who could be drawn where exploration goes over all buckets.
     """
 
     chosen: list[int]
@@ -34,6 +35,7 @@ class Choices:
     order: Indices
     eligible: list[int]
     above: dict[int, int]
+    reach: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def slots(self, row: int) -> list[int]:
         """The row's slots in the order of asking: the chosen one, then the runners-up by rank."""
@@ -83,8 +85,13 @@ def rank(scores: Scores, eligible: Flags, preferred: Flags | None) -> Indices:
     return np.asarray(np.lexsort(keys, axis=-1))
 
 
-def choose(asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], book: PoolBook) -> Choices:
-    """Pick a model for every row. Refused rows get slot 0 and are not looked at again."""
+def choose(
+    asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], book: PoolBook, exploration: float
+) -> Choices:
+    """Pick a model for every row, a share `exploration` of them by a draw within its pool.
+
+    Refused rows get slot 0 and are not looked at again.
+    """
     scores, view, eligible = scored
     preferred = guarded.preferred
     if preferred is not None:
@@ -94,7 +101,7 @@ def choose(asked: Asked, guarded: Guarded, scored: tuple[Scores, View, Flags], b
     count = len(asked)
     chosen: list[int] = order[:count, 0].tolist()
     sticky = _stay(asked, guarded, scores, chosen, book)
-    explored, p_chosen = _explore(asked, chosen, order, counts, book.rules.exploration)
+    explored, p_chosen = _explore(asked, chosen, order, counts, exploration)
     return Choices(
         chosen=chosen,
         p_chosen=p_chosen,

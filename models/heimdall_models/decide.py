@@ -3,6 +3,7 @@
     hear → recall (recall.py)  →  read, ask (asked.py)  →  classify (judge.py)  →  guard (guard.py)
          →  score, choose (score.py, choose.py)  →  write_records (write.py)  →  remember (recall.py)
 
+Where exploration goes over all buckets, across.py stands around choose.
 A batch is judged at once. Nothing here waits, draws a random number or looks at a wall clock: the same batch, judge and
 memory give the same answers, and the order of a batch changes none of them.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from heimdall_models.across import explore_across
 from heimdall_models.asked import Clock, DecisionInput, Reading, Wishes, ask, read
 from heimdall_models.cache import Memory
 from heimdall_models.choose import choose, scores_of
@@ -64,7 +66,10 @@ def judge_read(wishes: Wishes, reading: Reading, judge: Judge, timing: Timing) -
     guarded_s = clock()
     scores, view, eligible = scores_of(asked, guarded, judge.book)
     scored_s = clock()
-    choices = choose(asked, guarded, (scores, view, eligible), judge.book)
+    if judge.rules.across and judge.rules.exploration:
+        scores, choices = explore_across(asked, guarded, (scores, view, eligible), judge.book)
+    else:
+        choices = choose(asked, guarded, (scores, view, eligible), judge.book, judge.rules.exploration)
     chosen_s = clock()
     times.rows += len(asked)
     times.features_s += reading.extraction_ms / 1000.0

@@ -213,7 +213,7 @@ def guard(asked: Asked, bucket: Indices, book: PoolBook) -> Guarded:
     result = Guarded(moved.copy(), pool.copy(), eligible, None)
     result.note_deadline(view, taken)
     for name, mask in taken:
-        _note(result, view, name, mask)
+        note_fallen(result, view, name, mask)
     if not eligible.any(axis=1).all():
         for row in np.flatnonzero(~eligible.any(axis=1)).tolist():
             _relocate(result, asked, book, row)
@@ -242,7 +242,7 @@ def passing(view: View) -> tuple[Flags, list[tuple[Guardrail, Flags]]]:
     return eligible, taken
 
 
-def _note(result: Guarded, view: View, guardrail: Guardrail, mask: Flags) -> None:
+def note_fallen(result: Guarded, view: View, guardrail: Guardrail, mask: Flags) -> None:
     """Write down what a guardrail took out, with the numbers."""
     for at in np.flatnonzero(mask.any(axis=1)).tolist():
         row = int(view.rows[at])
@@ -277,7 +277,7 @@ def _relocate(result: Guarded, asked: Asked, book: PoolBook, row: int) -> None:
                 result.bucket[row] = result.pool[row] = other
                 result.eligible[row] = eligible[0]
             for guardrail, mask in taken:
-                _note(result, view, guardrail, mask)
+                note_fallen(result, view, guardrail, mask)
             if eligible.any():
                 return
     if _waive_deadline(result, asked, book, row):

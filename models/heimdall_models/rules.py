@@ -38,7 +38,8 @@ class Rules:
     `served`: model id → the provider that is asked first; a model that is not in it cannot be chosen.
     `max_price_usd`: USD per million tokens, holds for models served by the provider type openrouter (`by_openrouter`).
     `tenants`: tenant → the models (`author/model`) or authors (`author/`) it may use; a tenant that is not named may
-    use all. `exploration`: share of requests whose model is drawn evenly from all eligible ones.
+    use all. `exploration`: share of requests whose model is drawn evenly from all eligible ones of
+    its bucket, `across`: of all buckets.
     `timeout_ms`: budget of one decision, `feature_timeout_ms`: of its features; a batch of n has n times as much.
     `switch_margin`: a session leaves its model only for a score better by more than this.
     """
@@ -56,6 +57,7 @@ class Rules:
     by_openrouter: frozenset[str] = frozenset({"openrouter"})
     tenants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exploration: float = 0.0
+    across: bool = False
     switch_margin: float = 0.05
     experiment: Experiment | None = None
     feature_timeout_ms: float = 25.0

@@ -49,6 +49,7 @@ _DECISION = (
 )
 _FALLBACK = b'"fallback_used":true,"fallback_reason":"%b"'
 _NO_FALLBACK = b'"fallback_used":false,"fallback_reason":null'
+_ACROSS = b',"across":%b'
 _COMMON = (
     b'"asked":%b,"difficulty":%b,"difficulty_raw":%b,"difficulty_percentile":%b,"bucket_before_guardrails":%b,'
     b'"guardrails":%b,"chain":%b,"alpha":%b,"p_chosen":%b,"explored":%b,"tenant":%b,%b'
@@ -232,9 +233,17 @@ def _common(judged: Judged, rows: _Rows) -> list[bytes]:
         p_chosen,
         forms.flags(choices.explored),
         [b"null" if one.tenant is None else orjson.dumps(one.tenant) for one in asking],
-        [judged.judge.identity_json] * len(asking),
+        _identities(judged),
     )
     return [_COMMON % row for row in zip(*columns, strict=True)]
+
+
+def _identities(judged: Judged) -> list[bytes]:
+    """Who judged; and who could be drawn, where that is over all buckets."""
+    own, reach = judged.judge.identity_json, judged.choices.reach
+    if not reach:
+        return [own] * len(judged.asked)
+    return [own + _ACROSS % orjson.dumps(reach[at]) if at in reach else own for at in range(len(judged.asked))]
 
 
 def _decisions(judged: Judged, rows: _Rows, scores: list[bytes]) -> list[bytes]:

@@ -97,6 +97,7 @@ class DecisionRecord(Decision):
     alpha: float
     p_chosen: Annotated[float, Field(ge=0, le=1)]
     explored: bool
+    across: list[str] | None = Field(None, description="the models that could be drawn, where that is over all buckets")
     experiment: str | None = None
     tenant: str | None = None
     session: str | None = None

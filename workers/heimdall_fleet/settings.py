@@ -175,6 +175,7 @@ def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
         by_openrouter=frozenset(name for name, provider in config.providers.items() if provider.type == "openrouter"),
         tenants=dict(router.tenants),
         exploration=router.exploration.share if config.enable_exploration else 0.0,
+        across=router.exploration.across,
         experiment=_experiment(router.experiments[0]) if router.experiments else None,
         switch_margin=router.switch_margin,
         feature_timeout_ms=config.feature_timeout / timedelta(milliseconds=1),

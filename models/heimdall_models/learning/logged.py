@@ -15,21 +15,40 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.learning.arrow import (
+    NOBODY,
+    TERMS,
+    Flags,
+    Floats,
+    Indices,
+    clusters_of,
+    flags_of,
+    flat_candidates,
+    nulls,
+    numbers,
+    spread,
+    texts,
+)
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Indices = NDArray[np.int64]
+__all__ = [
+    "NOBODY",
+    "DatasetError",
+    "Flags",
+    "Floats",
+    "Indices",
+    "Logged",
+    "Shadows",
+    "Terms",
+    "is_dataset",
+    "read_logged",
+]
 
 MANIFEST = "manifest.json"
-NOBODY = -1
-"""In place of a model's number: nobody answered, or it is not known who."""
-
 _COLUMNS = (
     "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
     "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
-    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema",
+    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema", "across",
 )  # fmt: skip
-_TERMS = ("score", "quality", "cost", "cost_usd_micros")
 _SHADOWS = "shadows.parquet"
 _PAIR_SIGNALS = ("finish", "refusal", "schema")
 """What is read off either answer."""
@@ -89,7 +108,8 @@ class Logged:
     answered, NaN where failover or a cache changed it. `reward` 0..1, NaN where nothing is known. `clusters` and
     `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question.
     `forced`: a guardrail chose the bucket, or the caller the model. `text` is None where it may not be kept. `left_out`: why
-    → how many rows. `paired`: these are pairs, and are judged by both answers.
+    → how many rows. `across` (n, models): who could be drawn where exploration goes over all buckets, None where it never
+    does. `paired`: these are pairs, and are judged by both answers.
     """
 
     models: tuple[str, ...]
@@ -111,6 +131,7 @@ class Logged:
     bundle: NDArray[np.str_]
     candidates: Terms
     shadows: Shadows
+    across: Flags | None = None
     paired: bool = False
     text: tuple[str | None, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -128,16 +149,22 @@ class Logged:
         """(n, models)"""
         return np.isfinite(self.candidates.score)
 
+    @property
+    def drawable(self) -> Flags:
+        """(n, models) who could be drawn: the candidates, and where exploration goes over all buckets, everybody's."""
+        return self.was_candidate if self.across is None else self.was_candidate | self.across
+
     def rows(self, keep: Indices | Flags) -> Logged:
         """These rows only, in this order."""
         chosen = np.flatnonzero(keep) if keep.dtype == np.bool_ else keep
-        whole = ("models", "left_out", "candidates", "shadows", "paired", "text")
+        whole = ("models", "left_out", "candidates", "shadows", "across", "paired", "text")
         arrays: dict[str, Any] = {
             each.name: getattr(self, each.name)[chosen] for each in fields(self) if each.name not in whole
         }
-        terms = Terms(*(getattr(self.candidates, name)[chosen] for name in _TERMS))
+        terms = Terms(*(getattr(self.candidates, name)[chosen] for name in TERMS))
         text = tuple(self.text[at] for at in chosen) if self.text else ()
-        return replace(self, **arrays, candidates=terms, shadows=self.shadows.rows(chosen), text=text)
+        across = None if self.across is None else self.across[chosen]
+        return replace(self, **arrays, candidates=terms, shadows=self.shadows.rows(chosen), across=across, text=text)
 
 
 def is_dataset(path: Path) -> bool:
@@ -156,7 +183,7 @@ def read_logged(dataset: Path, *, since: datetime | None = None, until: datetime
     if not table.num_rows:
         span = "" if since is None and until is None else " in that range of time"
         raise DatasetError(dataset, f"it has no decisions{span}", "replay more of the audit first")
-    known = ~_is_null(table["features"])
+    known = ~nulls(table["features"])
     version = np.array(table["feature_version"].to_pylist(), np.str_)
     current = version == FEATURE_VERSION
     left_out = {
@@ -202,10 +229,20 @@ def _manifest(dataset: Path) -> dict[str, Any]:
 def _table(dataset: Path) -> Any:
     files = sorted((dataset / "rows").glob("day=*/rows.parquet"))
     try:
-        tables = [pq.read_table(file, columns=list(_COLUMNS), partitioning=None) for file in files]
+        tables = [_columns_of(file) for file in files]
         return pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(dataset, f"its rows cannot be read ({error})", "replay into a new directory") from error
+
+
+def _columns_of(file: Path) -> Any:
+    """The columns of one day; one that a replay before did not write yet is null."""
+    there = set(pq.read_schema(file).names)
+    table = pq.read_table(file, columns=[name for name in _COLUMNS if name in there], partitioning=None)
+    for name in _COLUMNS:
+        if name not in there:
+            table = table.append_column(name, pa.nulls(table.num_rows, _TYPES.get(name, pa.string())))
+    return table.select(list(_COLUMNS))
 
 
 def _between(table: Any, since: datetime | None, until: datetime | None) -> Any:
@@ -223,17 +260,21 @@ def _logged(
 ) -> Logged:
     table = table.sort_by([("time", "ascending"), ("request_id", "ascending")])
     count = table.num_rows
-    request_id = _names(table["request_id"])
-    question = _names(table["question"])
-    before = _names(table["bucket_before_guardrails"])
-    bucket = _names(table["bucket"])
-    rows, models, terms = _flat_candidates(table["candidates"])
+    request_id = texts(table["request_id"])
+    question = texts(table["question"])
+    before = texts(table["bucket_before_guardrails"])
+    bucket = texts(table["bucket"])
+    explored = np.array([value is True for value in table["explored"].to_pylist()], np.bool_)
+    across = [(value or "").split("\n") if value else [] for value in table["across"].to_pylist()]
+    reached = np.array([bool(each) for each in across], np.bool_)
+    rows, models, terms = flat_candidates(table["candidates"])
     shadows = _shadows(table, second, measure)
     asked = {shadow["model"] for shadow, _ in shadows.values()}
-    names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist()), *asked}))
+    drawable = {model for each in across for model in each}
+    names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist()), *asked, *drawable}))
     number = {name: at for at, name in enumerate(names)}
     columns = np.array([number[model] for model in models], np.int64)
-    clusters, weights = _clusters(table["clusters"])
+    clusters, weights = clusters_of(table["clusters"])
     reward, unrated = _rewards(table)
     if unrated:
         left_out = {**left_out, "not rated: signs of theirs are not held against the ratings of the others": unrated}
@@ -243,20 +284,22 @@ def _logged(
         request_id=request_id,
         features=table["features"].combine_chunks().flatten().to_numpy().reshape(count, len(FEATURE_NAMES)),
         bucket=bucket,
-        forced=((before != "") & (before != bucket)) | (_names(table["decision_type"]) == "pinned"),
-        explored=np.array([value is True for value in table["explored"].to_pylist()], np.bool_),
-        alpha=_numbers(table["alpha"]),
+        forced=((before != "") & (before != bucket) & ~(explored & reached))
+        | (texts(table["decision_type"]) == "pinned"),
+        explored=explored,
+        alpha=numbers(table["alpha"]),
         served=np.array([number.get(name, NOBODY) for name in table["served_model"].to_pylist()], np.int64),
-        p_served=_numbers(table["p_served"]),
+        p_served=numbers(table["p_served"]),
         reward=reward,
-        cost_usd_micros=_numbers(table["cost_usd_micros"]),
-        latency_ms=_numbers(table["latency_ms"]),
+        cost_usd_micros=numbers(table["cost_usd_micros"]),
+        latency_ms=numbers(table["latency_ms"]),
         clusters=clusters,
         cluster_weights=weights,
         question=np.where(question == "", request_id, question),
-        bundle=_names(table["bundle"]),
-        candidates=Terms(*(_spread(count, len(names), rows, columns, terms[name]) for name in _TERMS)),
+        bundle=texts(table["bundle"]),
+        candidates=Terms(*(spread(count, len(names), rows, columns, terms[name]) for name in TERMS)),
         shadows=_numbered(count, shadows, number),
+        across=flags_of(across, number) if reached.any() else None,
         text=tuple(table["text"].to_pylist()),
         left_out=left_out,
     )
@@ -268,8 +311,8 @@ def _rewards(table: Any) -> tuple[Floats, int]:
     Nearly every answer comes to its own end, which counts as 1 where nobody rated it. Beside ratings that would make any
     model look good in proportion to the silence of its users.
     """
-    reward = _numbers(table["reward"])
-    rated = _names(table["reward_source"]) == "explicit"
+    reward = numbers(table["reward"])
+    rated = texts(table["reward_source"]) == "explicit"
     if rated.sum() < FEWEST_RATED:
         return reward, 0
     return np.where(rated, reward, np.nan), int((~rated & np.isfinite(reward)).sum())
@@ -322,48 +365,8 @@ def _numbered(
     return found
 
 
-def _flat_candidates(column: Any) -> tuple[Indices, list[str], dict[str, Floats]]:
-    """The row and the model of every candidate, and its terms."""
-    joined = column.combine_chunks()
-    flat = joined.flatten()
-    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64))
-    rows = np.repeat(np.arange(len(joined)), lengths.astype(np.int64))
-    return rows, flat.field("model").to_pylist(), {name: _numbers(flat.field(name)) for name in _TERMS}
-
-
-def _spread(count: int, width: int, rows: Indices, columns: Indices, values: Floats) -> Floats:
-    matrix = np.full((count, width), np.nan)
-    matrix[rows, columns] = values
-    return matrix
-
-
-def _clusters(column: Any) -> tuple[Indices, Floats]:
-    joined = column.combine_chunks()
-    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64)).astype(int)
-    flat = joined.flatten()
-    width = int(lengths.max(initial=0))
-    rows = np.repeat(np.arange(len(joined)), lengths)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    ids, weights = np.full((len(joined), width), NOBODY), np.zeros((len(joined), width))
-    ids[rows, place] = flat.field("id").to_numpy()
-    weights[rows, place] = flat.field("weight").to_numpy()
-    return ids, weights
-
-
-def _names(column: Any) -> NDArray[np.str_]:
-    return np.array([value or "" for value in column.to_pylist()], np.str_)
-
-
-def _numbers(column: Any) -> Floats:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
-
-
-def _is_null(column: Any) -> Flags:
-    return np.asarray(column.is_null().to_numpy(), np.bool_)
-
-
 _CANDIDATE = pa.struct(
-    [("model", pa.string()), *((name, pa.float64()) for name in _TERMS[:3]), ("cost_usd_micros", pa.int64())]
+    [("model", pa.string()), *((name, pa.float64()) for name in TERMS[:3]), ("cost_usd_micros", pa.int64())]
 )
 _TYPES: Mapping[str, Any] = {
     "time": pa.timestamp("us", tz="UTC"),

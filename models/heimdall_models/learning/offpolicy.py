@@ -48,7 +48,7 @@ def possible(choice: Indices, logged: Logged) -> Flags:
     if logged.paired:
         return np.asarray((choice == logged.served) | could_be_drawn(choice, logged))
     drawn = (logged.p_served < 1.0) & (choice >= 0)
-    was = logged.was_candidate[np.arange(len(logged)), choice] & drawn
+    was = logged.drawable[np.arange(len(logged)), choice] & drawn
     return np.asarray((choice == logged.served) | was)
 
 

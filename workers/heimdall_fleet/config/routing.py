@@ -94,6 +94,9 @@ class Exploration(Section):
 
     share: float = Field(0, ge=0, le=0.5)
     """Share of requests that explore."""
+    across: bool = False
+    """Draw among the candidates of all buckets that pass the guardrails, not of the request's own bucket alone. Only so a log
+    can tell what a harder or an easier bucket is worth where the lists have no model in common."""
     allow_in_production: bool = False
     """The second, explicit yes without which a production fleet refuses to explore."""
 

@@ -84,6 +84,7 @@ ROWS = pa.schema(
         ("text", pa.string()),
         ("question", pa.string()),
         ("cached_from", pa.string()),
+        ("across", pa.string()),
     ]
 )
 """The data set. docs/learning.md says what each column means."""

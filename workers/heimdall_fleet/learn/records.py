@@ -36,6 +36,7 @@ DECISION_FIELDS: dict[str, Kind] = {
     "text": "text",
     "cached_from": "text",
     "feature_version": "text",
+    "across": "text",
 }
 """Plain columns of a decision. Behind them a row has its numeric features, clusters, similarities and candidates."""
 
@@ -164,6 +165,7 @@ def _decision(record: Record) -> Row:
         get("text"),
         get("cached_from"),
         features.get("feature_version"),
+        "\n".join(get("across") or ()) or None,
         _numbers(features.get("numeric")),
         tuple(features.get("clusters") or ()),
         tuple(features.get("cluster_similarities") or ()),

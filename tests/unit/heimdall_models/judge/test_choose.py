@@ -57,6 +57,59 @@ def test_exploration_draws_its_share_and_records_the_exact_probability(
     assert len(drawn) == options
 
 
+LISTS = {
+    Bucket.CHEAP: ("openai/gpt-6-luna", "google/gemini-3.8-flash"),
+    Bucket.MID: ("google/gemini-3.8-flash", "openai/gpt-6-sol"),
+    Bucket.HARD: ("openai/gpt-6-sol",),
+}
+
+
+@pytest.mark.parametrize("hardness", [0.05, 0.5, 1.0])
+def test_exploration_across_draws_from_all_buckets_and_every_probability_is_exact(
+    judge_with: JudgeWith, make_input: MakeInput, answer: Answers, hardness: float
+) -> None:
+    """Three models in all; what is drawn stands in its own bucket, with that bucket's candidates and chain."""
+    judge = judge_with(exploration=0.3, across=True, candidates=LISTS)
+    found = [one for one in answer([make_input(hardness) for _ in range(2_000)], judge) if isinstance(one, Decided)]
+    models = sorted({name for names in LISTS.values() for name in names})
+    plain = [one for one in found if not one.record["explored"]]
+    (greedy,) = {one.model for one in plain}
+    (own,) = {one.bucket for one in plain}
+    explored = Counter(one.model for one in found if one.record["explored"])
+    assert 500 < explored.total() < 700
+    assert set(explored) == set(models)
+    assert min(explored.values()) > 150
+    for one in found:
+        assert one.record["across"] == models
+        assert one.p_chosen == pytest.approx(0.1 + (0.7 if one.model == greedy else 0.0))
+        assert one.record["bucket_before_guardrails"] == own
+        assert one.bucket == (own if one.model in LISTS[Bucket(own)] else one.bucket)
+        assert one.steps[0].model == one.model
+        standing = {each["model"] for each in one.record["candidates"] if each["bucket"] == one.bucket}
+        assert one.model in standing == set(LISTS[Bucket(one.bucket)])
+
+
+def test_exploration_across_draws_nobody_whom_a_guardrail_takes_out(
+    judge_with: JudgeWith, make_input: MakeInput, answer: Answers
+) -> None:
+    judge = judge_with(exploration=0.5, across=True, candidates=LISTS, tenants={"acme": ("google/",)})
+    asked = [make_input(0.05, options={"tenant": "acme"}) for _ in range(200)]
+    found = [one for one in answer(asked, judge) if isinstance(one, Decided)]
+    assert {(one.model, one.p_chosen) for one in found} == {("google/gemini-3.8-flash", 1.0)}
+    assert not any("across" in one.record for one in found)
+
+
+def test_callers_who_name_models_are_not_drawn_elsewhere(
+    judge_with: JudgeWith, make_input: MakeInput, answer: Answers
+) -> None:
+    judge = judge_with(exploration=0.5, across=True, candidates=LISTS)
+    named = ["openai/gpt-6-luna", "google/gemini-3.8-flash"]
+    found = answer([make_input(1.0, options={"candidates": named}) for _ in range(100)], judge)
+    assert {one.model for one in found if isinstance(one, Decided)} <= set(named)
+    pinned = answer([make_input(0.5, model="openai/gpt-6-luna") for _ in range(50)], judge)
+    assert {(one.model, one.p_chosen) for one in pinned if isinstance(one, Decided)} == {("openai/gpt-6-luna", 1.0)}
+
+
 def test_a_session_keeps_its_model_for_small_gains_and_leaves_it_for_large_ones(
     judge_with: JudgeWith, make_input: MakeInput, decided: One
 ) -> None:

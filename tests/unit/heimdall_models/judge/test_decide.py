@@ -57,6 +57,7 @@ def test_the_decision_has_exactly_the_fourteen_names_and_the_record_all_others(
         "question",
         "text",
         "challenger",
+        "across",
     }
     assert not set(answer.record) & set(answer.decision)
 

@@ -56,6 +56,7 @@ _fields = st.sampled_from(
     options=_options,
     fields=_fields,
     time_left_ms=st.sampled_from([None, 1.0, 1_600.0, 5_000.0, 60_000.0]),
+    across=st.booleans(),
 )
 def test_every_decision_is_made_again_from_its_record(
     *,
@@ -66,8 +67,9 @@ def test_every_decision_is_made_again_from_its_record(
     options: Mapping[str, Any],
     fields: Mapping[str, Any],
     time_left_ms: float | None,
+    across: bool,
 ) -> None:
-    judge = judge_with(exploration=0.5, tenants={"acme": ("openai/", "google/")}, switch_margin=0.3)
+    judge = judge_with(exploration=0.5, across=across, tenants={"acme": ("openai/", "google/")}, switch_margin=0.3)
     memory = Memory(decisions=None)
     memory.sessions.put((options.get("tenant"), "s"), "openai/gpt-6-sol", 0.0)
     item = make_input(percent / 100, options=dict(options), time_left_ms=time_left_ms, **fields)

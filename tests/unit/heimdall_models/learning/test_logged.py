@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow.parquet as pq
 import pytest
 from tests.unit.heimdall_fleet.learn.made import NOON, Desk, decision, feedback, outcome
 
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.learning.logged import FEWEST_RATED, NOBODY, DatasetError, is_dataset, read_logged
+from heimdall_models.learning.offpolicy import possible
 
 
 @pytest.fixture
@@ -146,3 +148,27 @@ def test_rows_are_taken_with_all_that_belongs_to_them(desk: Desk) -> None:
     assert last.text == ("text 2",)
     assert last.features.shape == (1, len(FEATURE_NAMES))
     assert last.candidates.score.tolist() == [[0.5, 0.3]]
+
+
+def test_who_could_be_drawn_over_all_buckets_is_known_and_a_bucket_of_the_draw_is_no_guardrails(desk: Desk) -> None:
+    """The second row's bucket is that of the model that was drawn; the third one's is a guardrail's."""
+    reach = ["a/small", "b/large", "d/elsewhere"]
+    desk.run(
+        decision("r1", across=reach, p_chosen=0.9), outcome("r1", p_served=0.9),
+        decision("r2", 1, across=reach, explored=True, bucket="hard"), outcome("r2", 1.1, p_served=0.1),
+        decision("r3", 2, bucket="hard"), outcome("r3", 2.1, p_served=0.9),
+    )  # fmt: skip
+    logged = read_logged(desk.out)
+    assert logged.models == ("a/small", "b/large", "d/elsewhere")
+    assert logged.drawable.tolist() == [[True, True, True], [True, True, True], [True, True, False]]
+    assert logged.was_candidate[:, 2].tolist() == [False, False, False]
+    assert logged.forced.tolist() == [False, False, True]
+    assert possible(np.array([2, 2, 2]), logged).tolist() == [True, True, False]
+    assert logged.rows(np.array([2])).drawable.tolist() == [[True, True, False]]
+
+
+def test_a_data_set_of_the_release_before_is_read_without_what_it_lacks(desk: Desk) -> None:
+    desk.run(decision("r1"), outcome("r1"))
+    (file,) = desk.layout.days().values()
+    pq.write_table(pq.read_table(file, partitioning=None).drop_columns(["across"]), file)
+    assert read_logged(desk.out).across is None
