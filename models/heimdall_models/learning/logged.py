@@ -268,7 +268,9 @@ def _logged(
     across = [(value or "").split("\n") if value else [] for value in table["across"].to_pylist()]
     reached = np.array([bool(each) for each in across], np.bool_)
     rows, models, terms = flat_candidates(table["candidates"])
-    shadows = _shadows(table, second, measure)
+    judged = sum(shadow["judge_shadow"] is not None for shadow in second.values())
+    by_signs = max(judged, int(_rated(table).sum())) < FEWEST_RATED
+    shadows = _shadows(table, second, measure, _PAIR_SIGNALS if by_signs else ())
     asked = {shadow["model"] for shadow, _ in shadows.values()}
     drawable = {model for each in across for model in each}
     names = tuple(sorted({*models, *filter(None, table["served_model"].to_pylist()), *asked, *drawable}))
@@ -312,19 +314,26 @@ def _rewards(table: Any) -> tuple[Floats, int]:
     model look good in proportion to the silence of its users.
     """
     reward = numbers(table["reward"])
-    rated = texts(table["reward_source"]) == "explicit"
+    rated = _rated(table)
     if rated.sum() < FEWEST_RATED:
         return reward, 0
     return np.where(rated, reward, np.nan), int((~rated & np.isfinite(reward)).sum())
 
 
+def _rated(table: Any) -> Flags:
+    return np.asarray(texts(table["reward_source"]) == "explicit")
+
+
 def _shadows(
-    table: Any, second: Mapping[str, Mapping[str, Any]], weights: Mapping[str, float]
+    table: Any, second: Mapping[str, Mapping[str, Any]], weights: Mapping[str, float], signals: tuple[str, ...]
 ) -> dict[int, tuple[Mapping[str, Any], tuple[float, float]]]:
-    """By row: the shadow, and the rewards of both answers. A shadow of another answer than the row's is none of it."""
+    """By row: the shadow, and the rewards of both answers. A shadow of another answer than the row's is none of it.
+
+    `signals` that are read off the answers are none where ratings or a judge say more.
+    """
     if not second:
         return {}
-    signs = {name: table[f"r_{name}"].to_pylist() for name in _PAIR_SIGNALS}
+    signs = {name: table[f"r_{name}"].to_pylist() for name in signals}
     found = {}
     served = zip(table["request_id"].to_pylist(), table["served_model"].to_pylist(), strict=True)
     for row, (request_id, model) in enumerate(served):
@@ -344,7 +353,7 @@ def _measured(
     first, second = shadow["judge_served"], shadow["judge_shadow"]
     if first is not None and second is not None and weights.get("judge", 1.0) > 0:
         return first, second
-    both = [(served[name], shadow[f"r_{name}"], weights.get(name, 0.0)) for name in _PAIR_SIGNALS]
+    both = [(served[name], shadow[f"r_{name}"], weights.get(name, 0.0)) for name in served]
     told = [(here, there, weight) for here, there, weight in both if here is not None and there is not None and weight]
     if not told:
         return None

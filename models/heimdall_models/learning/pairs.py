@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged, Shadows
 
+FEWEST_LEVELS = 20
+
 
 def has_pair(logged: Logged) -> Flags:
     """(n,)"""
@@ -23,12 +25,17 @@ def has_pair(logged: Logged) -> Flags:
 
 
 def with_shadows(logged: Logged) -> Logged:
-    """Each shadow as a row of its own behind that of its request; both count by what both are measured by."""
+    """Each shadow as a row of its own behind that of its request.
+
+    A judge's scores, or what is read off an answer, have another level than ratings: the mean difference between the
+    reward that the served answers of the pairs have and what they are measured by as pairs is added to both.
+    """
     rows = np.flatnonzero(has_pair(logged))
     if not len(rows):
         return logged
-    second = logged.shadows
-    reward = np.where(has_pair(logged), second.beside, logged.reward)
+    level = _level(logged)
+    unknown = has_pair(logged) & ~np.isfinite(logged.reward)
+    reward = np.where(unknown, logged.shadows.beside + level, logged.reward)
     order = np.sort(np.concatenate((np.arange(len(logged)), rows)), kind="stable")
     is_shadow = np.zeros(len(order), np.bool_)
     is_shadow[1:] = order[1:] == order[:-1]
@@ -38,11 +45,23 @@ def with_shadows(logged: Logged) -> Logged:
         found,
         served=np.where(is_shadow, also.model, found.served),
         p_served=np.where(is_shadow, also.share * also.p_drawn, found.p_served),
-        reward=np.where(is_shadow, also.reward, found.reward),
+        reward=np.where(is_shadow, also.reward + level, found.reward),
         cost_usd_micros=np.where(is_shadow, also.cost_usd_micros, found.cost_usd_micros),
         latency_ms=np.where(is_shadow, np.nan, found.latency_ms),
         shadows=Shadows.none(len(order)),
     )
+
+
+def _level(logged: Logged) -> float:
+    """By the pairs whose served answer has a reward of its own; while these are few, by all rewards: pairs are a random
+    sample of the requests."""
+    pairs, rewarded = has_pair(logged), np.isfinite(logged.reward)
+    both = pairs & rewarded
+    if both.sum() >= FEWEST_LEVELS:
+        return float((logged.reward[both] - logged.shadows.beside[both]).mean())
+    if not rewarded.any():
+        return 0.0
+    return float(logged.reward[rewarded].mean() - logged.shadows.beside[pairs].mean())
 
 
 def pairs_of(logged: Logged) -> Logged:

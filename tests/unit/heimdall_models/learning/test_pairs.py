@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.heimdall_fleet.learn.made import Desk, decision, outcome, shadow
+from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome, shadow
 from tests.unit.heimdall_models.learning.made import CHANCE, CHEAP, RULES, STRONG, log, shadowed
 from tests.unit.heimdall_models.learning.test_compare import later, truth
 
@@ -14,7 +14,7 @@ from heimdall_models.bundle import Bundle, load_bundle
 from heimdall_models.learning.compare import Comparison, compare
 from heimdall_models.learning.evaluation import evaluation_of
 from heimdall_models.learning.gates import judge
-from heimdall_models.learning.logged import NOBODY, Logged, read_logged
+from heimdall_models.learning.logged import FEWEST_RATED, NOBODY, Logged, read_logged
 from heimdall_models.learning.offpolicy import matches, possible
 from heimdall_models.learning.pairs import pairs_of, shown, with_shadows
 from heimdall_models.learning.train import Options, TooLittle, Trained, train_logged
@@ -55,6 +55,14 @@ def test_where_a_judge_scored_both_its_scores_stand_alone(desk: Desk) -> None:
     assert (logged.shadows.beside[1], logged.shadows.reward[1]) == (0.25, 0.75)
 
 
+def test_signs_measure_no_pair_where_enough_answers_were_rated(desk: Desk) -> None:
+    judged = {"model": "j/judge", "score_served": 0.25, "score_shadow": 0.75}
+    rated = [feedback(f"q{at}", score=0.5) for at in range(FEWEST_RATED)]
+    asked = [record for at in range(FEWEST_RATED) for record in (decision(f"q{at}", 2), outcome(f"q{at}", 2.1))]
+    logged = read(desk, shadow("r1", judge=judged), shadow("r2"), *asked, *rated)
+    assert logged.request_id[logged.shadows.model != NOBODY].tolist() == ["r1"]
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"state": "failed"}, {"served_model": "b/large"}, {"model": "a/small"}, {"finish_reason": None, "refused": None}],
@@ -65,7 +73,8 @@ def test_what_is_no_second_answer_to_the_same_is_no_pair(desk: Desk, fields: dic
 
 def test_to_learn_from_a_shadow_is_one_answer_more(serving: Bundle) -> None:
     logged = shadowed(log(100, serving), 0.5)
-    logged = replace(logged, shadows=replace(logged.shadows, beside=logged.shadows.beside / 2))
+    half = replace(logged.shadows, beside=logged.shadows.beside - 0.25, reward=logged.shadows.reward - 0.25)
+    logged = replace(logged, shadows=half)
     rows = with_shadows(logged)
     pairs = int((logged.shadows.model != NOBODY).sum())
     assert len(rows) == 100 + pairs
@@ -73,8 +82,10 @@ def test_to_learn_from_a_shadow_is_one_answer_more(serving: Bundle) -> None:
     at = int(np.flatnonzero(logged.shadows.model != NOBODY)[0])
     first, second = np.flatnonzero(rows.request_id == logged.request_id[at])
     assert rows.served[[first, second]].tolist() == [logged.served[at], logged.shadows.model[at]]
-    assert rows.reward[[first, second]].tolist() == [logged.reward[at] / 2, logged.shadows.reward[at]]
+    assert rows.reward[[first, second]].tolist() == [logged.reward[at], logged.shadows.reward[at] + 0.25]
     assert rows.p_served[[first, second]].tolist() == [logged.p_served[at], 0.5]
+    silent = with_shadows(replace(logged, reward=np.full(100, np.nan)))
+    assert silent.reward[[first, second]].tolist() == [logged.shadows.beside[at], logged.shadows.reward[at]]
     assert with_shadows(log(100, serving)).reward.tolist() == log(100, serving).reward.tolist()
 
 
