@@ -103,7 +103,7 @@ class DispatchWorker:
         if result.address != address:
             run.chunks = _chunks_of(result.ending)
             await publish_reply(run, result.ending, self.room)
-        elif run.ending is not None:
+        elif run.ending is not None and self.room.settings.shadow.share:
             await send_shadow(run, result.ending, self.room, record.partition)
 
     async def _dispatch(self, record: Record, run: Run) -> Ending | Parked:

@@ -220,6 +220,21 @@ async def test_a_shadow_that_fails_is_told_and_leads_to_no_other_model_and_to_no
     assert [end for _, end in shadowed.notes.shadows] == ["failed"]
 
 
+async def test_a_bug_of_the_fleet_in_a_shadow_is_told_once_and_nothing_else_comes_of_it(shadowed: "Bench") -> None:
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError
+
+    order = await shadow_of(shadowed)
+    for provider in ("anthropic", "google"):
+        shadowed.upstream.on(provider, broken)
+    await shadowed.worker.handle(order)
+    (record,) = shadows(shadowed)
+    assert (record["state"], record["failure"]) == ("failed", "heimdall_internal")
+    assert [type(each) for each in shadowed.notes.bugs] == [ZeroDivisionError]
+    assert shadowed.producer.to(TOPICS.dlq) == []
+    assert len(shadowed.replies()) == 1
+
+
 async def test_failing_shadows_do_not_stop_the_intake(shadowed: "Bench") -> None:
     for provider in ("anthropic", "google"):
         shadowed.provider(provider, circuit=BreakerSettings(min_calls=1_000, failures_in_a_row=1_000))
