@@ -60,13 +60,19 @@ A classifier that says how likely a cheap model answers a prompt well. {m["frame
 over {m["feature_count"]} features (version {m["feature_version"]}) that correct a hashed n-gram text score; {m["bytes"]} bytes.
 Created {m["created"]}; parent {m["parent"] or "none"}.
 
-{amounts}- Output: log-odds, Platt-calibrated (slope {platt["slope"]:.3f}, intercept {platt["intercept"]:.3f})
-  on predictions for questions that were held out; calibration error there {m["calibration_error"]:.3f} (15 bins).
+{amounts}- Output: log-odds, Platt-calibrated (slope {platt["slope"]:.3f}, intercept {platt["intercept"]:.3f}){_bend(m)}
+  on predictions for questions that were held out; calibration error there {m["calibration_error"]:.3f} (15 bins), each fifth
+  of the questions judged by a calibration on the others.
 - Target: `{m["target"]}`; seed {m["settings"]["seed"]}; the exported model differs from the fitted one by at most
   {m["export_largest_difference"]:.1e} in probability over the whole training table.
 - Buckets: percentiles of the difficulty of held-out predictions over the distinct prompts of the tables below, on which the
   bundle puts {_buckets(m["reference_buckets"])}. Traffic that is not
   like them lands in other shares: everyday chat almost all cheap, proofs and large programs mostly hard."""
+
+
+def _bend(manifest: Mapping[str, Any]) -> str:
+    steps = manifest["bend_steps"]
+    return f",\n  bent by {steps} rising steps over the text score, which are the last tree," if steps else ""
 
 
 def _amounts(slopes: Mapping[str, float]) -> str:

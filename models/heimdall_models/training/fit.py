@@ -23,6 +23,7 @@ from heimdall_models.classify import Platt
 from heimdall_models.conversation import Conversation
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import amounts
+from heimdall_models.training.bend import STRAIGHT, Bend, fit_bend
 from heimdall_models.training.columns import HARDER_ONLY, TRANSFER
 from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import TextFit, fit_text, gram_matrix
@@ -37,6 +38,7 @@ FEW_REWARDS = 4000
 """Below so many rows the trees of an outcome model are more, and smaller."""
 
 
+CALIBRATION_FOLDS = 5
 _DOMAIN_PRIOR_ROWS = 20.0
 
 
@@ -110,14 +112,28 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A text model and trees that belong together."""
+    """A text model, trees and a bend that belong together."""
 
     text: TextFit
     trees: Any
+    bend: Bend = STRAIGHT
+
+    def numeric(self, examples: Examples) -> NDArray[np.float32]:
+        """(n, features) with the text score in the last column."""
+        return with_text_score(examples.numeric, text_score(self.text, examples))
 
     def log_odds(self, examples: Examples) -> Floats:
         """(n,) raw log-odds that a cheap model answers well."""
-        return native_log_odds(self.trees, with_text_score(examples.numeric, text_score(self.text, examples)))
+        return self.native_log_odds(self.numeric(examples))
+
+    def native_log_odds(self, numeric: NDArray[np.float32]) -> Floats:
+        """(n,) text score plus what LightGBM itself predicts plus the bend, of (n, features)."""
+        correction = self.trees.predict(numeric, raw_score=True, num_threads=1)
+        return numeric[:, -1].astype(np.float64) + np.asarray(correction, np.float64) + self.bend.of(numeric[:, -1])
+
+    def dumped(self) -> list[dict[str, Any]]:
+        """Trees and bend as LightGBM's own nested JSON."""
+        return [*dumped_trees(self.trees), *self.bend.trees()]
 
 
 def features_of(conversations: Sequence[Conversation]) -> tuple[NDArray[np.float32], csr_matrix]:
@@ -139,14 +155,52 @@ def fit(examples: Examples, settings: Settings) -> Fitted:
     return Fitted(_fit_text(examples, settings), trees)
 
 
-def out_of_fold(examples: Examples, settings: Settings, folds: int) -> Floats:
-    """(n,) raw log-odds of every row by a model that saw no row of its question."""
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The text score (n,) of `n` rows, and their raw log-odds (n,), to calibrate on."""
+
+    score: NDArray[np.float32]
+    log_odds: Floats
+
+    def rows(self, keep: NDArray[Any]) -> Scored:
+        """These rows only."""
+        return Scored(self.score[keep], self.log_odds[keep])
+
+
+def scored(fitted: Fitted, examples: Examples) -> Scored:
+    """What a fitted model says of these rows."""
+    numeric = fitted.numeric(examples)
+    return Scored(numeric[:, -1], fitted.native_log_odds(numeric))
+
+
+def out_of_fold(examples: Examples, settings: Settings, folds: int) -> Scored:
+    """Every row by a model that saw no row of its question."""
     fold = fold_of(examples.question, folds, settings.seed)
-    result = np.zeros(len(examples))
+    score, log_odds = np.zeros(len(examples), np.float32), np.zeros(len(examples))
     for number in range(folds):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if len(outside):
-            result[outside] = fit(examples.rows(inside), settings).log_odds(examples.rows(outside))
+            found = scored(fit(examples.rows(inside), settings), examples.rows(outside))
+            score[outside], log_odds[outside] = found.score, found.log_odds
+    return Scored(score, log_odds)
+
+
+def calibration(held_out: Scored, label: Floats, settings: Settings) -> tuple[Bend, Platt]:
+    """Line and bend for raw log-odds without a bend; of one's own traffic the line alone is a fair picture."""
+    line = fit_platt(held_out.log_odds, label)
+    return fit_bend(held_out.score, held_out.log_odds, label, line) if settings.transfer else (STRAIGHT, line)
+
+
+def calibrated_by_fold(held_out: Scored, examples: Examples, settings: Settings) -> Floats:
+    """(n,) probabilities of held-out rows, the calibration of each fold fitted to the rows of the other folds."""
+    fold = fold_of(examples.question, CALIBRATION_FOLDS, settings.seed)
+    result = np.zeros(len(examples))
+    for number in range(CALIBRATION_FOLDS):
+        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(outside):
+            bend, platt = calibration(held_out.rows(inside), examples.label[inside], settings)
+            judged = held_out.rows(outside)
+            result[outside] = platt(judged.log_odds + bend.of(judged.score))
     return result
 
 
@@ -173,12 +227,6 @@ def with_text_score(numeric: NDArray[np.float32], score: Floats) -> NDArray[np.f
     filled = numeric.copy()
     filled[:, -1] = score
     return filled
-
-
-def native_log_odds(trees: Any, numeric: NDArray[np.float32]) -> Floats:
-    """(n,) text score plus what LightGBM itself predicts."""
-    correction = trees.predict(numeric, raw_score=True, num_threads=1)
-    return numeric[:, -1].astype(np.float64) + np.asarray(correction, np.float64)
 
 
 def dumped_trees(trees: Any) -> list[dict[str, Any]]:

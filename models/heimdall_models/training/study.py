@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.training.evaluate import Outcomes, measured
-from heimdall_models.training.fit import Examples, Settings, fit, fit_platt, out_of_fold, own_settings
+from heimdall_models.training.fit import (
+    Examples,
+    Settings,
+    calibrated_by_fold,
+    calibration,
+    fit,
+    fit_platt,
+    out_of_fold,
+    own_settings,
+    scored,
+)
 from heimdall_models.training.labels import Labelled, label_of, training_rows
 from heimdall_models.training.metrics import apgr, calibration_error
 from heimdall_models.training.questions import fold_of
@@ -33,7 +43,8 @@ def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
         kept = rows.rows(inside)
         examples = training_rows(kept, settings.transfer)
         fitted = fit(examples, settings)
-        platt = fit_platt(fitted.log_odds(kept.examples), kept.examples.label)
+        bend, platt = calibration(scored(fitted, kept.examples), kept.examples.label, settings)
+        fitted = replace(fitted, bend=bend)
         for source in np.unique(rows.source[held]):
             table = np.flatnonzero(held & (rows.source == source))
             if rows.strong[table].mean() > rows.cheap[table].mean():
@@ -54,22 +65,11 @@ def in_domain(rows: Labelled, table: str, seed: int = 0) -> dict[str, Any]:
     place = np.flatnonzero(rows.source == rows.tables.index(table))
     examples = _own_examples(rows, place)
     settings = own_settings(len(place) * (FOLDS - 1) // FOLDS, seed)
-    log_odds = out_of_fold(examples, settings, FOLDS)
+    held_out = out_of_fold(examples, settings, FOLDS)
     # Lines that differ by fold would shuffle the order of prompts of different folds; one line for all moves nothing.
-    difficulty = 1.0 - fit_platt(log_odds, examples.label)(log_odds)
-    preferred = calibrated_by_fold(log_odds, examples, seed)
+    difficulty = 1.0 - fit_platt(held_out.log_odds, examples.label)(held_out.log_odds)
+    preferred = calibrated_by_fold(held_out, examples, settings)
     return measured(_outcomes(rows, place), difficulty) | {"ece": calibration_error(preferred, examples.label)}
-
-
-def calibrated_by_fold(log_odds: NDArray[np.float64], examples: Examples, seed: int) -> NDArray[np.float64]:
-    """(n,) probabilities of held-out log-odds (n,): Platt's line of each fold from the rows of the other folds."""
-    fold = fold_of(examples.question, FOLDS, seed)
-    result = np.zeros(len(examples))
-    for number in range(FOLDS):
-        inside, outside = fold != number, fold == number
-        if outside.any():
-            result[outside] = fit_platt(log_odds[inside], examples.label[inside])(log_odds[outside])
-    return result
 
 
 def few_labels(rows: Labelled, table: str, sizes: Sequence[int] = FEW_LABELS) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,16 @@ from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
 from heimdall_models.training.everyday import read_everyday
 from heimdall_models.training.export import largest_difference, to_onnx
 from heimdall_models.training.fit import (
+    CALIBRATION_FOLDS,
     Examples,
     Fitted,
     Settings,
     Target,
-    dumped_trees,
+    calibrated_by_fold,
+    calibration,
     fit,
-    fit_platt,
     made_with,
-    native_log_odds,
     out_of_fold,
-    text_score,
-    with_text_score,
 )
 from heimdall_models.training.labels import Labelled, labelled, training_rows
 from heimdall_models.training.metrics import bucket_shares, calibration_error
@@ -53,7 +51,6 @@ from heimdall_models.training.text_fit import rounded
 
 Floats = NDArray[np.float64]
 
-CALIBRATION_FOLDS = 5
 CLUSTERS = 32
 LARGEST_EXPORT_DIFFERENCE = 1e-4
 
@@ -88,13 +85,14 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
     """
     rows = labelled(tables, recipe.pools, recipe.target)
     examples = training_rows(rows, recipe.settings.transfer)
-    fitted = fit(examples, recipe.settings)
-    text_model = rounded(fitted.text)
     # The table's own rows come first; everyday prompts are neither calibrated on nor part of the reference traffic.
-    held_out = out_of_fold(examples, recipe.settings, CALIBRATION_FOLDS)[: len(rows)]
-    platt = fit_platt(held_out, rows.examples.label)
-    reference = percentile_table(1.0 - platt(held_out)[_distinct_texts(rows)])
-    onnx_bytes = to_onnx(dumped_trees(fitted.trees))
+    held_out = out_of_fold(examples, recipe.settings, CALIBRATION_FOLDS).rows(np.arange(len(rows)))
+    bend, platt = calibration(held_out, rows.examples.label, recipe.settings)
+    fitted = replace(fit(examples, recipe.settings), bend=bend)
+    text_model = rounded(fitted.text)
+    reference = percentile_table(1.0 - platt(held_out.log_odds + bend.of(held_out.score))[_distinct_texts(rows)])
+    trees = fitted.dumped()
+    onnx_bytes = to_onnx(trees)
     difference = _export_difference(fitted, onnx_bytes, examples)
     clusters = _clusters(rows, recipe)
     files = {
@@ -107,7 +105,8 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
     if recipe.quality is not None:
         files[QUALITY] = recipe.quality
     manifest = _manifest(recipe, rows, files) | {
-        "tree_count": recipe.settings.trees,
+        "tree_count": len(trees),
+        "bend_steps": len(bend.edges),
         "platt": asdict(platt),
         "text_model": {
             "scales": text_model.scales,
@@ -115,7 +114,9 @@ def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> d
             "slopes": {FEATURE_NAMES[column]: slope for column, slope in text_model.slopes},
         },
         "export_largest_difference": difference,
-        "calibration_error": calibration_error(platt(held_out), rows.examples.label),
+        "calibration_error": calibration_error(
+            calibrated_by_fold(held_out, rows.examples, recipe.settings), rows.examples.label
+        ),
         "reference_buckets": _reference_buckets(fitted, rows, platt, reference),
     }
     write_bundle(out, files, manifest)
@@ -146,10 +147,10 @@ def _reference_buckets(fitted: Fitted, rows: Labelled, platt: Platt, reference: 
 
 def _export_difference(fitted: Fitted, onnx_bytes: bytes, examples: Examples) -> float:
     """Largest difference between the fitted and the exported model over all rows, as a probability. Raises TrainingError."""
-    numeric = with_text_score(examples.numeric, text_score(fitted.text, examples))
+    numeric = fitted.numeric(examples)
     unused = np.zeros(2)
     exported = Classifier(onnx_bytes, Platt(1.0, 0.0), unused).log_odds(numeric)
-    difference = largest_difference(native_log_odds(fitted.trees, numeric), exported)
+    difference = largest_difference(fitted.native_log_odds(numeric), exported)
     if difference > LARGEST_EXPORT_DIFFERENCE:
         raise TrainingError(
             f"the exported model differs from the fitted one by {difference:.2g} in probability; "

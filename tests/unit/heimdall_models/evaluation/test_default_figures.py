@@ -40,3 +40,7 @@ def test_left_out_benchmarks_that_difficulty_can_order_are_ordered_better_than_a
 def test_calibration_on_own_labels_is_within_three_points() -> None:
     found = [row["ece"] for row in load_bundle(DEFAULT).manifest["metrics"]["in_domain"].values()]
     assert np.max(found) <= 0.03
+
+
+def test_the_calibration_of_the_bundle_itself_is_within_three_points_on_questions_held_out() -> None:
+    assert load_bundle(DEFAULT).manifest["calibration_error"] <= 0.03

@@ -28,7 +28,7 @@ def later(logged: Logged) -> Logged:
 @pytest.fixture(scope="module")
 def found(serving: Bundle, learned: Trained) -> Comparison:
     ticks = count()
-    return compare(serving.path, learned.bundle, later(log(4000, serving, seed=5)), RULES, lambda: next(ticks) * 64e-6)
+    return compare(serving.path, learned.bundle, later(log(4000, serving, seed=6)), RULES, lambda: next(ticks) * 64e-6)
 
 
 def truth(bundle: Bundle) -> float:
