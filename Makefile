@@ -61,10 +61,11 @@ kafka: setup  ## a one-node Apache Kafka in the foreground, without Docker
 schemas: setup  ## JSON Schemas and the AsyncAPI document from the message classes
 	$(BIN)/python -m heimdall_schemas.generate
 
-lock: setup  ## resolve requirements.lock and the image's lock anew
+lock: setup  ## resolve requirements.lock and the locks of the images anew
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCKED) --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(LOCKED) --extra fleet pyproject.toml -c requirements.lock -o deploy/requirements-fleet.lock
+	$(BIN)/uv pip compile $(LOCKED) --extra train pyproject.toml -c requirements.lock -o deploy/requirements-learn.lock
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

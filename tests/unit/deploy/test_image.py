@@ -41,15 +41,25 @@ def test_hadolint_finds_nothing(root: Path) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
-def test_both_stages_start_from_the_same_pinned_python(dockerfile: list[tuple[str, str]]) -> None:
-    bases = [rest.split()[0] for rest in rests(dockerfile, "FROM")]
-    assert len(bases) == 2
-    assert len(set(bases)) == 1
-    assert BASE.fullmatch(bases[0])
+def stages(dockerfile: list[tuple[str, str]]) -> dict[str, str]:
+    """What each stage starts from, in order."""
+    words = [rest.split() for rest in rests(dockerfile, "FROM")]
+    return {name: base for base, _, name in words}
+
+
+def test_every_stage_starts_from_the_same_pinned_python(dockerfile: list[tuple[str, str]]) -> None:
+    found = stages(dockerfile)
+    bases = {base for base in found.values() if base not in found}
+    assert len(bases) == 1
+    assert BASE.fullmatch(bases.pop())
+
+
+def test_the_fleet_is_what_a_build_without_a_target_gives(dockerfile: list[tuple[str, str]]) -> None:
+    assert list(stages(dockerfile))[-1] == "fleet"
 
 
 def test_it_runs_as_a_user_without_rights_and_stops_on_sigterm(dockerfile: list[tuple[str, str]]) -> None:
-    assert rests(dockerfile, "USER") == ["10001:10001"]
+    assert rests(dockerfile, "USER") == ["10001:10001", "10001:10001"]  # of both stages that are run
     assert rests(dockerfile, "STOPSIGNAL") == ["SIGTERM"]
     assert rests(dockerfile, "ENTRYPOINT") == ['["heimdall"]']
     assert rests(dockerfile, "ADD") == []
@@ -107,7 +117,7 @@ def test_an_installed_wheel_finds_the_catalogue_that_it_needs(root: Path, tmp_pa
 
 def test_it_installs_what_was_tested(root: Path) -> None:
     tested = dict(PIN.findall((root / "requirements.lock").read_text()))
-    for lock in ("requirements-fleet.lock", "requirements-build.lock"):
+    for lock in ("requirements-fleet.lock", "requirements-learn.lock", "requirements-build.lock"):
         installed = dict(PIN.findall((root / "deploy" / lock).read_text()))
         assert {name: version for name, version in installed.items() if tested.get(name) != version} == {}, lock
 
@@ -118,6 +128,15 @@ def test_it_installs_everything_that_a_worker_needs(root: Path, project: dict[st
     assert {name_of(requirement) for requirement in wanted} <= installed.keys()
     built = dict(PIN.findall((root / "deploy/requirements-build.lock").read_text()))
     assert {name_of(requirement) for requirement in project["build-system"]["requires"]} <= built.keys()
+
+
+def test_the_learning_stage_installs_everything_that_training_needs(root: Path, project: dict[str, Any]) -> None:
+    fleet, learn = (
+        dict(PIN.findall((root / f"deploy/requirements-{name}.lock").read_text())) for name in ("fleet", "learn")
+    )
+    wanted = {name_of(requirement) for requirement in project["project"]["optional-dependencies"]["train"]}
+    assert wanted - {"heimdall-fleet"} <= learn.keys()
+    assert fleet.items() <= learn.items()
 
 
 def name_of(requirement: str) -> str:
