@@ -49,7 +49,8 @@ def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: 
     """The models named; else each by the first of these that tells: in which of the cheap and the hard bucket it is the
     best candidate more often, in which alone it stands, and what it costs beside those that are told apart already.
 
-    Costs are means of expected and paid costs of a call. Where nothing else tells, the largest step in cost divides them.
+    Costs are means of expected and paid costs of a call. Where nothing else tells, the largest step in cost divides them;
+    a log in which one of the two buckets has no decisions tells nothing else.
     """
     numbers = {name: at for at, name in enumerate(logged.models)}
     found = np.full(len(logged.models), NOBODY)
@@ -57,9 +58,10 @@ def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: 
         found[[numbers[name] for name in cheap if name in numbers]] = CHEAP
         found[[numbers[name] for name in strong if name in numbers]] = STRONG
         return Sides(logged.models, found)
-    found[pools[0] & ~pools[2]], found[pools[2] & ~pools[0]] = CHEAP, STRONG
-    lead = _best_share(logged, "hard") - _best_share(logged, "cheap")
-    found[lead > CLEAR_LEAD], found[lead < -CLEAR_LEAD] = STRONG, CHEAP
+    if pools[0].any() and pools[2].any():
+        found[pools[0] & ~pools[2]], found[pools[2] & ~pools[0]] = CHEAP, STRONG
+        lead = _best_share(logged, "hard") - _best_share(logged, "cheap")
+        found[lead > CLEAR_LEAD], found[lead < -CLEAR_LEAD] = STRONG, CHEAP
     undecided = np.flatnonzero(pools.any(axis=0) & (found == NOBODY))
     cost = np.log(np.maximum(_mean_cost(logged), 1e-3))
     limit = _limit(cost, found, undecided)

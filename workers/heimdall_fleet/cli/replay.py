@@ -211,12 +211,14 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
 
 MEANINGS = {
     "unreadable": "records could not be read and were set aside",
-    "newer_schema": "decisions of a newer schema: kept as far as this version knows them, and set aside whole",
+    "newer_schema": "decisions of a newer schema: kept as far as this version knows them, and set aside whole. What is learned "
+    "from them may be wrong where a field has a new meaning: upgrade, then replay the range into a new directory",
     "of_an_erased_tenant": "records of erased tenants were left out",
     "copies": "copies of decisions collapsed",
     "contradicting_outcomes": "requests with two different endings: the first read counts",
-    "contradicting_feedback": "requests with contradicting feedback: the latest word counts",
-    "feedback_for_unknown_ids": "ids in feedback without a request: kept until their request is replayed",
+    "contradicting_feedback": "requests with contradicting feedback: the latest word counts; one without a time is the "
+    "earliest",
+    "feedback_for_unknown_ids": "ids in feedback without a request: they reward nothing until their request is replayed",
     "without_outcome": "requests without an outcome: still on their way, or lost in a gap",
     "without_decision": "requests without a decision: refused by triage, or lost in a gap; they train nothing",
     "without_features": "decisions without features: cached ones whose origin is not in the data set",

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from tests.unit.heimdall_models.learning.made import CHEAP, POOLS, STRONG, features_of, log, rows_of
 
 from heimdall_models.bundle import Bundle
+from heimdall_models.classify import BUCKETS
 from heimdall_models.learning.logged import Flags, Logged, Terms
 from heimdall_models.learning.sides import pools_of, sides_of
 from heimdall_models.learning.split import after, split_by_time
@@ -46,6 +48,16 @@ def test_models_that_stand_everywhere_are_parted_at_the_largest_step_in_cost() -
     logged, _ = three(best_in_hard=0)
 
     sides = sides_of(logged, np.ones((3, 3), np.bool_))
+
+    assert (sides.cheap, sides.strong) == ((CHEAP, STRONG), (RELIC,))
+
+
+@pytest.mark.parametrize("only", ["cheap", "hard"])
+def test_a_log_of_one_bucket_tells_the_sides_by_cost_alone(only: str) -> None:
+    logged, _ = three(best_in_hard=1)
+    one = replace(logged, bucket=np.full(len(logged), only))
+
+    sides = sides_of(one, np.array([[bucket == only] * 3 for bucket in BUCKETS]))
 
     assert (sides.cheap, sides.strong) == ((CHEAP, STRONG), (RELIC,))
 

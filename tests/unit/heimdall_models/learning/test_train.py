@@ -73,6 +73,20 @@ def test_the_models_quality_moves_by_their_rewards(learned: Trained, serving: Bu
     assert strong > cheap
 
 
+def test_texts_that_a_tenant_lets_be_kept_are_no_part_of_what_is_learned(
+    serving: Bundle, options: Options, tmp_path: Path
+) -> None:
+    logged = log(600, serving)
+    texts = tuple(f"zanzibarite question {at}" for at in range(600))
+
+    with_texts = load_bundle(train_logged(replace(logged, text=texts), serving.path, tmp_path / "with", options).bundle)
+    without = load_bundle(train_logged(logged, serving.path, tmp_path / "without", options).bundle)
+
+    assert with_texts.hash == without.hash
+    assert with_texts.manifest["text_model"] == serving.manifest["text_model"]
+    assert not any(b"zanzibarite" in file.read_bytes() for file in with_texts.path.iterdir())
+
+
 def test_twenty_rows_teach_nothing(serving: Bundle, options: Options, tmp_path: Path) -> None:
     with pytest.raises(TooLittle, match=r"20 of 20 rows .* the bundle in use stays"):
         train_logged(log(20, serving), serving.path, tmp_path / "out", options)
