@@ -150,10 +150,10 @@ async def test_many_workers_at_once_get_one_call(stage: Stage) -> None:
 
 
 async def test_a_bucket_gives_its_burst_and_then_says_how_long_to_wait(stage: Stage) -> None:
-    want = Want("rpm", per_minute=6_000, burst=3, amount=1)
+    want = Want("rpm", per_minute=120, burst=3, amount=1)
     assert [await stage.state.take_tokens([want]) for _ in range(3)] == [0, 0, 0]
     wait_ms = await stage.state.take_tokens([want])
-    assert 0 < wait_ms <= 11
+    assert 0 < wait_ms <= 501
     await stage.pass_ms(wait_ms + 5)
     assert await stage.state.take_tokens([want]) == 0
 
