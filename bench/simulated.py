@@ -114,7 +114,6 @@ def _logged(world: World, bundle: Bundle, served: Indices, p_served: Floats, exp
         p_served=p_served,
         reward=world.scores[rows, served],
         cost_usd_micros=world.costs[rows, served],
-        latency_ms=np.full(len(world), 800.0),
         clusters=world.clusters,
         cluster_weights=world.weights,
         question=world.question,

@@ -46,7 +46,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 _COLUMNS = (
     "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
-    "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "latency_ms", "reward", "bundle",
+    "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "reward", "bundle",
     "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema", "across",
 )  # fmt: skip
 _SHADOWS = "shadows.parquet"
@@ -124,7 +124,6 @@ class Logged:
     p_served: Floats
     reward: Floats
     cost_usd_micros: Floats
-    latency_ms: Floats
     clusters: Indices
     cluster_weights: Floats
     question: NDArray[np.str_]
@@ -294,7 +293,6 @@ def _logged(
         p_served=numbers(table["p_served"]),
         reward=reward,
         cost_usd_micros=numbers(table["cost_usd_micros"]),
-        latency_ms=numbers(table["latency_ms"]),
         clusters=clusters,
         cluster_weights=weights,
         question=np.where(question == "", request_id, question),
@@ -384,6 +382,6 @@ _TYPES: Mapping[str, Any] = {
     "features": pa.list_(pa.float32(), len(FEATURE_NAMES)),
     "clusters": pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())])),
     "cost_usd_micros": pa.int64(),
-    **dict.fromkeys(("p_served", "alpha", "latency_ms", "reward", "r_finish", "r_refusal", "r_schema"), pa.float64()),
+    **dict.fromkeys(("p_served", "alpha", "reward", "r_finish", "r_refusal", "r_schema"), pa.float64()),
 }
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])

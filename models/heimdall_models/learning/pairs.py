@@ -47,7 +47,6 @@ def with_shadows(logged: Logged) -> Logged:
         p_served=np.where(is_shadow, also.share * also.p_drawn, found.p_served),
         reward=np.where(is_shadow, also.reward + level, found.reward),
         cost_usd_micros=np.where(is_shadow, also.cost_usd_micros, found.cost_usd_micros),
-        latency_ms=np.where(is_shadow, np.nan, found.latency_ms),
         shadows=Shadows.none(len(order)),
     )
 

@@ -73,14 +73,12 @@ SHADOW_FIELDS: dict[str, Kind] = {
     "request_id": "text",
     "time": "moment",
     "tenant": "text",
-    "bucket": "text",
     "state": "text",
     "model": "text",
     "served_model": "text",
     "share": "number",
     "p_drawn": "number",
     "cost_usd_micros": "integer",
-    "latency_ms": "number",
     "r_finish": "number",
     "r_refusal": "number",
     "r_schema": "number",
@@ -236,20 +234,18 @@ def _outcome(record: Record) -> Row:
 def _shadow(record: Record) -> Row:
     """A superseded one has no state: it tells of calls only."""
     get = record.get
-    timings, judge = get("timings_ms") or {}, get("judge") or {}
+    judge = get("judge") or {}
     answered = record["state"] == "answered"
     values = (
         _id(record),
         _moment(record["time"]),
         get("tenant"),
-        get("bucket"),
         None if get("superseded") else record["state"],
         record["model"],
         record["served_model"],
         record["share"],
         record["p_drawn"],
         get("cost_usd_micros"),
-        timings.get("provider"),
         rewards.finish(get("finish_reason")) if answered else None,
         rewards.refusal(get("refused")) if answered else None,
         rewards.schema(get("schema_valid")) if answered else None,

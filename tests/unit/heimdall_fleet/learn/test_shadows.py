@@ -30,7 +30,7 @@ def test_a_shadow_stands_beside_its_request_with_its_signs_of_worth(desk: Desk) 
         0.5,
         0.25,
     )
-    assert (found["cost_usd_micros"], found["latency_ms"]) == (700, 812.5)
+    assert found["cost_usd_micros"] == 700
     assert (found["r_finish"], found["r_refusal"], found["r_schema"], found["judge_shadow"]) == (0.0, 1.0, 1.0, None)
     row = desk.rows()["r1"]
     assert (row["cost_usd_micros"], row["served_model"]) == (130, "a/small")

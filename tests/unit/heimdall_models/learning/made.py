@@ -71,7 +71,6 @@ def rows_of(features: NDArray[np.float32], served: Indices, reward: Floats, bund
         p_served=np.full(count, 0.5),
         reward=reward,
         cost_usd_micros=COSTS[served],
-        latency_ms=np.full(count, 500.0),
         clusters=np.tile(np.array([3, 1]), (count, 1)),
         cluster_weights=np.tile(np.array([0.6, 0.4]), (count, 1)),
         question=np.char.add("q", np.arange(count).astype(str)),
