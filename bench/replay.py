@@ -3,7 +3,8 @@
     python bench/replay.py -o json
 
 Audit files (a decision and an outcome for each request, feedback for one in twenty, over three days) are made from
-the decisions that the fleet takes on the prompts of the demo, each with its own id, time and numbers. Every size
+the decisions that the fleet takes on the prompts of the demo, each with its own id, time and numbers, as many digits as
+the fleet writes. Every size
 is replayed in a process of its own, which reports CPU time and peak memory. `records_per_cpu_s` is records by CPU
 seconds of all threads: a figure for one core. `flat` is the peak at the largest size over that at the smallest.
 """
@@ -105,7 +106,7 @@ def records_of(template: dict[str, Any], moment: datetime, number: int, draw: ra
     unix_ms = int(moment.timestamp() * 1000)
     request_id = new_id(unix_ms, draw.randbytes(10))
     features = template["features"]
-    numeric = {name: value * draw.uniform(0.9, 1.1) for name, value in features["numeric"].items()}
+    numeric = {name: float(f"{value * draw.uniform(0.9, 1.1):.7g}") for name, value in features["numeric"].items()}
     head = {"request_id": request_id, "correlation_id": request_id, "time": moment.isoformat()}
     decision = {
         **template,
@@ -125,6 +126,7 @@ def records_of(template: dict[str, Any], moment: datetime, number: int, draw: ra
 def outcome_of(template: dict[str, Any], head: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     model, provider, cost = template["selected_model"], template["selected_provider"], draw.randrange(50, 5000)
     attempt = {"provider": provider, "model": model, "key": "main", "status": 200, "failure": None}
+    took_ms = round(draw.uniform(200, 4000), 3)
     return {
         "kind": "outcome",
         **head,
@@ -133,12 +135,12 @@ def outcome_of(template: dict[str, Any], head: dict[str, Any], draw: random.Rand
         "bucket": template["bucket"],
         "selected_model": model,
         "selected_provider": provider,
-        "attempts": [{**attempt, "latency_ms": draw.uniform(200, 4000), "cost_usd_micros": cost}],
+        "attempts": [{**attempt, "latency_ms": took_ms, "cost_usd_micros": cost}],
         "p_served": 0.5,
         "cost_usd_micros": cost,
         "tokens": {"prompt": draw.randrange(2000), "completion": draw.randrange(2000), "cached": 0, "reasoning": 0},
         "cache": None,
-        "timings_ms": {"queued": 12, "waited": 0.0, "provider": 611.25, "dispatch": draw.uniform(200, 4000)},
+        "timings_ms": {"queued": 12, "waited": 0.0, "provider": took_ms, "dispatch": took_ms + 2.5},
         "finish_reason": draw.choice(["stop", "stop", "length"]),
         "refused": False,
         "worker": "dispatch-1",
