@@ -12,7 +12,10 @@ interface, `rdkafka_mock.h`, in the very library the wheel loads.
 """
 
 import ctypes
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +26,7 @@ from heimdall_fleet.kafka.settings import KafkaSettings
 _PRODUCER = 0  # rd_kafka_type_t: any client instance can carry a mock cluster
 _PRODUCE_API = 0
 _OK = 0
+_PATIENCE_S = 0.01
 
 
 class EmbeddedBroker:
@@ -54,12 +58,14 @@ class EmbeddedBroker:
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._client, 1)
         if not self._cluster:
             raise RuntimeError("librdkafka could not open a port on 127.0.0.1 for the embedded broker")
-        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self.bootstrap = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+        with self._awake() as cluster:
+            self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
 
     def stop(self) -> None:
         if self._cluster:
-            self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+            with self._awake() as cluster:
+                self._library.rd_kafka_mock_cluster_destroy(cluster)
             self._library.rd_kafka_destroy(self._client)
         self._client = self._cluster = None
 
@@ -74,7 +80,8 @@ class EmbeddedBroker:
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Before its first use; an existing topic keeps its partitions and raises `ValueError`."""
-        failed = self._library.rd_kafka_mock_topic_create(self._running(), name.encode(), partitions, 1)
+        with self._awake() as cluster:
+            failed = self._library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1)
         if failed != _OK:
             raise ValueError(f"the embedded broker did not create topic {name!r}: it exists or the name is invalid")
 
@@ -86,12 +93,34 @@ class EmbeddedBroker:
     def set_up(self, up: bool) -> None:
         """Refuse connections and close the open ones, or accept them again: a broker that is gone and comes back."""
         change = self._library.rd_kafka_mock_broker_set_up if up else self._library.rd_kafka_mock_broker_set_down
-        change(self._running(), 1)
+        with self._awake() as cluster:
+            change(cluster, 1)
 
     def _running(self) -> int:
         if self._cluster is None:
             raise RuntimeError("the embedded broker is not running; use it as a context manager or call start()")
         return self._cluster
+
+    @contextmanager
+    def _awake(self) -> Iterator[int]:
+        """The running cluster, kept awake while it is asked for something.
+
+        It misses what wakes it about once in a hundred calls, and then sleeps its whole second; a connection wakes it, too.
+        """
+        cluster, answered = self._running(), Event()
+        waker = Thread(target=self._wake, args=(answered,), name="embedded-broker-waker", daemon=True)
+        waker.start()
+        try:
+            yield cluster
+        finally:
+            answered.set()
+            waker.join()
+
+    def _wake(self, answered: Event) -> None:
+        host, _, port = self.bootstrap.rpartition(":")
+        while not answered.wait(_PATIENCE_S):
+            with suppress(OSError), socket.create_connection((host, int(port))):
+                pass
 
 
 def _load() -> ctypes.CDLL:
