@@ -10,9 +10,9 @@ def test_each_garbage_collection_is_reported_once_and_only_while_it_is_watched()
     gc.disable()
     try:
         with gc_pauses(pauses.append, clock=lambda: next(ticks)):
-            gc.collect()
-            gc.collect()
-        gc.collect()
+            gc.collect(0)
+            gc.collect(0)
+        gc.collect(0)
     finally:
         gc.enable()
     assert pauses == [1, 1]
