@@ -28,7 +28,7 @@ from simulated import POOLS, RULES, World, both_sides, costs_of, greedy, log_of,
 from heimdall_models.bundle import Bundle, load_bundle
 from heimdall_models.learning.compare import compare
 from heimdall_models.learning.drift import drift
-from heimdall_models.learning.fitted import OWN_WEIGHT
+from heimdall_models.learning.fitted import effective_rows, own_weight
 from heimdall_models.learning.logged import Floats, Indices, Logged
 from heimdall_models.learning.train import Options, train_logged
 from heimdall_models.shipped import shipped
@@ -202,7 +202,8 @@ def _naive(log: Logged, serving: Bundle, fresh: World) -> Floats:
     """Difficulty (n,): the same prior and trees, fitted to the cheap side's own answers alone."""
     own = np.flatnonzero(log.served == 0)
     trees = fit_reward(log.features[own], log.reward[own], np.ones(len(own)))
-    return -(serving.classifier.log_odds(fresh.features) + OWN_WEIGHT * mean_reward(trees, fresh.features))
+    weight = own_weight(effective_rows(log))
+    return -(serving.classifier.log_odds(fresh.features) + weight * mean_reward(trees, fresh.features))
 
 
 def _pair(champion: Bundle, challenger: Bundle) -> tuple[tuple[str, Bundle], ...]:

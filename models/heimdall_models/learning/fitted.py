@@ -18,9 +18,7 @@ from heimdall_models.training.train import LARGEST_EXPORT_DIFFERENCE, TrainingEr
 
 FEWEST_OF_A_SIDE = 20
 
-OWN_WEIGHT, OWN_ROWS = 8.0, 10_000.0
-"""Own trees count `OWN_WEIGHT` · (1 + effective rows / `OWN_ROWS`) beside the prior's 1, and are themselves the flatter the
-fewer rows they saw: with few labels the prior's order rules, with many the own one."""
+_OWN_WEIGHT, _OWN_ROWS = 4.0, 350.0
 
 _CALIBRATION_ROWS = 200.0
 _SMALLEST_SLOPE = 0.01
@@ -53,7 +51,7 @@ def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) 
     _both_sides(fit, sides)
     outcomes = fit_outcomes(fit, sides, seed)
     effective = effective_rows(fit)
-    factor = OWN_WEIGHT * (1.0 + effective / OWN_ROWS)
+    factor = own_weight(effective)
     model, trees = _joined(prior, outcomes, factor)
     difference = export_difference(model, prior.model, outcomes, factor, fit)
     if difference > LARGEST_EXPORT_DIFFERENCE:
@@ -73,6 +71,14 @@ def effective_rows(logged: Logged) -> float:
     """How many rows of even exploration say as much as these: 5 % exploration of two models makes a tenth of them."""
     known = np.isfinite(logged.p_served) & (logged.p_served > 0)
     return effective_size(1.0 / logged.p_served[known])
+
+
+def own_weight(effective: float) -> float:
+    """What own trees count for beside the prior's 1.
+
+    They are themselves the flatter the fewer rows they saw: with few labels the prior's order rules, with many the own one.
+    """
+    return _OWN_WEIGHT * (1.0 + effective / _OWN_ROWS)
 
 
 def raw(model: bytes) -> Classifier:
