@@ -47,11 +47,17 @@ class Axis:
         return (value - self.low) / ((self.high - self.low) or 1.0)
 
 
+_SMALLEST_SPAN = 1e-9
+"""What differs by less is one value."""
+
+
 def axis_of(name: str, values: Sequence[float]) -> Axis:
     """An axis with round ends around these values."""
     low, high = min(values), max(values)
-    step = _round_step((high - low) or abs(high) or 1.0)
-    return Axis(name, floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step)
+    span = (high - low) or abs(high)
+    step = _round_step(span if span > _SMALLEST_SPAN else 1.0)
+    begin = floor(low / step + 1e-9)
+    return Axis(name, begin * step, max(ceil(high / step - 1e-9), begin + 1) * step)
 
 
 def plot(axes: tuple[Axis, Axis], curves: Sequence[Curve], dots: Sequence[Dot], said: str) -> str:

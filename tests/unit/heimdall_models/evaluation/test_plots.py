@@ -1,7 +1,7 @@
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heimdall_models.training.plots import Axis, Curve, Dot, axis_of, plot
@@ -10,9 +10,12 @@ ACROSS, UP = Axis("share", 0.0, 1.0), Axis("score", 0.2, 0.8)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20))
+@example([5e-324])
+@example([0.5])
 def test_an_axis_reaches_around_all_of_its_values(values: list[float]) -> None:
     axis = axis_of("any", values)
-    span = max(axis.high - axis.low, 1e-9)
+    span = axis.high - axis.low
+    assert span > 0
     assert axis.low <= min(values) + 1e-6 * span
     assert axis.high >= max(values) - 1e-6 * span
 
