@@ -20,7 +20,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from heimdall_fleet.kafka.driver.consuming import RawConsumer
 from heimdall_fleet.kafka.facts import IntakeFacts
@@ -28,12 +27,12 @@ from heimdall_fleet.kafka.group import Group, Want
 from heimdall_fleet.kafka.offsets import OffsetTracker
 from heimdall_fleet.kafka.records import Handler, Record
 from heimdall_fleet.kafka.settings import IntakeSettings, KafkaSettings
+from heimdall_fleet.timelimit import TimeLimits
 
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
 _GATHER_S = 0.005
-_LOOK_S = 1.0
 _MAX_PAUSE_S = 60.0
 _CANCEL_GRACE_S = 2.0
 
@@ -66,8 +65,7 @@ class Intake:
         self._open.set()
         self._room = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], float] = {}
-        self._trying: dict[asyncio.Task[Any], float] = {}
-        self._overdue: set[asyncio.Task[Any]] = set()
+        self._deadlines = TimeLimits()
         self._in_flight_bytes = 0
         self._failing = 0
         self._finished = 0
@@ -78,7 +76,6 @@ class Intake:
         self._group.start()
         reading = asyncio.ensure_future(self._read())
         stopping = asyncio.ensure_future(self._stopping.wait())
-        watching = asyncio.ensure_future(self._watch_deadlines())
         try:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -87,8 +84,6 @@ class Intake:
             await asyncio.wait({reading, stopping})
             self._stopping.set()
             await self._drain()
-            watching.cancel()
-            await asyncio.wait({watching})
             await self._group.close()
         if not reading.cancelled():
             reading.result()
@@ -146,7 +141,6 @@ class Intake:
 
     def _end(self, task: asyncio.Task[None], record: Record, tracker: OffsetTracker) -> None:
         del self._tasks[task]
-        self._overdue.discard(task)
         self._in_flight_bytes -= record.size_bytes()
         tracker.release(record.offset)
         self._room.set()
@@ -189,32 +183,16 @@ class Intake:
         return True
 
     async def _within_deadline(self, record: Record) -> None:
-        """Raises TimeoutError when `_watch_deadlines` has ended the handler."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._trying[task] = self._clock()
-        try:
-            await self._handler(record)
-        except asyncio.CancelledError:
-            if task in self._overdue and task.uncancel() == 0:
-                raise TimeoutError(f"no end after {self._settings.handler_deadline_s:.0f} s") from None
-            raise
-        finally:
-            del self._trying[task]
-            self._overdue.discard(task)
-
-    async def _watch_deadlines(self) -> None:
-        """Cancel handlers that run too long. One look for all of them; a timer for each costs more than its Kafka."""
+        """Raises TimeoutError when the handler took too long."""
         deadline_s = self._settings.handler_deadline_s
-        while True:
-            await asyncio.sleep(min(_LOOK_S, deadline_s / 4))
-            began_before = self._clock() - deadline_s
-            for task, began in self._trying.items():
-                if began > began_before:
-                    break
-                if task not in self._overdue:
-                    self._overdue.add(task)
-                    task.cancel()
+        limit = self._deadlines.until(asyncio.get_running_loop().time() + deadline_s)
+        try:
+            with limit:
+                await self._handler(record)
+        except TimeoutError:
+            if not limit.over:
+                raise
+            raise TimeoutError(f"no end after {deadline_s:.0f} s") from None
 
     async def _drain(self) -> None:
         if self._tasks:
