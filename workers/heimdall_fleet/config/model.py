@@ -75,9 +75,9 @@ class Config(Section):
 
     def offers(self, model_id: str) -> tuple[Offer, ...]:
         """Where a model can be called, in order: as its entry says; else at the providers named like its author, then
-        at those of the author's type, then at those that list it by the name the catalogue has for it there, then at
-        OpenRouter: two models of different authors may be called alike. Each is asked by the
-        name that the model has there: that of the provider's list, else that of the catalogue.
+        at those of the author's type, then at those that list it by the name the catalogue has for it there (two models
+        of different authors may be called alike), then at OpenRouter. Each is asked by the name that the model has
+        there: that of the provider's list, else that of the catalogue.
 
         Empty when nobody serves it.
         """

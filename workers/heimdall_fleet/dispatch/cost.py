@@ -64,12 +64,8 @@ def cost_usd_micros(tokens: Tokens, price: Price, cache_written: int = 0) -> int
 
 
 def output_within(usd_micros: int, prompt_tokens: int, price: Price) -> int | None:
-    """Tokens of output that `usd_micros` still pays for after the prompt; 0 when not even that. None: output is free.
-
-    The count of the prompt is the fleet's estimate, so a tenth more of it is set aside.
-    """
-    dearest = max(price.input_usd_micros, price.cache_write_usd_micros or 0)
-    prompt_cost = -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
+    """Tokens of output that `usd_micros` still pays for after the prompt; 0 when not even that. None: output is free."""
+    prompt_cost = _set_aside_usd_micros(prompt_tokens, price)
     if price.output_usd_micros == 0:
         return None if prompt_cost <= usd_micros else 0
     return max(0, usd_micros - prompt_cost) * _MILLION // price.output_usd_micros
@@ -77,9 +73,13 @@ def output_within(usd_micros: int, prompt_tokens: int, price: Price) -> int | No
 
 def needed_usd_micros(prompt_tokens: int, output_tokens: int, price: Price) -> int:
     """The other way round: what must be there, so that `output_within` it there are `output_tokens`."""
+    return _set_aside_usd_micros(prompt_tokens, price) - (-output_tokens * price.output_usd_micros // _MILLION)
+
+
+def _set_aside_usd_micros(prompt_tokens: int, price: Price) -> int:
+    """For the prompt, at its dearest. Its count is the fleet's estimate, so this is for a tenth more of it."""
     dearest = max(price.input_usd_micros, price.cache_write_usd_micros or 0)
-    prompt_cost = -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
-    return prompt_cost - (-output_tokens * price.output_usd_micros // _MILLION)
+    return -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
 
 
 def read_tokens(usage: Mapping[str, Any]) -> Tokens:
