@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -39,9 +41,15 @@ def reader_for(config: Config) -> TopicReader:
     return TopicReader(kafka_settings(config, "heimdall-reader"))
 
 
-def producer_for(config: Config, client_id: str) -> SupervisedProducer:
-    """A producer for a command; to be started by it."""
-    return open_producer_for(kafka_settings(config, client_id), config)
+@asynccontextmanager
+async def producing(config: Config, client_id: str) -> AsyncIterator[SupervisedProducer]:
+    """A producer for as long as a command needs one. Raises KafkaFailure where no broker is reached."""
+    producer = open_producer_for(kafka_settings(config, client_id), config)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
 
 
 def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from heimdall_fleet.bootstrap.edges import producer_for, reader_for
+from heimdall_fleet.bootstrap.edges import producing, reader_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
@@ -178,14 +178,10 @@ async def _find(config: Config, choice: Wanted, limit: int = LIMIT) -> OpenLette
 
 async def _settle(config: Config, letters: Sequence[Letter], way: Callable[[Producer], Settle]) -> None:
     """Each letter in its turn, acknowledged before the next: what was done when this is interrupted is marked so."""
-    producer = producer_for(config, "heimdall-dlq")
-    await producer.start()
-    try:
+    async with producing(config, "heimdall-dlq") as producer:
         settle = way(producer)
         for letter in letters:
             await settle(letter)
-    finally:
-        await producer.stop()
 
 
 def _again(producer: Producer, topics: Topics) -> Settle:

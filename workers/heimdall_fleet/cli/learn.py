@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from heimdall_fleet.bootstrap.edges import producer_for
+from heimdall_fleet.bootstrap.edges import producing
 from heimdall_fleet.bootstrap.learn import champion_of, shelf_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -118,13 +118,9 @@ def _learn(config: Config, order: Order) -> dict[str, Any]:
 
 async def _tell_drift(seen: Drift, config: Config) -> None:
     """Every triage worker shows it on `/metrics` until the next turn says otherwise. Raises KafkaFailure."""
-    producer = producer_for(config, "heimdall-learn")
-    await producer.start()
-    try:
-        value = encode(seen.model_dump())
+    value = encode(seen.model_dump())
+    async with producing(config, "heimdall-learn") as producer:
         await producer.send(Outgoing(config.kafka.topics.control, value, key=DRIFT.encode(), partition=0))
-    finally:
-        await producer.stop()
 
 
 def _kept(summary: dict[str, Any], made: "Turn", place: Path) -> dict[str, str]:

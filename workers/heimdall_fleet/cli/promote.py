@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from heimdall_fleet.bootstrap.edges import producer_for, reader_for
+from heimdall_fleet.bootstrap.edges import producing, reader_for
 from heimdall_fleet.bootstrap.learn import champion_of, refuse_unusable, shelf_for
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -125,13 +125,9 @@ async def pointers(config: Config) -> dict[Alias, Pointer]:
 
 async def write(config: Config, changes: dict[Alias, Pointer | None]) -> None:
     """Move these pointers. Raises KafkaFailure."""
-    producer = producer_for(config, "heimdall-promote")
-    await producer.start()
-    try:
+    async with producing(config, "heimdall-promote") as producer:
         for alias, pointer in changes.items():
             await point(producer, config.kafka.topics.control, alias, pointer)
-    finally:
-        await producer.stop()
 
 
 def _shelf(config: Config) -> Shelf:
