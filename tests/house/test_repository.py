@@ -39,7 +39,7 @@ MADE_UP = ("EXAMPLE", "12345")
 
 OWN = {"heimdall_schemas", "heimdall_models", "heimdall_fleet"}
 BARE = ("schemas/", "workers/heimdall_fleet/client/", "workers/heimdall_fleet/kafka/driver/")
-S3 = "workers/heimdall_fleet/dispatch/s3.py"
+S3 = "workers/heimdall_fleet/objects/s3.py"
 TRAIN = ("models/heimdall_models/training/", "models/heimdall_models/learning/", "workers/heimdall_fleet/learn/")
 TOO_HEAVY_FOR_A_CLIENT = {"numpy", "onnxruntime", "httpx", "aiohttp", "confluent_kafka", "prometheus_client", "yaml"}
 

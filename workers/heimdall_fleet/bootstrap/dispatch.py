@@ -5,13 +5,12 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from heimdall_fleet.bootstrap.edges import open_patient_producer_for, undertaker_for, worker_name
+from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
 from heimdall_fleet.dispatch.account import Account, ConfiguredAccount, load_account
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
-from heimdall_fleet.dispatch.objects import ObjectStore, ObjectStoreError, open_store
 from heimdall_fleet.dispatch.pool import Pool
 from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
@@ -24,6 +23,7 @@ from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.intake import open_intake
 from heimdall_fleet.kafka.settings import IntakeSettings
+from heimdall_fleet.objects.base import ObjectStore, ObjectStoreError
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.providers.http import HttpClient, Network
 from heimdall_fleet.providers.registry import DIALECTS

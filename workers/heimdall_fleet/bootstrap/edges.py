@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from heimdall_fleet.config import Config
 from heimdall_fleet.config.rules import Finding, retired
@@ -14,6 +17,8 @@ from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings
+from heimdall_fleet.objects.base import ObjectStore, ObjectStoreError
+from heimdall_fleet.objects.files import FileStore
 from heimdall_fleet.settings import (
     catalogue_of,
     kafka_settings,
@@ -84,3 +89,15 @@ def retirements(config: Config) -> list[Finding]:
     """Configured candidates that are retired or will be, with what replaces them and when."""
     today = datetime.now(UTC).date()
     return list(retired(config, catalogue_of(config, today), today))
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store at `file://` or `s3://bucket/prefix`. Raises ObjectStoreError for S3 without the extra `s3`."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FileStore(Path(url2pathname(parts.path)))
+    try:
+        from heimdall_fleet.objects.s3 import S3Objects  # noqa: PLC0415 - its library is an extra
+    except ImportError as error:
+        raise ObjectStoreError(f"{url} needs a library: pip install 'heimdall-fleet[s3]'") from error
+    return S3Objects.at(url)

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from heimdall_fleet.bootstrap.edges import reader_for
+from heimdall_fleet.bootstrap.edges import open_store, reader_for
 from heimdall_fleet.bootstrap.triage import archives_for, judge_maker
 from heimdall_fleet.config import Config
-from heimdall_fleet.dispatch.objects import open_store
 from heimdall_fleet.learn.aliases import read_aliases
 from heimdall_fleet.learn.archive import Shelf
 from heimdall_fleet.settings import directory_at

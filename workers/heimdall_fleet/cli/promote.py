@@ -16,9 +16,9 @@ from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.cli.train import needs_training_extra
 from heimdall_fleet.config import Config
-from heimdall_fleet.dispatch.objects import ObjectStoreError
 from heimdall_fleet.learn.aliases import Alias, point, read_aliases, succeeding
 from heimdall_fleet.learn.archive import Shelf, digest_of, packed
+from heimdall_fleet.objects.base import ObjectStoreError
 from heimdall_fleet.triage.sources import SourceError
 from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.bundle import Bundle, BundleError, load_bundle

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from heimdall_fleet.dispatch.objects import ObjectStoreError
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending
+from heimdall_fleet.objects.base import ObjectStoreError
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure, FailureCode
 

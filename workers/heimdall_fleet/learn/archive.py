@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from heimdall_fleet.dispatch.objects import ObjectStore
+from heimdall_fleet.objects.base import ObjectStore
 from heimdall_models.bundle import MANIFEST, Bundle
 
 CARD = "MODEL_CARD.md"

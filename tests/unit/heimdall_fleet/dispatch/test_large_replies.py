@@ -10,7 +10,8 @@ import httpx
 import orjson
 import pytest
 
-from heimdall_fleet.dispatch.objects import FileStore, ObjectStoreError
+from heimdall_fleet.objects.base import ObjectStoreError
+from heimdall_fleet.objects.files import FileStore
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.reply import Reply
 

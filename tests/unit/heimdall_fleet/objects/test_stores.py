@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 from obstore.store import S3Store
 
-from heimdall_fleet.dispatch.objects import FileStore, ObjectStore, ObjectStoreError, open_store
-from heimdall_fleet.dispatch.s3 import S3Objects
+from heimdall_fleet.bootstrap.edges import open_store
+from heimdall_fleet.objects.base import ObjectStore, ObjectStoreError
+from heimdall_fleet.objects.files import FileStore
+from heimdall_fleet.objects.s3 import S3Objects
 
 
 @asynccontextmanager

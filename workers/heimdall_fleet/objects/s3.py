@@ -6,7 +6,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from heimdall_fleet.dispatch.objects import ObjectStoreError
+from heimdall_fleet.objects.base import ObjectStoreError
 
 _TIMEOUT = "30s"
 
