@@ -193,8 +193,8 @@ def _retry(chain: Chain, failure: AttemptFailure, now_ms: float) -> Retry | None
     """The same key again: within the provider's retries, the attempts and the deadline."""
     assert chain.current is not None
     network = chain.rules.network(chain.current.provider)
-    fresh_connection = failure.retry_after_ms == 0
-    most = 1 if fresh_connection or failure.connection_only else network.max_retries
+    fresh_connection = failure.connection_only and failure.retry_after_ms == 0
+    most = 1 if failure.connection_only else network.max_retries
     if chain.attempts >= chain.rules.max_attempts or chain.retries >= most:
         return None
     pause_ms = 0.0 if fresh_connection else back_off(chain.retries, network, chain.rules.jitter())

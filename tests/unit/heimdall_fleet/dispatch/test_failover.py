@@ -148,6 +148,10 @@ def test_the_same_key_is_asked_as_often_as_the_provider_allows_then_another_rout
     assert moves == [Retry(500.0), Retry(1_000.0), Move(A2)]
 
 
+def test_a_provider_that_says_retry_at_once_is_still_given_the_back_off() -> None:
+    assert decide(failed(C.PROVIDER_ERROR, Action.SAME_KEY, status=500, retry_after_ms=0)) == Retry(500.0)
+
+
 def test_a_pause_longer_than_the_longest_back_off_is_not_waited_for_while_others_are_healthy() -> None:
     tried = failed(C.PROVIDER_ERROR, Action.SAME_KEY, retry_after_ms=30_000)
     assert decide(tried) == Move(A2)
