@@ -66,14 +66,20 @@ def _from_object(inner: dict[str, Any], exception: str) -> ErrorFacts:
     message = _message(inner)
     codes = {code.lower() for code in _codes(inner, metadata, details, exception)}
     raw = metadata.get("raw")
-    number = inner.get("code")
     return ErrorFacts(
         codes=frozenset(codes),
         message=message,
         searched=f"{message} {raw if isinstance(raw, str) else ''}"[: 2 * _SNIPPET_BYTES].lower(),
-        status=number if isinstance(number, int) and 400 <= number <= 599 else None,
+        status=next(filter(None, map(_status, (inner.get(name) for name in ("code", "status", "status_code")))), None),
         delay=next((item["retryDelay"] for item in details if isinstance(item.get("retryDelay"), str)), None),
     )
+
+
+def _status(told: Any) -> int | None:
+    """The HTTP status that a body tells as a number, or as the text of one; gateways do both."""
+    if isinstance(told, str) and len(told) == 3 and told.isascii() and told.isdigit():
+        told = int(told)
+    return told if isinstance(told, int) and 400 <= told <= 599 else None
 
 
 def _codes(
