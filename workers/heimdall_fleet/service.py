@@ -5,8 +5,10 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Protocol
 
 from heimdall_fleet.config import Watcher
 from heimdall_fleet.heap import settle_heap
@@ -53,14 +55,43 @@ async def serve(
     _settle_memory()
     port = await server.start()
     log.info("serving health and metrics on port %d", port, extra={"action": "started"})
-    watching = asyncio.create_task(watcher.run(WATCH_EVERY_S))
     try:
-        await service.run()
+        async with beside([watcher.run(WATCH_EVERY_S)], service.stop):
+            await service.run()
     finally:
-        watching.cancel()
-        await asyncio.wait({watching})
         await server.close()
         log.info("stopped", extra={"action": "stopped"})
+
+
+@asynccontextmanager
+async def beside(work: Iterable[Coroutine[Any, Any, None]], stop: Callable[[], None]) -> AsyncIterator[None]:
+    """Run side tasks for as long as the block lasts, and cancel them then.
+
+    They have no end of their own, so one that raises is a bug: `stop` asks the worker to finish in good order, and the
+    error is raised after the block, so that the process leaves with a code that is not zero and is started again.
+    """
+    tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(partial(_note_failure, stop))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, Exception):
+            raise each
+
+
+def _note_failure(stop: Callable[[], None], task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(
+            "a side task failed: finishing what runs, then leaving",
+            exc_info=error,
+            extra={"action": "side_task_failed"},
+        )
+        stop()
 
 
 def _settle_memory() -> None:

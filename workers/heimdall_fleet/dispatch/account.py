@@ -81,7 +81,10 @@ def load_account(name: str) -> Account:
 
 
 async def reread(account: Account, pool: Pool) -> bool:
-    """Take up the keys that the account has now; false when it gave no answer, which leaves the known ones in use."""
+    """Take up the keys that the account has now; false when it gave no answer, which leaves the known ones in use.
+
+    Whatever an account of one's own raises is no answer.
+    """
     try:
         async with asyncio.timeout(LONGEST_READ_S):
             for provider in await account.providers():
@@ -89,5 +92,8 @@ async def reread(account: Account, pool: Pool) -> bool:
                     pool.replace_keys(provider, await account.keys(provider))
     except (AccountUnavailable, TimeoutError) as error:
         log.warning("the keys cannot be read again: %s", error, extra={"action": "keys_not_reread"})
+        return False
+    except Exception as error:  # code from outside may raise anything
+        log.error("the account failed, the known keys stay in use", exc_info=error, extra={"action": "keys_not_reread"})
         return False
     return True

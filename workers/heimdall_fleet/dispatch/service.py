@@ -20,6 +20,7 @@ from heimdall_fleet.kafka.intake import Intake
 from heimdall_fleet.kafka.producer import SupervisedProducer
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.service import beside
 from heimdall_fleet.state.base import StateUnavailable
 from heimdall_schemas.topics import Bucket
 
@@ -65,18 +66,18 @@ class DispatchService:
         await until_possible(self._count_partitions, "looking for the fleet's topics", self._stopping)
         await reread(self.account, self.worker.room.pool)
         intakes = [asyncio.create_task(each.run()) for each in (self.wires.orders, self.wires.resting)]
-        tending = [asyncio.create_task(each) for each in self._side_tasks()]
         stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({*intakes, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        self.wires.orders.stop()
-        self.wires.resting.stop()
-        await asyncio.wait(intakes)
-        for task in (*tending, stopped):
-            task.cancel()
-        await asyncio.gather(*tending, stopped, return_exceptions=True)
-        await self.wires.producer.stop()
-        await asyncio.gather(*(client.aclose() for client in self.worker.room.clients.values()))
-        await self.worker.room.state.close()
+        try:
+            async with beside(self._side_tasks(), self.stop):
+                await asyncio.wait({*intakes, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                self.wires.orders.stop()
+                self.wires.resting.stop()
+                await asyncio.wait(intakes)
+        finally:
+            stopped.cancel()
+            await self.wires.producer.stop()
+            await asyncio.gather(*(client.aclose() for client in self.worker.room.clients.values()))
+            await self.worker.room.state.close()
         for task in intakes:
             task.result()
 
@@ -139,11 +140,13 @@ class DispatchService:
     async def _probe(self, name: str) -> None:
         """Ask a provider for its list of models again and again, and tell the pool what came of it."""
         room = self.worker.room
-        settings = room.pool.provider(name).settings
-        key = room.pool.provider(name).keys[0].settings
-        request = models_request(settings, key, room.dialects[settings.type])
-        while request is not None:
+        provider = room.pool.provider(name)
+        settings = provider.settings
+        while True:
             await asyncio.sleep((settings.probe_every_ms or 0) / 1_000)
+            asked = (models_request(settings, key.settings, room.dialects[settings.type]) for key in provider.keys)
+            if (request := next(asked, None)) is None:
+                continue
             answer = await ask(room.clients[name], request, settings.probe_timeout_ms)
             if room.pool.probe(name, is_up(answer)):
                 state = "back" if is_up(answer) else "out"

@@ -20,6 +20,7 @@ from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import BatchTimes
+from heimdall_fleet.service import beside
 from heimdall_fleet.triage.emit import Desk
 from heimdall_fleet.triage.pipeline import Bench, Written
 from heimdall_fleet.triage.question import Questions
@@ -77,15 +78,16 @@ class TriageService:
         worker = TriageWorker(self.source, self.producer, bench, self, lambda: time.time_ns() // 1_000_000)
         self.source.start()
         running = asyncio.create_task(worker.run())
-        side = [asyncio.create_task(each) for each in (self._tend(), self._watch(worker), self._follow_control())]
         stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        await self.source.stop(self.grace_s)
-        await asyncio.wait({running}, timeout=self.grace_s)
-        for task in (running, *side, stopped):
-            task.cancel()
-        await asyncio.gather(*side, stopped, return_exceptions=True)
-        await self.producer.stop()
+        try:
+            async with beside((self._tend(), self._watch(worker), self._follow_control()), self.stop):
+                await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                await self.source.stop(self.grace_s)
+                await asyncio.wait({running}, timeout=self.grace_s)
+        finally:
+            running.cancel()
+            stopped.cancel()
+            await self.producer.stop()
         if running.done() and not running.cancelled():
             running.result()
 

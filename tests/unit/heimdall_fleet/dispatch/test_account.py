@@ -44,6 +44,17 @@ async def test_known_keys_stay_while_the_account_gives_no_answer() -> None:
     assert [key.settings.secret for key in pool.provider("openai").keys] == ["old"]
 
 
+class Mistaken(ConfiguredAccount):
+    async def providers(self) -> Sequence[str]:
+        raise LookupError("a bug of its own")
+
+
+async def test_known_keys_stay_when_an_account_of_ones_own_fails() -> None:
+    pool = Pool([OPENAI])
+    assert not await reread(Mistaken([OPENAI]), pool)
+    assert [key.settings.secret for key in pool.provider("openai").keys] == ["old"]
+
+
 async def test_a_provider_that_is_not_configured_is_named() -> None:
     account = ConfiguredAccount([OPENAI])
     assert await account.providers() == ("openai",)
