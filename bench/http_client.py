@@ -3,7 +3,7 @@
     python bench/http_client.py -o json
 
 The ways: the httpx client over the transport of `httpx_aiohttp`; that transport called directly with prepared
-requests; the fleet's `HttpClient` (httpx's headers and errors over an aiohttp session); a bare aiohttp session.
+requests; the fleet's `HttpClient` (httpx's headers and errors over aiohttp's connections); a bare aiohttp session.
 Rounds are interleaved, so that a noisy machine disturbs all of them alike; figures are medians of CPU time.
 """
 
@@ -24,8 +24,9 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 
 from heimdall_fleet.providers.dialect import WireRequest
-from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
+from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_fleet.providers.scripted.plan import Behaviour, Plan, Spread
+from heimdall_fleet.providers.transport import Network
 
 Way = Callable[[], Awaitable[bytes]]
 

@@ -8,9 +8,10 @@ import pytest
 import pytest_asyncio
 
 from heimdall_fleet.providers.dialect import AttemptError, Call, Target
-from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
+from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_fleet.providers.registry import dialect_for
 from heimdall_fleet.providers.scripted import Behaviour, Plan, ScriptedProviders, Spread
+from heimdall_fleet.providers.transport import Network
 
 LIMITS = CallLimits(total_timeout_ms=5_000, idle_timeout_ms=2_000)
 LENGTH = Spread(12)

@@ -4,9 +4,10 @@ import asyncio
 from datetime import UTC, datetime
 
 from heimdall_fleet.providers.dialect import Call, Target
-from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
+from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_fleet.providers.registry import dialect_for
 from heimdall_fleet.providers.signing import AwsKey, signed_headers
+from heimdall_fleet.providers.transport import Network
 
 KEY = AwsKey("AKIAIOSFODNN7EXAMPLE", "the-secret-access-key", "the-session-token")
 META = {"region": "eu-west-1", "secret_access_key": KEY.secret_key, "session_token": KEY.session_token}

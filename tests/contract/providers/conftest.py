@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from heimdall_fleet.providers.http import HttpClient, Network
+from heimdall_fleet.providers.http import HttpClient
+from heimdall_fleet.providers.transport import Network
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., Awaitable[str]]

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
-from heimdall_fleet.providers.http import CallLimits, HttpClient, Network
+from heimdall_fleet.providers.http import CallLimits, HttpClient
+from heimdall_fleet.providers.transport import Network
 from heimdall_schemas.failure import FailureCode as Code
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

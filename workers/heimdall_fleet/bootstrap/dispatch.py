@@ -25,8 +25,9 @@ from heimdall_fleet.kafka.intake import open_intake
 from heimdall_fleet.kafka.settings import IntakeSettings
 from heimdall_fleet.objects.base import ObjectStore, ObjectStoreError
 from heimdall_fleet.observe.metrics import Metrics
-from heimdall_fleet.providers.http import HttpClient, Network
+from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
+from heimdall_fleet.providers.transport import Network
 from heimdall_fleet.providers.vertex_tokens import GoogleTokens
 from heimdall_fleet.settings import (
     catalogue_of,

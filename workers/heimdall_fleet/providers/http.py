@@ -2,8 +2,8 @@
 
 httpx's own pool costs CPU that grows with the open connections. The transport of `httpx_aiohttp` re-quotes the path
 (`%3A` becomes `:`, which breaks an AWS signature) and reports a closed connection as a connect time-out; and the two
-objects that httpx makes for a call cost half as much as the call. So a `WireRequest` goes to an aiohttp session as it
-is: docs/adr/0004-http-transport.md has the figures, `bench/http_client.py` prints them.
+objects that httpx makes for a call cost half as much as the call. So a `WireRequest` goes to a connection of aiohttp's
+as it is (`transport.py`): docs/adr/0004-http-transport.md has the figures, `bench/http_client.py` prints them.
 
 The transport's errors, and what `failure_of_transport` makes of them:
 
@@ -16,41 +16,18 @@ The transport's errors, and what `failure_of_transport` makes of them:
 """
 
 import asyncio
-import io
-import ssl
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import NamedTuple, Protocol, Self
 
-import aiohttp
-import certifi
-from yarl import URL
-
-from heimdall_fleet import __version__
 from heimdall_fleet.lean_httpx import httpx
 from heimdall_fleet.providers.body import BodyReader, whole
-from heimdall_fleet.providers.connector import FRESH, PunctualConnector
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
 from heimdall_fleet.providers.failures import scrub
+from heimdall_fleet.providers.transport import AiohttpTransport, Network, StaleConnection
 from heimdall_fleet.providers.wire_headers import masked
 from heimdall_fleet.timelimit import TimeLimit, TimeLimits
 from heimdall_schemas.failure import FailureCode
-
-# A server that gave up an idle connection says so within a round trip; after a longer silence it was at work.
-STALE_WITHIN_S = 1.0
-# aiohttp warns about a larger body given as bytes; as a file it is sent in pieces.
-_SEND_WHOLE_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """How one provider is reached. `ca_file` replaces the public roots; proxy variables are not read."""
-
-    proxy: str | None = None
-    ca_file: str | None = None
-    keepalive_s: float = 60.0
 
 
 class CallLimits(NamedTuple):
@@ -103,10 +80,6 @@ class Transport(Protocol):
 
 
 TRANSPORT_ERRORS = (httpx.TransportError, TimeoutError)
-
-
-class StaleConnection(httpx.RemoteProtocolError):
-    """A kept connection was closed before any byte of the answer: the request was not read."""
 
 
 class HttpClient:
@@ -282,118 +255,3 @@ def failure_of_transport(error: Exception, *, in_body: bool) -> AttemptFailure:
         case _:
             failure = _MISCONFIGURED
     return replace(failure, message=scrub(f"{type(error).__name__}: {error}"))
-
-
-class AiohttpTransport:
-    """Requests over one aiohttp session, opened by the first: no redirects, cookies, environment; TLS verified."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._session: aiohttp.ClientSession | None = None
-
-    async def send(self, request: WireRequest, connect_timeout_ms: int) -> "_Incoming":
-        session = self._session or self._open()
-        FRESH.set(False)
-        started = time.monotonic()
-        try:
-            answer = await session.request(
-                request.method,
-                _exact_url(request.url),
-                headers=request.headers,
-                data=_payload(request.body),
-                allow_redirects=False,
-                timeout=_connecting_within(connect_timeout_ms),
-                proxy=self._network.proxy,
-                ssl=self._tls(request.url),
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            stale = not FRESH.get() and time.monotonic() - started < STALE_WITHIN_S
-            raise _as_httpx(error, stale=stale) from error
-        return _Incoming(answer)
-
-    def _tls(self, url: str) -> ssl.SSLContext | bool:
-        """The roots weigh 5 MiB, so they are read when somebody asks over TLS."""
-        secure = url.startswith("https:") or (self._network.proxy or "").startswith("https:")
-        return _tls(self._network.ca_file) if secure else True
-
-    async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        self._session = aiohttp.ClientSession(
-            connector=PunctualConnector(limit=0, keepalive_timeout=self._network.keepalive_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # An answer has a few kilobytes: unpacking it costs more than it saves, and a bomb needs an invitation.
-            headers={"user-agent": f"heimdall-fleet/{__version__}", "accept-encoding": "identity"},
-            auto_decompress=False,
-            trust_env=False,
-        )
-        return self._session
-
-
-class _Incoming:
-    """An answer of aiohttp's."""
-
-    __slots__ = ("_answer", "_content", "headers", "status")
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-        self._content = answer.content
-        self.status = answer.status
-        self.headers: Mapping[str, str] = answer.headers
-
-    async def piece(self) -> bytes:
-        try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx.ReadError(_words(error)) from error
-
-    def close(self) -> None:
-        self._answer.release()
-
-
-@lru_cache(maxsize=1024)
-def _exact_url(url: str) -> URL:
-    return URL(url, encoded=True)
-
-
-@lru_cache(maxsize=256)
-def _connecting_within(timeout_ms: int) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=timeout_ms / 1000)
-
-
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    return io.BytesIO(body) if len(body) > _SEND_WHOLE_BYTES else body or None
-
-
-@lru_cache(maxsize=16)
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file or certifi.where())
-
-
-# First match wins: aiohttp's classes overlap.
-_HTTPX_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
-    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
-    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
-    (aiohttp.ServerTimeoutError, httpx.ConnectTimeout),
-    (aiohttp.ClientConnectorError, httpx.ConnectError),
-    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),
-    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
-    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
-    (aiohttp.ClientError, httpx.ReadError),
-    (OSError, httpx.ReadError),
-    (ValueError, httpx.LocalProtocolError),
-)
-
-
-def _as_httpx(error: Exception, *, stale: bool) -> httpx.TransportError:
-    """httpx's word for what aiohttp says about a request that got no head of an answer."""
-    kind = next(kind for cause, kind in _HTTPX_ERRORS if isinstance(error, cause))
-    if stale and kind is httpx.ReadError:
-        kind = StaleConnection
-    return kind(_words(error))
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
