@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from heimdall_fleet.kafka.driver.producing import RawBatch, RawProducer, is_refusal, murmur2_partition
+from heimdall_fleet.kafka.driver.producing import RawBatch, RawProducer, is_refusal
 from heimdall_fleet.kafka.errors import (
     BrokerUnavailable,
     DeliveryUnknown,
@@ -32,6 +32,7 @@ from heimdall_fleet.kafka.errors import (
     UnknownTopic,
 )
 from heimdall_fleet.kafka.lanes import Entry, Flight, Lane, Tally
+from heimdall_fleet.kafka.partitioner import partition_of
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings, ProducerSettings
 
@@ -227,7 +228,7 @@ class SupervisedProducer:
     def _choose(self, entry: Entry, count: int) -> int:
         key = entry.records[0].key
         if key is not None:
-            return murmur2_partition(key, count)
+            return partition_of(key, count)
         self._turn += 1
         return self._turn % count
 

@@ -31,7 +31,7 @@ class Record(NamedTuple):
 class Outgoing(NamedTuple):
     """A record to be sent.
 
-    `partition` None means: by the key as Kafka's default partitioner does (murmur2, 4–5 µs, so hot paths name the
+    `partition` None means: by the key as Kafka's default partitioner does (murmur2, 3 µs, so hot paths name the
     partition), and round-robin without a key. `timestamp_ms` None means now.
     """
 

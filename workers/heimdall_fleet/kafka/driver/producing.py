@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, errors
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from heimdall_fleet.kafka.driver.connection import abandon, awaiting, bounded, connection_arguments
@@ -59,11 +58,6 @@ class _Batch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
             index = stop
         self._relative_offset = offset
         return index
-
-
-def murmur2_partition(key: bytes, partitions: int) -> int:
-    """The partition Kafka's default partitioner picks for `key`."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 class RawProducer:
