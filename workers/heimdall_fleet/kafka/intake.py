@@ -137,30 +137,31 @@ class Intake:
         self._in_flight_bytes += record.size_bytes()
         task = asyncio.ensure_future(self._handle(record, tracker))
         self._tasks[task] = self._clock()
-        task.add_done_callback(lambda ended: self._end(ended, record, tracker))
-
-    def _end(self, task: asyncio.Task[None], record: Record, tracker: OffsetTracker) -> None:
-        del self._tasks[task]
-        self._in_flight_bytes -= record.size_bytes()
-        tracker.release(record.offset)
-        self._room.set()
 
     async def _handle(self, record: Record, tracker: OffsetTracker) -> None:
-        """Try until it is done; given up only when the record is somebody else's or we stop."""
+        try:
+            if await self._try(record) or await self._try_again(record, tracker):
+                tracker.finish(record.offset)
+                self._finished += 1
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            del self._tasks[task]
+            self._in_flight_bytes -= record.size_bytes()
+            tracker.release(record.offset)
+            self._room.set()
+
+    async def _try_again(self, record: Record, tracker: OffsetTracker) -> bool:
+        """Until it is done; False when it is given up, because the record is somebody else's or we stop."""
         pause_s = self._settings.retry_backoff_s
-        if await self._try(record):
-            tracker.finish(record.offset)
-            self._finished += 1
-            return
         self._failing += 1
         try:
             while self._worth_retrying(record, tracker):
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _MAX_PAUSE_S)
                 if self._worth_retrying(record, tracker) and await self._try(record):
-                    tracker.finish(record.offset)
-                    self._finished += 1
-                    return
+                    return True
+            return False
         finally:
             self._failing -= 1
 
@@ -168,31 +169,23 @@ class Intake:
         return not self._stopping.is_set() and self._group.owns((record.topic, record.partition), tracker)
 
     async def _try(self, record: Record) -> bool:
-        try:
-            await self._within_deadline(record)
-        except Exception:  # the outermost loop: it logs, counts and keeps the record
-            self._failures += 1
-            log.exception(
-                "handler failed on %s-%d at %d",
-                record.topic,
-                record.partition,
-                record.offset,
-                extra={"action": "kafka_handler_failed"},
-            )
-            return False
-        return True
-
-    async def _within_deadline(self, record: Record) -> None:
-        """Raises TimeoutError when the handler took too long."""
         deadline_s = self._settings.handler_deadline_s
         limit = self._deadlines.until(asyncio.get_running_loop().time() + deadline_s)
         try:
             with limit:
                 await self._handler(record)
-        except TimeoutError:
-            if not limit.over:
-                raise
-            raise TimeoutError(f"no end after {deadline_s:.0f} s") from None
+        except Exception:  # the outermost loop: it logs, counts and keeps the record
+            self._failures += 1
+            log.exception(
+                "handler failed on %s-%d at %d%s",
+                record.topic,
+                record.partition,
+                record.offset,
+                f": no end after {deadline_s:.0f} s" if limit.over else "",
+                extra={"action": "kafka_handler_failed"},
+            )
+            return False
+        return True
 
     async def _drain(self) -> None:
         if self._tasks:

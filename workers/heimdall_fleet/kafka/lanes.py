@@ -78,6 +78,8 @@ class Lane:
     partition: int
     tally: Tally
     queue: deque[Entry] = field(default_factory=deque)
+    queued_bytes: int = 0
+    """Of all that is in the queue."""
     flight: Flight | None = None
     alone: int = 0
     """Make that many batches of one record, to find the one that the broker refuses."""
@@ -86,8 +88,10 @@ class Lane:
     def idle(self) -> bool:
         return self.flight is None and bool(self.queue)
 
-    def queued_bytes(self) -> int:
-        return sum(entry.size_bytes for entry in self.queue)
+    def add(self, entry: Entry) -> None:
+        """Put an entry, which the tally knows of, at the end of the queue."""
+        self.queue.append(entry)
+        self.queued_bytes += entry.size_bytes
 
     def load(self, batch: RawBatch) -> Flight | None:
         """Fill `batch` from the front of the queue and count it as under way; None if there is nothing to send."""
@@ -161,4 +165,6 @@ class Lane:
 
     def _drop_settled(self) -> None:
         while self.queue and self.queue[0].done.done():
-            self.tally.remove(self.queue.popleft())
+            settled = self.queue.popleft()
+            self.queued_bytes -= settled.size_bytes
+            self.tally.remove(settled)

@@ -212,11 +212,11 @@ class SupervisedProducer:
         lane = self._lanes.get((topic, partition))
         if lane is None:
             lane = self._lanes[topic, partition] = Lane(topic, partition, self._tally)
-        lane.queue.append(entry)
+        lane.add(entry)
         if lane.flight is not None:
             return
         linger_s = self._settings.patient_ms.get(topic, self._settings.linger_ms) / 1000
-        if linger_s == 0 or lane.queued_bytes() >= self._settings.batch_bytes:
+        if linger_s == 0 or lane.queued_bytes >= self._settings.batch_bytes:
             self._ready(lane)
             return
         lanes = self._lingering.get(linger_s)
@@ -310,7 +310,7 @@ class SupervisedProducer:
             # Submitting now would block all lanes until the cluster knows the topic again.
             self._spawn(self._revive(lane))
             return
-        batch = raw.batch(lane.queued_bytes())
+        batch = raw.batch(lane.queued_bytes)
         flight = lane.load(batch)
         if flight is not None:
             future = await raw.submit(batch, lane.topic, lane.partition)

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from heimdall_fleet.observe.histogram import BatchHistogram, doubling
+from heimdall_fleet.observe.histogram import BatchHistogram, HistogramFamily, doubling
+from heimdall_fleet.observe.tally import TallyFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,12 @@ class Declare:
     def gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(name, meaning, labels, registry=self.registry)
 
-    def histogram(self, name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, meaning, labels, buckets=bounds, registry=self.registry)
+    def tally(self, name: str, meaning: str, *labels: str) -> TallyFamily:
+        """A counter for what every request does."""
+        return TallyFamily(name, meaning, labels, self.registry)
+
+    def histogram(self, name: str, meaning: str, bounds: tuple[float, ...], *labels: str) -> HistogramFamily:
+        return HistogramFamily(name, meaning, labels, bounds, self.registry)
 
     def batches(self, name: str, meaning: str, bounds: tuple[float, ...]) -> BatchHistogram:
         return BatchHistogram(name, meaning, bounds, self.registry)

@@ -1,7 +1,7 @@
-"""A histogram that takes a whole batch in one call, without a lock.
+"""Histograms that take a whole batch in one call, without a lock.
 
 prometheus_client's own takes one observation at a time, and a lock that is not re-entrant: a callback of the garbage
-collector that runs inside an observation would wait for itself for ever. This one belongs to one thread.
+collector that runs inside an observation would wait for itself for ever. These belong to one thread.
 """
 
 from bisect import bisect_left
@@ -14,16 +14,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 
-class BatchHistogram(Collector):
-    """Counts of observations by upper bound (inclusive), without labels."""
+class Distribution:
+    """Counts of observations by upper bound (inclusive)."""
 
-    def __init__(self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._bounds = tuple(buckets)
-        self._counts = [0] * (len(buckets) + 1)
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
-        registry.register(self)
 
     def observe(self, value: float, count: int = 1) -> None:
         """Add `count` observations of the same value, such as one batch's time divided by its size."""
@@ -59,15 +58,59 @@ class BatchHistogram(Collector):
             below, lower = below + count, bound
         return lower if self.count else 0.0
 
-    def collect(self) -> Iterable[Metric]:
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Write the series with these label values."""
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        family.add_metric(labels, list(zip(bounds, accumulate(self._counts), strict=True)), self._sum)
+
+
+class BatchHistogram(Distribution, Collector):
+    """One distribution, without labels."""
+
+    def __init__(self, name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+        super().__init__(buckets)
+        self._name = name
+        self._documentation = documentation
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation)
-        buckets: list[tuple[str, float]] = list(zip(bounds, accumulate(self._counts), strict=True))
-        family.add_metric([], buckets, self._sum)
+        self.add_to(family, [])
         return [family]
 
     def describe(self) -> Iterable[Metric]:
         return [HistogramMetricFamily(self._name, self._documentation)]
+
+
+class HistogramFamily(Collector):
+    """A distribution for each set of label values."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        buckets: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._named = name, documentation
+        self.label_names = tuple(labels)
+        self._bounds = tuple(buckets)
+        self._children: dict[tuple[str, ...], Distribution] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Distribution:
+        """The distribution with these label values, to be kept by whoever observes often."""
+        return self._children.setdefault(values, Distribution(self._bounds))
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(*self._named, labels=self.label_names)
+        for values, distribution in self._children.items():
+            distribution.add_to(family, values)
+        return [family]
+
+    def describe(self) -> Iterable[Metric]:
+        return [HistogramMetricFamily(*self._named, labels=self.label_names)]
 
 
 def doubling(first: float, count: int = 15) -> tuple[float, ...]:

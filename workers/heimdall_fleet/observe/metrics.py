@@ -7,14 +7,15 @@ are seconds, sizes bytes, money US dollars, as Prometheus wants it; names.py map
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
 from heimdall_fleet.observe.closed import OTHER, ClosedSets
 from heimdall_fleet.observe.declare import Declare
 from heimdall_fleet.observe.health import HealthState
-from heimdall_fleet.observe.histogram import doubling
+from heimdall_fleet.observe.histogram import Distribution, doubling
 from heimdall_fleet.observe.process import live_tasks, resident_bytes
 from heimdall_fleet.observe.records import Attempt, BatchTimes, BreakerState, DecisionType, ReloadOutcome, Request
+from heimdall_fleet.observe.tally import Tally
 
 _BREAKER_VALUES: Mapping[BreakerState, int] = {"closed": 0, "half_open": 1, "open": 2}
 _HEALTH_STATES: tuple[HealthState, ...] = ("healthy", "degraded", "unhealthy")
@@ -116,9 +117,7 @@ class DispatchMetrics:
         # From an order's arrival to its first call: waiting for a place, a key, a limit.
         self.wait = make.batches("heimdall_dispatch_wait_seconds", "From arrival to the first call", doubling(0.001))
         # Provider calls, by how they ended.
-        self.attempts = make.counter(
-            "heimdall_dispatch_attempts_total", "Provider calls", "provider", "model", "status"
-        )
+        self.attempts = make.tally("heimdall_dispatch_attempts_total", "Provider calls", "provider", "model", "status")
         # How long they took.
         self.attempt_seconds = make.histogram(
             "heimdall_dispatch_attempt_duration_seconds",
@@ -128,13 +127,13 @@ class DispatchMetrics:
             "model",
         )
         # Calls that failed, by failure code.
-        self.attempt_errors = make.counter(
+        self.attempt_errors = make.tally(
             "heimdall_request_errors_total", "Provider calls that failed", "model", "provider", "error_type"
         )
         # Tokens as the provider reported them; type is prompt or completion.
-        self.tokens = make.counter("heimdall_tokens_total", "Tokens", "model", "provider", "type")
+        self.tokens = make.tally("heimdall_tokens_total", "Tokens", "model", "provider", "type")
         # Money spent.
-        self.cost = make.counter("heimdall_cost_dollars_total", "US dollars spent", "model", "provider")
+        self.cost = make.tally("heimdall_cost_dollars_total", "US dollars spent", "model", "provider")
         # What one call cost.
         self.cost_per_request = make.batches(
             "heimdall_cost_per_request", "US dollars of one provider call", doubling(0.00001, 18)
@@ -165,16 +164,15 @@ class DispatchMetrics:
         children = self._children.get(key)
         if children is None:
             children = self._attempt_children(*key)
-        children.count.inc()
+        children.count.value += 1
         children.seconds.observe(attempt.duration_s)
         if children.errors is not None:
-            children.errors.inc()
-        if attempt.prompt_tokens or attempt.completion_tokens:
-            children.prompt.inc(attempt.prompt_tokens)
-            children.completion.inc(attempt.completion_tokens)
+            children.errors.value += 1
+        children.prompt.value += attempt.prompt_tokens
+        children.completion.value += attempt.completion_tokens
         if attempt.cost_usd_micros:
             dollars = attempt.cost_usd_micros / 1e6
-            children.cost.inc(dollars)
+            children.cost.value += dollars
             self.cost_per_request.observe(dollars)
 
     def fell_back(self, model: str, origin: str, target: str, reason: str) -> None:
@@ -214,12 +212,12 @@ class DispatchMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _AttemptChildren:
-    count: Counter
-    seconds: Histogram
-    errors: Counter | None
-    prompt: Counter
-    completion: Counter
-    cost: Counter
+    count: Tally
+    seconds: Distribution
+    errors: Tally | None
+    prompt: Tally
+    completion: Tally
+    cost: Tally
 
 
 class WorkerMetrics:
@@ -287,7 +285,7 @@ class Metrics:
         self.dispatch = DispatchMetrics(make, self.closed)
         self.worker = WorkerMetrics(make)
         # Requests that reached their terminal state.
-        self.requests = make.counter(
+        self.requests = make.tally(
             "heimdall_requests_total", "Requests by terminal state", "bucket", "model", "status", "cache_hit"
         )
         # From the request's own time to its reply.
@@ -295,9 +293,9 @@ class Metrics:
             "heimdall_request_duration_seconds", "From request to reply", doubling(0.001), "bucket", "model"
         )
         # Requests by bucket.
-        self.buckets = make.counter("heimdall_bucket_distribution_total", "Requests by bucket", "bucket")
+        self.buckets = make.tally("heimdall_bucket_distribution_total", "Requests by bucket", "bucket")
         self.worker.build_info.labels(version, component).set(1)
-        self._children: dict[tuple[str, str, str, bool], tuple[Counter, Histogram, Counter]] = {}
+        self._children: dict[tuple[str, str, str, bool], tuple[Tally, Distribution, Tally]] = {}
         self.request_count = 0
         self._window: tuple[float, int, int] | None = None
 
@@ -320,9 +318,10 @@ class Metrics:
             )
             if model != OTHER:
                 self._children[key] = children
-        children[0].inc()
-        children[1].observe(request.duration_s)
-        children[2].inc()
+        by_end, seconds, by_bucket = children
+        by_end.value += 1
+        seconds.observe(request.duration_s)
+        by_bucket.value += 1
         self.request_count += 1
 
     def refresh(self, now: float) -> None:

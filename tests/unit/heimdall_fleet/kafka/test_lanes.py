@@ -32,7 +32,7 @@ async def lane() -> Lane:
 def add(lane: Lane, *values: bytes, sent_at: float = 0.0) -> Entry:
     records = [Outgoing("t", value) for value in values]
     entry = Entry(records, 0, sum(map(len, values)), sent_at, asyncio.get_running_loop().create_future())
-    lane.queue.append(entry)
+    lane.add(entry)
     lane.tally.add(entry)
     return entry
 
@@ -47,6 +47,7 @@ async def test_confirmed_records_leave_the_lane_with_their_offsets(lane: Lane) -
     lane.confirm(flight, 10)
     assert (one.done.result(), three.done.result()) == (10, 13)
     assert lane.tally == Tally(0, 0)
+    assert lane.queued_bytes == 0
 
 
 async def test_a_call_larger_than_a_batch_is_sent_in_several(lane: Lane) -> None:

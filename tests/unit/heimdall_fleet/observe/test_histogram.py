@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from heimdall_fleet.observe.histogram import BatchHistogram, doubling
+from heimdall_fleet.observe.histogram import BatchHistogram, HistogramFamily, doubling
 
 BOUNDS = (0.1, 1.0, 10.0)
 observations = st.lists(st.floats(min_value=0, max_value=100), max_size=30)
@@ -27,6 +27,17 @@ def test_it_shows_the_same_as_prometheus_own_histogram(values: list[float]) -> N
         single.observe(value)
     assert text(ours) == text(theirs)
     assert ours.get_sample_value("h_sum") == pytest.approx(theirs.get_sample_value("h_sum"))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(min_value=0, max_value=100)), max_size=30))
+def test_one_with_labels_shows_the_same_as_prometheus_own(values: list[tuple[str, float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    family = HistogramFamily("h", "", ("model",), BOUNDS, ours)
+    single = Histogram("h", "", ("model",), buckets=BOUNDS, registry=theirs)
+    for model, value in values:
+        family.labels(model).observe(value)
+        single.labels(model).observe(value)
+    assert text(ours) == text(theirs)
 
 
 @given(st.floats(min_value=0, max_value=100), st.integers(min_value=1, max_value=64))
