@@ -1,4 +1,4 @@
-"""What a decision costs: CPU microseconds a message in batches of 64, stage by stage.
+"""What a decision costs: CPU microseconds a message in full batches, stage by stage.
 
     python bench/features.py -o json
 
@@ -38,14 +38,19 @@ from heimdall_models.training.everyday import read_everyday  # noqa: E402
 from heimdall_schemas.request import NO_OPTIONS  # noqa: E402
 
 SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
+LONG_BYTES = 1_024
 BATCHES, ROUNDS, TOP_P = 8, 12, 5
 
 
 def batches(size_bytes: int) -> list[list[dict[str, Any]]]:
-    """Bodies of about so many bytes, all different, of sentences that people write."""
+    """Bodies of about so many bytes, all different, of sentences that people write; as many together as triage takes."""
     rng = random.Random(size_bytes)
     texts = [conversation.text for conversation in read_everyday().conversations]
-    return [[_body(rng, texts, size_bytes) for _ in range(MAX_BATCH)] for _ in range(BATCHES)]
+    return [[_body(rng, texts, size_bytes) for _ in range(_together(size_bytes))] for _ in range(BATCHES)]
+
+
+def _together(size_bytes: int) -> int:
+    return MAX_BATCH if size_bytes < LONG_BYTES else MAX_BATCH // 2
 
 
 def _body(rng: random.Random, texts: list[str], size_bytes: int) -> dict[str, Any]:
@@ -55,14 +60,14 @@ def _body(rng: random.Random, texts: list[str], size_bytes: int) -> dict[str, An
     return {"messages": [{"role": "user", "content": text[:size_bytes]}]}
 
 
-def cost_us(work: Callable[[int], object]) -> float:
-    """CPU microseconds a message of `work` on each batch in turn."""
+def cost_us(work: Callable[[int], object], messages: int) -> float:
+    """CPU microseconds a message of `work` on each batch in turn, `messages` in all."""
     rounds = []
     for _ in range(ROUNDS):
         started = time.process_time()
         for number in range(BATCHES):
             work(number)
-        rounds.append((time.process_time() - started) / (BATCHES * MAX_BATCH) * 1e6)
+        rounds.append((time.process_time() - started) / messages * 1e6)
     return min(rounds)
 
 
@@ -71,13 +76,14 @@ def stage_costs(bundle: Bundle, bodies: list[list[dict[str, Any]]]) -> dict[str,
     read = [[read_conversation(body) for body in batch] for batch in bodies]
     features = [extract(batch, bundle.text_model) for batch in read]
     vectors = [embed(batch.scan) for batch in features]
-    return {
-        "read": cost_us(lambda i: [read_conversation(body) for body in bodies[i]]),
-        "features": cost_us(lambda i: extract(read[i], bundle.text_model)),
-        "classifier": cost_us(lambda i: bundle.classifier.predict(features[i].numeric)),
-        "embedding": cost_us(lambda i: embed(features[i].scan)),
-        "clusters": cost_us(lambda i: nearest_clusters(vectors[i], bundle.clusters.centres, TOP_P)),
+    stages: dict[str, Callable[[int], object]] = {
+        "read": lambda i: [read_conversation(body) for body in bodies[i]],
+        "features": lambda i: extract(read[i], bundle.text_model),
+        "classifier": lambda i: bundle.classifier.predict(features[i].numeric),
+        "embedding": lambda i: embed(features[i].scan, features[i].on_list),
+        "clusters": lambda i: nearest_clusters(vectors[i], bundle.clusters.centres, TOP_P),
     }
+    return {name: cost_us(work, sum(map(len, bodies))) for name, work in stages.items()}
 
 
 def judge_of(bundle: Bundle) -> Judge:
@@ -95,9 +101,10 @@ def decision_costs(judge: Judge, bodies: list[list[dict[str, Any]]]) -> dict[str
     nothing, everything = Memory(decisions=None), Memory()
     for batch in asked:
         decide(batch, judge, everything, time.perf_counter)
+    messages = sum(map(len, bodies))
     return {
-        "decision": cost_us(lambda i: decide(asked[i], judge, nothing, time.perf_counter)),
-        "cached": cost_us(lambda i: decide(asked[i], judge, everything, time.perf_counter)),
+        "decision": cost_us(lambda i: decide(asked[i], judge, nothing, time.perf_counter), messages),
+        "cached": cost_us(lambda i: decide(asked[i], judge, everything, time.perf_counter), messages),
     }
 
 

@@ -28,12 +28,16 @@ _CHARS_PER_TOKEN = 4
 
 
 class DecisionInput(NamedTuple):
-    """One request as triage has it. `body` is the JSON object it came as; `time_left_ms` None: no deadline."""
+    """One request as triage has it. `body` is the JSON object it came as, in `size_bytes`; 0: nobody has counted.
+
+    `time_left_ms` None: no deadline.
+    """
 
     request_id: str
     options: Options
     body: Mapping[str, Any]
     time_left_ms: float | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ class Reader:
 
 
 def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> Reading:
-    """Conversations, features and nearest clusters of at most 64 bodies.
+    """Conversations, features and nearest clusters of at most `MAX_BATCH` bodies.
 
     A batch of n has n times the feature time-out. What is not begun by then is not read but gets safe defaults; when a
     plugged-in embedder takes longer, the whole batch is `late`. One that fails leaves its rows without a cluster.

@@ -24,6 +24,9 @@ BUCKET_TEMPERATURE = 0.1
 _LOG_ODDS_LIMIT = 40.0
 _SILENT = 4
 
+_ROWS_A_RUN = 64
+"""ONNX Runtime takes longer for each row of larger inputs where a model has many trees."""
+
 _FAILURES = (
     failures.Fail,
     failures.InvalidArgument,
@@ -95,8 +98,9 @@ class Classifier:
 
     def log_odds(self, numeric: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n,) for (n, features): the text score in the last column and what the trees, which correct it, add up to."""
-        (output,) = self._session.run(None, {self._input: numeric})
-        return numeric[:, -1] + np.asarray(output, np.float64).reshape(-1)
+        runs = [numeric[start : start + _ROWS_A_RUN] for start in range(0, max(1, len(numeric)), _ROWS_A_RUN)]
+        outputs = [self._session.run(None, {self._input: rows})[0] for rows in runs]
+        return np.asarray(numeric[:, -1] + np.concatenate(outputs, dtype=np.float64, axis=None), np.float64)
 
     def predict(self, numeric: NDArray[np.float32]) -> Verdicts:
         """Verdicts of (n, features) float32; a row without a finite result is marked. Never raises for a model's sake."""

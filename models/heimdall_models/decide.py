@@ -17,7 +17,6 @@ from heimdall_models.across import explore_across
 from heimdall_models.asked import Clock, DecisionInput, Reading, Wishes, ask, read
 from heimdall_models.cache import Memory
 from heimdall_models.choose import choose, scores_of
-from heimdall_models.features import MAX_BATCH
 from heimdall_models.guard import guard
 from heimdall_models.judge import Judge, classify
 from heimdall_models.recall import hear, recall, remember, unanswered
@@ -38,7 +37,7 @@ def decide(
     times = StepTimes() if times is None else times
     heard = hear(batch, judge, memory, started_s)
     answers = recall(heard, memory, started_s, clock)
-    for rows in unanswered(heard, answers, MAX_BATCH):
+    for rows in unanswered(heard, answers):
         one = rows[0][1].judge
         reading = read([each.item.body for _, each in rows], one.reader, clock)
         spent = (clock() - started_s) * 1000.0 > one.rules.timeout_ms * len(batch)
@@ -56,7 +55,7 @@ def decide(
 
 
 def judge_read(wishes: Wishes, reading: Reading, judge: Judge, timing: Timing) -> list[Decided | Refusal]:
-    """From what was read of at most 64 conversations to their records; `explain --recompute` starts here too."""
+    """From what was read of at most `MAX_BATCH` conversations to their records; `explain --recompute` starts here too."""
     clock, times = timing.clock, timing.times
     began_s = clock()
     asked = ask(wishes, reading, judge.rules.alpha)

@@ -10,9 +10,13 @@ import orjson
 from heimdall_models.asked import Asking, Clock, DecisionInput, read_asking
 from heimdall_models.cache import Entry, Memory, cache_key, find, keep
 from heimdall_models.experiment import CONTROL, arm_of
+from heimdall_models.features import MAX_BATCH
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Kept, Refusal, took_json
 from heimdall_schemas.failure import Failure
+
+_SHORT_BYTES = 128 * 1024
+"""Above it a full batch is judged in two: its arrays would not stay in the processor's cache, which costs a quarter."""
 
 
 class Heard(NamedTuple):
@@ -75,16 +79,21 @@ def recall(
 
 
 def unanswered(
-    heard: Sequence[Heard | Refusal], answers: Sequence[Decided | Refusal | None], size: int
+    heard: Sequence[Heard | Refusal], answers: Sequence[Decided | Refusal | None]
 ) -> Iterator[list[tuple[int, Heard]]]:
-    """The rows still to be judged, at most `size` together, all of one judge."""
+    """The rows still to be judged, at most `MAX_BATCH` together, half as many of long requests, all of one judge."""
     by_judge: dict[int, list[tuple[int, Heard]]] = {}
     for row, (one, answer) in enumerate(zip(heard, answers, strict=True)):
         if answer is None and not isinstance(one, Refusal):
             by_judge.setdefault(id(one.judge), []).append((row, one))
     for rows in by_judge.values():
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+        start = 0
+        while start < len(rows):
+            together = rows[start : start + MAX_BATCH]
+            if sum([one.item.size_bytes for _, one in together]) > _SHORT_BYTES:
+                together = together[: MAX_BATCH // 2]
+            yield together
+            start += len(together)
 
 
 def remember(

@@ -22,7 +22,8 @@ from heimdall_fleet.kafka.settings import MIB, BatchSettings, KafkaSettings
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
-_MAX_BATCH_BYTES = 8 * MIB
+_MAX_BATCH_BYTES = MIB
+"""Batches of large records are smaller, so that none holds the event loop, and others up, for long."""
 
 
 @dataclass(frozen=True, slots=True)

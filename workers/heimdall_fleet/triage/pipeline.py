@@ -84,7 +84,8 @@ def bury(record: Record, error: Exception, bench: Bench, partitions: PartitionCo
 
 
 def _ask(incoming: Incoming, now_ms: int) -> DecisionInput:
-    return DecisionInput(incoming.request_id, incoming.options, incoming.body, incoming.deadline_ms - now_ms)
+    left_ms, size_bytes = incoming.deadline_ms - now_ms, len(incoming.record.value or b"")
+    return DecisionInput(incoming.request_id, incoming.options, incoming.body, left_ms, size_bytes)
 
 
 def _end(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk: Desk, written: Written) -> None:

@@ -1,6 +1,6 @@
 """The triage loop: take a batch, decide it, publish what it came to, and only then say that it is done.
 
-1. A batch of up to 64 records is taken. *Dies here*: nothing was written, it is read again.
+1. A batch of up to 128 records, or a mebibyte, is taken. *Dies here*: nothing was written, it is read again.
 2. The batch is decided, in one go, without waiting for anything.
 3. Orders, decision records, replies and dead letters go out, in one `send_batch` for each partition.
    *Dies here*: some are written; the batch is read again, and its copies carry the same request ids.
