@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,8 @@ HERE = Path(__file__).resolve().parent
 VERSION = "4.3.1"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
+SEVERAL_ID = "c2V2ZXJhbC1icm9rZXJzLg"
+"""All brokers of one cluster are formatted with one id."""
 
 _JVM = (
     "-Xms64m",
@@ -81,14 +84,18 @@ class KafkaBroker:
     """`with KafkaBroker() as broker: ... broker.bootstrap ...`; up in 3–5 s.
 
     `data` keeps the log between runs; without it a temporary directory is used and removed. Port 0 takes a free one,
-    which stays the same when the broker is restarted.
+    which stays the same when the broker is restarted. `more` are properties over those above; with
+    `controller.quorum.voters` among them it is one broker of several.
     """
 
-    def __init__(self, data: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, data: Path | None = None, port: int = 0, controller_port: int = 0, more: Mapping[str, str] | None = None
+    ) -> None:
         self._temporary = data is None
         self._data = Path(tempfile.mkdtemp(prefix="heimdall-kafka-")) if data is None else data.resolve()
         self._port = port or _free_port()
-        self._controller_port = _free_port()
+        self._controller_port = controller_port or _free_port()
+        self._more = dict(more or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -168,14 +175,15 @@ class KafkaBroker:
     def _write_properties(self) -> Path:
         self._data.mkdir(parents=True, exist_ok=True)
         path = self._data / "server.properties"
-        path.write_text(
-            _PROPERTIES.format(port=self._port, controller_port=self._controller_port, data=self._data.as_posix())
-        )
+        ours = _PROPERTIES.format(port=self._port, controller_port=self._controller_port, data=self._data.as_posix())
+        path.write_text(ours + "".join(f"{name}={value}\n" for name, value in self._more.items()))  # the last one holds
         return path
 
     def _format(self, java: str, libraries: Path, properties: Path) -> None:
         command = [java, *_JVM, "-cp", f"{libraries}/*", "kafka.tools.StorageTool", "format"]
-        command += ["--standalone", "-t", _cluster_id(), "-c", str(properties)]
+        several = "controller.quorum.voters" in self._more
+        command += ["-t", SEVERAL_ID] if several else ["-t", _cluster_id(), "--standalone"]
+        command += ["-c", str(properties)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BrokerFailed(f"formatting {self._data} failed:\n{done.stdout}{done.stderr}")

@@ -7,20 +7,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from heimdall_fleet.kafka.driver.admin import RawAdmin, TopicRequest
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.settings import KafkaSettings
+from heimdall_fleet.stack.processes import free_port
 
 _BROKER_FILE = Path(__file__).parents[2] / "deploy" / "kafka" / "broker.py"
 
 
-class Cluster(Protocol):
-    """A running broker."""
+class Reachable(Protocol):
+    """Something that has an address."""
 
     @property
     def bootstrap(self) -> str: ...
+
+
+class Cluster(Reachable, Protocol):
+    """A running broker."""
 
     def settings(self) -> KafkaSettings: ...
 
@@ -45,11 +50,19 @@ class EmbeddedCluster:
         self.broker.create_topic(name, partitions)
 
 
+class Detour(NamedTuple):
+    """A second listener of a broker: it listens on `port` and names itself as `advertised`, where a test's proxy stands."""
+
+    port: int
+    advertised: int
+
+
 class ApacheCluster:
     """A one-node Apache Kafka; `broker` is deploy/kafka/broker.py's `KafkaBroker` and can be killed and paused."""
 
-    def __init__(self, broker: Any) -> None:
+    def __init__(self, broker: Any, detour: Detour | None = None) -> None:
         self.broker = broker
+        self.detour = detour
 
     @property
     def bootstrap(self) -> str:
@@ -75,6 +88,19 @@ class ApacheCluster:
                 raise RuntimeError(f"topic {name} was not created: {reasons[name]}")
             while not await admin.topics([name]):  # noqa: ASYNC110  # the controller knows it before the broker does
                 await asyncio.sleep(0.02)
+
+
+def broker_with_detour() -> ApacheCluster:
+    """Not started. The detour costs nothing where nobody takes it."""
+    detour = Detour(free_port(), free_port())
+    port, controller_port = free_port(), free_port()
+    direct, around = f"PLAINTEXT://127.0.0.1:{port}", "DETOUR://127.0.0.1"
+    more = {
+        "listeners": f"{direct},{around}:{detour.port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"{direct},{around}:{detour.advertised}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,DETOUR:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    }
+    return ApacheCluster(load_broker_module().KafkaBroker(None, port, controller_port, more), detour)
 
 
 def load_broker_module() -> ModuleType:

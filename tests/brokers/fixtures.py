@@ -6,9 +6,11 @@ Brokers are shared by a whole session; `unique` gives names that no other test u
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster, load_broker_module
+from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster, broker_with_detour, load_broker_module
+from tests.brokers.three import ThreeBrokers
 
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_schemas.topics import Topics
@@ -31,20 +33,33 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture(scope="session")
 def apache_broker() -> Iterator[ApacheCluster]:
-    """Without Java or the jars: skipped on a laptop, a failure where CI is set, so that CI cannot fool itself."""
-    module = load_broker_module()
-    broker = module.KafkaBroker()
+    cluster = broker_with_detour()
     try:
-        broker.start()
-    except module.BrokerMissing as missing:
-        broker.close()
+        _start_or_skip(cluster.broker)
+        yield cluster
+    finally:
+        cluster.broker.close()
+
+
+@pytest.fixture
+def three_brokers() -> Iterator[ThreeBrokers]:
+    """A cluster of the test's own."""
+    cluster = ThreeBrokers()
+    try:
+        _start_or_skip(cluster)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _start_or_skip(brokers: Any) -> None:
+    """Without Java or the jars: skipped on a laptop, a failure where CI is set, so that CI cannot fool itself."""
+    try:
+        brokers.start()
+    except load_broker_module().BrokerMissing as missing:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(missing))
-    try:
-        yield ApacheCluster(broker)
-    finally:
-        broker.close()
 
 
 @pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])

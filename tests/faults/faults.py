@@ -14,6 +14,16 @@ from tests.faults.history import Fault
 
 
 @asynccontextmanager
+async def noted(fleet: Fleet, kind: str) -> AsyncIterator[None]:
+    """Whatever the block does to everybody, as a fault in the history."""
+    at = time.time()
+    try:
+        yield
+    finally:
+        fleet.events.append(Fault(at, time.time(), kind))
+
+
+@asynccontextmanager
 async def broker_gone(fleet: Fleet, cluster: ApacheCluster, at_least_s: float = 0.0) -> AsyncIterator[None]:
     """SIGKILL of the broker; it is back, with its log, when the block is left."""
     at = time.time()

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 import yaml
-from tests.brokers.clusters import Cluster
+from tests.brokers.clusters import Reachable
 from tests.faults.history import Event, Exit, Fault, Run, Sample
 from tests.faults.peek import fetch, gauge, request
 
@@ -59,6 +59,7 @@ class Setup:
     extra_topics: tuple[str, ...] = ()
     """Topics that replies may be asked to, after the prefix and a dot."""
     prefix: str | None = None
+    replication: int = 1
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Canaries:
 class Fleet:
     """Made by `open_fleet`. What it does to its workers is written down in `events`."""
 
-    def __init__(self, cluster: Cluster, setup: Setup, scripted: Scripted) -> None:
+    def __init__(self, cluster: Reachable, setup: Setup, scripted: Scripted) -> None:
         self.cluster = cluster
         self.setup = setup
         self.scripted = scripted
@@ -270,7 +271,7 @@ def run_of(setup: Setup) -> Run:
 
 
 @asynccontextmanager
-async def open_fleet(cluster: Cluster, setup: Setup) -> AsyncIterator[Fleet]:
+async def open_fleet(cluster: Reachable, setup: Setup) -> AsyncIterator[Fleet]:
     """Topics, scripted providers and workers, all ready; nothing of it runs on when the block is left."""
     plan = {"seed": setup.seed, "behaviours": dict(setup.behaviours)}
     scripted = await start_scripted(plan, setup.directory, setup.directory / "calls.jsonl")
@@ -303,7 +304,7 @@ async def create_topics(fleet: Fleet) -> None:
         config = {"max.message.bytes": str(topic.max_message_bytes)}
         if topic.entity != "requests":
             config["message.timestamp.type"] = "LogAppendTime"
-        requests.append(TopicRequest(topic.name, count, 1, config))
+        requests.append(TopicRequest(topic.name, count, fleet.setup.replication, config))
     requests += [TopicRequest(f"{fleet.topics.prefix}.{name}", 2, 1, {}) for name in fleet.setup.extra_topics]
     async with RawAdmin(fleet.kafka) as admin:
         refused = {name: why for name, why in (await admin.create(requests)).items() if why}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from tests.brokers.clusters import Cluster
+from tests.brokers.clusters import Reachable
 from tests.faults.checker import check
 from tests.faults.fleet import Fleet, Setup, Worker, open_fleet
 from tests.faults.history import History, read, write
@@ -152,7 +152,7 @@ class Verdict:
 
 
 @asynccontextmanager
-async def scenario(cluster: Cluster, setup: Setup) -> AsyncIterator[Scenario]:
+async def scenario(cluster: Reachable, setup: Setup) -> AsyncIterator[Scenario]:
     async with open_fleet(cluster, setup) as fleet, Load(fleet) as load:
         running = Scenario(fleet, load)
         listening = asyncio.create_task(running.listen())

@@ -27,6 +27,9 @@ from heimdall_fleet.settings import (
 if TYPE_CHECKING:
     from heimdall_fleet.client import HeimdallClient
 
+PRODUCE_TIMEOUT_MS = 30_000
+"""A dead connection is noticed after that. Joining a group may take one request longer, writing never does."""
+
 
 def worker_name(role: str) -> str:
     """Which process wrote a record: role, host, process id."""
@@ -58,7 +61,14 @@ async def producing(config: Config, client_id: str) -> AsyncIterator[SupervisedP
 
 
 def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
-    return open_producer(kafka, ProducerSettings(linger_ms=2, max_record_bytes=config.kafka.max_message_bytes))
+    return open_producer(
+        kafka,
+        ProducerSettings(
+            linger_ms=2,
+            max_record_bytes=config.kafka.max_message_bytes,
+            request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
+        ),
+    )
 
 
 def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
@@ -69,6 +79,7 @@ def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> Supervise
             linger_ms=5,
             patient_ms={config.kafka.topics.audit: 20},
             max_record_bytes=config.kafka.max_message_bytes,
+            request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
         ),
     )
 
