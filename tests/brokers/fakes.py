@@ -32,6 +32,7 @@ class FakeConsumer:
         self.dead = False
         self.reachable = True
         self.is_member = True
+        self.has_twin = False
         self.metadata_age_s = 0.0
         self.broken: set[Partition] = set()
         self.failures: dict[str, list[Exception]] = {"start": [], "committed": [], "commit": []}

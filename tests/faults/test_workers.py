@@ -1,15 +1,17 @@
 """Faults 1, 2, 3 and 7: workers that are killed, stopped, frozen, and that come and go."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 from tests.brokers.clusters import ApacheCluster
 from tests.brokers.redis import redis_server
 from tests.faults.checker import audited_calls, distinct
-from tests.faults.faults import broker_silent, redis_gone
+from tests.faults.faults import broker_silent, noted, redis_gone
 from tests.faults.figures import Tell
-from tests.faults.fleet import GRACE_S, Setup
+from tests.faults.fleet import GRACE_S, Setup, Worker
+from tests.faults.peek import get
 from tests.faults.scenario import Scenario, Verdict, scenario
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
@@ -18,6 +20,9 @@ SLOW = {"*": {"latency_ms": {"median": 1_000, "sigma": 0.3}, "output_tokens": {"
 QUICK = {"*": {"latency_ms": {"median": 200, "sigma": 0.5}, "output_tokens": {"median": 30}}}
 ROOMY = {"provider_defaults": {"concurrency": 500, "buffer": 1_000}}
 EXTRA_SHARE_IN_A_STORM = 0.08
+EXTRA_SHARE_OF_TWINS = 0.25
+"""Without a shared state: what was in flight each time they displaced each other, which they do for a second or two."""
+GROUPS_OF_A_DISPATCH_WORKER = 2
 
 
 async def test_dispatch_workers_killed_at_random_instants_lose_nothing(
@@ -185,7 +190,7 @@ async def test_a_storm_of_workers_that_come_and_go_costs_few_calls(
     apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
 ) -> None:
     async with scenario(apache_broker, Setup(170, tmp_path, dispatch=2, behaviours=QUICK)) as run:
-        storm = asyncio.create_task(_come_and_go(run, guests=3))
+        storm = asyncio.create_task(_come_and_go(run, seconds=24))
         while not storm.done():
             await run.load.many(45, 45)
         await storm
@@ -196,12 +201,39 @@ async def test_a_storm_of_workers_that_come_and_go_costs_few_calls(
         assert verdict.extra_calls <= EXTRA_SHARE_IN_A_STORM * len(run.load.sent)
 
 
-async def _come_and_go(run: Scenario, guests: int) -> None:
-    """So many workers, one after the other, each leaving soon after it was ready."""
-    for _ in range(guests):
+async def _come_and_go(run: Scenario, seconds: float) -> None:
+    """One worker after the other, each leaving soon after it was ready: with its start, one change every 2 s or so."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         guest = await run.fleet.start("dispatch")
         await asyncio.sleep(run.fleet.random.uniform(0.2, 1.0))
         await run.fleet.terminate(guest)
+
+
+async def test_of_two_workers_with_one_instance_id_one_stands_aside_and_says_why(
+    apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
+) -> None:
+    settings = {"kafka": {"group_instance_id": "one-for-all"}}
+    async with scenario(apache_broker, Setup(171, tmp_path, behaviours=QUICK, settings=settings)) as run:
+        asking = asyncio.create_task(run.load.many(300, 25))
+        await run.answers(20)
+        async with noted(run.fleet, "instance id given twice"):
+            twins = [*run.fleet.alive("dispatch"), await run.fleet.start("dispatch", wait=False)]
+            await run.until(lambda: sum(map(_times_aside, twins)) == GROUPS_OF_A_DISPATCH_WORKER)
+        await asking
+        await run.settled()
+        assert sum(map(_times_aside, twins)) == GROUPS_OF_A_DISPATCH_WORKER, "they go on taking turns"
+        assert sorted([(await get(twin.port, "/readyz"))[0] for twin in twins]) == [200, 503]
+        for twin in twins:
+            await run.fleet.terminate(twin)
+        verdict = await run.verdict()
+        tell(verdict.figures())
+        assert verdict.states == {"answered": 300}
+        assert verdict.extra_calls <= EXTRA_SHARE_OF_TWINS * len(run.load.sent)
+
+
+def _times_aside(worker: Worker) -> int:
+    return worker.child.log.read_text().count("the same kafka.group_instance_id")
 
 
 async def _calls(run: Scenario, at_least: int, timeout_s: float = 30.0) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming
-from heimdall_fleet.kafka.errors import KafkaFailure, Unreadable
+from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
 from heimdall_fleet.kafka.records import Partition, Record
@@ -39,6 +39,8 @@ _REFRESH_TIMEOUT_S = 3.0
 _RETRY_S = 0.5
 _UNREADABLE_RETRY_S = 5.0
 _WAIT_FOR_MAP_S = 0.05
+_ASIDE_S = 60.0
+_TWIN = "another worker has the same kafka.group_instance_id; this one stands aside for a minute. Give each its own"
 _FIRST_GUESS_BYTES = 1024.0
 
 
@@ -87,6 +89,7 @@ class Group(Listener):
         self._commit_wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._polled_at = clock()
+        self._aside_until = 0.0
         self._rebalances = 0
         self._commits = 0
         self._commits_failed = 0
@@ -121,6 +124,8 @@ class Group(Listener):
         None: nobody can say, since the group may have given the partition away unheard; it shows within a session.
         """
         consumer = self._consumer
+        if self._clock() < self._aside_until:
+            return False
         if consumer is None or not self._stable:
             return None
         if partition not in self._assigned or not self._trackers[partition].is_running(offset):
@@ -140,6 +145,9 @@ class Group(Listener):
         Also connects, joins and reconnects. Never raises what the broker or the records did wrong.
         """
         try:
+            if self._clock() < self._aside_until:
+                await asyncio.sleep(wait_s)
+                return []
             if self._consumer is None or self._consumer.dead:
                 await self._join()
             consumer = self._consumer
@@ -225,12 +233,15 @@ class Group(Listener):
         self._loaded.add(partition)
 
     async def _join(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.stop(0.0)
         self._joined = self._stable = False
         self._epoch += 1
         self._assigned = frozenset()
         self._loaded.clear()
+        if self._consumer is not None:
+            await self._consumer.stop(0.0)
+            if self._consumer.has_twin:
+                self._consumer, self._aside_until = None, self._clock() + _ASIDE_S
+                raise NotAMember(_TWIN)
         self._consumer = self._open_consumer(self)
         await self._consumer.start()
         self._joined = self._answering = True

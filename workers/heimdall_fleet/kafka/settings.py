@@ -40,7 +40,7 @@ class KafkaSettings:
     fetch_max_bytes: int = 8 * MIB
     max_partition_fetch_bytes: int = 512 * KIB
     group_instance_id: str | None = None
-    """Static membership. Two members with the same id rebalance for ever: derive it from a unique ordinal."""
+    """Static membership. Of two members with the same id one stands aside: derive it from a unique ordinal."""
 
     def __post_init__(self) -> None:
         if self.request_timeout_ms <= self.rebalance_timeout_ms:

@@ -1,6 +1,7 @@
 """Rebalances and failures that no broker plays on demand."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -25,7 +26,8 @@ class Scene:
         self.log = FakeLog()
         self.consumers: list[FakeConsumer] = []
         self.prepare: Callable[[FakeConsumer], None] = lambda _: None
-        self.group = Group(self._open, commit_interval_s=0.005)
+        self.ahead_s = 0.0
+        self.group = Group(self._open, commit_interval_s=0.005, clock=lambda: time.monotonic() + self.ahead_s)
 
     def _open(self, listener: Listener) -> FakeConsumer:
         consumer = FakeConsumer(self.log, listener, [A, B])
@@ -227,6 +229,22 @@ async def test_a_dead_consumer_is_replaced_and_keeps_nobody_waiting() -> None:
         s.log.append(A, b"new")
         assert await s.take(1) == {A: [5]}
         assert len(s.consumers) == 2
+
+
+async def test_a_worker_whose_place_another_takes_again_and_again_stands_aside_for_a_minute() -> None:
+    async with scene() as s:
+        await s.take(10)
+        s.consumer.dead = s.consumer.has_twin = True
+        assert await s.group.take(PLENTY, 0.0) == []
+        assert not s.group.facts().joined
+        assert s.group.holds(A, 0) is False
+        s.ahead_s = 59.0
+        assert await s.group.take(PLENTY, 0.0) == []
+        assert len(s.consumers) == 1
+        s.ahead_s = 61.0
+        await s.group.take(PLENTY, 0.01)
+        assert len(s.consumers) == 2
+        assert s.group.facts().joined
 
 
 async def test_the_partition_that_waited_longest_is_served_first() -> None:

@@ -18,6 +18,8 @@ from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import KafkaSettings
 
 _NOBODY = TopicPartition("", -1)
+_TWIN_TIMES = 3
+_TWIN_WITHIN_S = 30.0
 
 
 def _record(at: Any, raw: Any) -> Record:
@@ -42,6 +44,8 @@ class RawConsuming(Protocol):
     def reachable(self) -> bool: ...
     @property
     def is_member(self) -> bool: ...
+    @property
+    def has_twin(self) -> bool: ...
     @property
     def metadata_age_s(self) -> float: ...
     async def start(self) -> None: ...
@@ -81,6 +85,8 @@ class RawConsumer:
         self._timeout_s = settings.request_timeout_ms / 1000
         self._session_s = settings.session_timeout_ms / 1000
         self._member_until_s = -math.inf
+        self._static = settings.group_instance_id is not None
+        self._displaced_s: list[float] = []
         self._aio = AIOKafkaConsumer(
             **connection_arguments(settings),
             group_id=group_id,
@@ -121,12 +127,22 @@ class RawConsumer:
 
         async def listened() -> bool:
             sent_s = time.monotonic()
+            belonged = self.is_member
             heard = await beat()
             if heard:
                 self._member_until_s = sent_s + self._session_s
+            elif self._static and belonged and coordinator.generation < 0:
+                self._displaced(sent_s)
             return heard
 
         coordinator._do_heartbeat = listened
+
+    def _displaced(self, now_s: float) -> None:
+        """The group does not know us, though it heard of us less than a session ago: our place was given to another."""
+        self._displaced_s = [each for each in self._displaced_s if each > now_s - _TWIN_WITHIN_S] + [now_s]
+        closing = self._aio._coordinator._closing
+        if self.has_twin and not closing.done():
+            closing.set_result(None)  # ends the coordination before it joins again and displaces the other one
 
     async def stop(self, timeout_s: float) -> None:
         """Leave the group and close; never raises."""
@@ -160,6 +176,15 @@ class RawConsumer:
         False says nothing: a process that was stopped for a while does not know until it has asked.
         """
         return time.monotonic() < self._member_until_s and self._aio._coordinator.generation >= 0
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether another member took our place again and again: it has the same `group_instance_id`. We are dead then.
+
+        Who is displaced last stays out, so that one of the two goes on. A client that joins again each time would do
+        so for ever, and the calls of both would be made twice.
+        """
+        return len(self._displaced_s) >= _TWIN_TIMES
 
     @property
     def metadata_age_s(self) -> float:
