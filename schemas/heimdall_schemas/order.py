@@ -31,9 +31,11 @@ class Step:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What dispatch must know beyond the body. `steps` is the order of asking: chosen, runners-up, one bucket up."""
+
+    # Never changed, yet not frozen: that takes four times as long to make, and every order has one.
 
     steps: tuple[Step, ...]
     deadline_ms: int
@@ -143,9 +145,8 @@ def plan_of(found: dict[str, Any]) -> Plan:
 
 
 def _plan(steps: tuple[Step, ...], said: Mapping[str, Any]) -> Plan:
-    known = dict(said) if said.keys() <= _PLAN_FIELDS else {k: said[k] for k in said.keys() & _PLAN_FIELDS}
-    known["steps"] = steps
-    return Plan(**known)
+    known = said if said.keys() <= _PLAN_FIELDS else {name: said[name] for name in said.keys() & _PLAN_FIELDS}
+    return Plan(**{**known, "steps": steps})
 
 
 def _step(found: Mapping[str, Any]) -> Step:

@@ -27,12 +27,11 @@ def chain_for(run: Run, room: Room) -> Chain:
         spill_after_ms=room.settings.spill_after_ms,
     )
     routes = room.book.routes(plan.steps, limits.fallbacks)
-    return Chain(
-        routes=routes if limits.enabled else routes[:1],
-        rules=rules,
-        attempts=run.attempts_before,
-        limited=run.limited_before,
-        spent_usd_micros=run.spent_before_usd_micros,
+    chain = Chain(routes if limits.enabled else routes[:1], rules, attempts=plan.attempts_before)
+    if not run.earlier:
+        return chain
+    return chain._replace(
+        attempts=run.attempts_before, limited=run.limited_before, spent_usd_micros=run.spent_before_usd_micros
     )
 
 

@@ -30,10 +30,11 @@ class BodyReader:
         self._max_unpacked = max_decompressed_bytes
         self._seen = 0
         self._unpacked = 0
-        self._unpacker = _unpacker(status, headers.get("content-encoding", "identity"))
+        encoding = headers.get("content-encoding")
+        self._unpacker = _unpacker(status, encoding) if encoding else None
         self._more = False
-        announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > max_bytes:
+        announced = headers.get("content-length")
+        if announced and announced.isdigit() and int(announced) > max_bytes:
             raise self._too_large(f"announced are {int(announced):,} bytes", "max_bytes", max_bytes)
 
     def more(self) -> bool:

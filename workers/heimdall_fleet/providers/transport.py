@@ -155,6 +155,8 @@ class _Incoming:
         self.headers: Mapping[str, str] = message.headers
 
     async def piece(self) -> bytes:
+        if self._content.at_eof():
+            return b""
         try:
             return await self._content.readany()
         except (aiohttp.ClientError, OSError) as error:

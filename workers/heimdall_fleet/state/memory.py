@@ -9,6 +9,7 @@ from heimdall_fleet.state.base import Budget, Claim, ClaimKind, Want
 
 MAX_CALLS = 100_000
 MAX_STORED_BYTES = 4 * 1024 * 1024
+_NEW = Claim(ClaimKind.OURS)
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class MemoryState:
         if call is None:
             self._calls[call_id] = _Call(holder, now_ms + lease_ms, fingerprint=fingerprint)
             self._shrink()
-            return Claim(ClaimKind.OURS)
+            return _NEW
         if call.fingerprint != fingerprint:
             return Claim(ClaimKind.OTHER_BODY)
         if call.stored is not None:
@@ -85,8 +86,11 @@ class MemoryState:
         call = self._calls.get(call_id)
         if call is not None and call.stored is not None and now_ms < call.until_ms:
             return call.stored
-        self._forget(call_id)
-        self._calls[call_id] = _Call("", now_ms + keep_ms, stored, call.fingerprint if call else "")
+        if call is None or call.stored is not None:
+            self._forget(call_id)
+            call = self._calls[call_id] = _Call("", 0.0, fingerprint=call.fingerprint if call else "")
+        call.holder, call.until_ms, call.stored, call.begun = "", now_ms + keep_ms, stored, b""
+        self._calls.move_to_end(call_id)
         self._stored_bytes += len(stored)
         self._shrink()
         return stored
