@@ -125,13 +125,6 @@ def load_bundle(path: Path) -> Bundle:
     )
 
 
-def verify(path: Path, sha256: str) -> None:
-    """Check that the bundle in `path` is the one whose manifest has `sha256`. Raises BundleError."""
-    actual = hashlib.sha256(_read(path / MANIFEST)).hexdigest()
-    if actual != sha256.lower():
-        raise BundleError(path / MANIFEST, f"its sha-256 is {actual}, the pointer names {sha256}")
-
-
 def _manifest(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         manifest = orjson.loads(data)
