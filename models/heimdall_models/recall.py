@@ -140,7 +140,7 @@ def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
         entry.token_count,
         asking.pinned is not None,
         kept.decision.replace(kept.took, took, 1),
-        b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b},"candidates":[]}'
+        b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b,"extraction_latency_ms":0.0},"candidates":[]}'
         % (orjson.dumps(entry.request_id), kept.common, kept.features),
         None,
     )

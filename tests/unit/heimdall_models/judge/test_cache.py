@@ -48,6 +48,17 @@ def test_a_hit_says_the_time_that_it_took_itself(judge: Judge, make_input: MakeI
     assert [one.decision["decision_latency_ms"] for one in hits if isinstance(one, Decided)] == [1.0, 1.0]
 
 
+def test_a_hit_has_read_nothing_and_says_so(judge: Judge, make_input: MakeInput) -> None:
+    memory = Memory()
+    first, hit = (_at(make_input(0.5), judge, memory, 0.0) for _ in range(2))
+    assert hit.record["features"]["extraction_latency_ms"] == 0.0
+    assert first.record["features"].keys() - hit.record["features"].keys() == {
+        "numeric",
+        "clusters",
+        "cluster_similarities",
+    }
+
+
 @pytest.mark.parametrize(
     "other",
     [
