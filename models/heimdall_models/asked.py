@@ -119,7 +119,8 @@ def asking_of(recorded: Mapping[str, Any]) -> Asking:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was read of each conversation: (n, …) arrays. Of `truncated` rows some text was not scanned. `late` rows are
-    not classified, and no row is when the whole batch has `spent` its time. `extraction_ms` holds `embedding_ms`."""
+    not classified, and no row is when the whole batch has `spent` its time; `embedding_late`: they are late by the
+    embedder's own budget. `extraction_ms` holds `embedding_ms`."""
 
     numeric: NDArray[np.float32]
     token_count: NDArray[np.int64]
@@ -138,6 +139,7 @@ class Reading:
     extraction_ms: float
     embedding_ms: float = 0.0
     spent: bool = False
+    embedding_late: bool = False
 
     @property
     def weights(self) -> Floats:
@@ -160,14 +162,16 @@ class Reader:
     centres: NDArray[np.int16]
     top_p: int
     timeout_ms: float
+    embedding_timeout_ms: float
     embedder: EmbeddingCache | None = None
 
 
 def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> Reading:
     """Conversations, features and nearest clusters of at most `MAX_BATCH` bodies.
 
-    A batch of n has n times the feature time-out. What is not begun by then is not read but gets safe defaults; when a
-    plugged-in embedder takes longer, the whole batch is `late`. One that fails leaves its rows without a cluster.
+    A batch of n has n times each time-out. What is not begun within that of the features is not read but gets safe
+    defaults; when a plugged-in embedder takes longer than that or than its own, the whole batch is `late`. One that fails
+    leaves its rows without a cluster.
     """
     started = clock()
     budget_ms = reader.timeout_ms * len(bodies)
@@ -185,7 +189,9 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
     nearest = nearest_clusters(vectors, reader.centres, reader.top_p)
     finished = clock()
     late = np.arange(len(bodies)) >= late_from
-    if reader.embedder is not None and (finished - started) * 1000.0 > budget_ms:
+    embedding_ms = round((finished - extracted) * 1000.0, 3)
+    embedding_late = reader.embedder is not None and embedding_ms > reader.embedding_timeout_ms * len(bodies)
+    if reader.embedder is not None and (embedding_late or (finished - started) * 1000.0 > budget_ms):
         late[:] = True
     nowhere = late | ~embedded
     clusters, similarities, shapes = nearest.ids, nearest.similarities, features.shapes
@@ -207,7 +213,8 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
         truncated=shapes["truncated"] > 0,
         late=late,
         extraction_ms=round((finished - started) * 1000.0, 3),
-        embedding_ms=round((finished - extracted) * 1000.0, 3),
+        embedding_ms=embedding_ms,
+        embedding_late=embedding_late,
     )
 
 

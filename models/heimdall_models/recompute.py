@@ -12,7 +12,14 @@ from heimdall_models.asked import Reading, Wishes, asking_of
 from heimdall_models.decide import judge_read
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.judge import Judge
-from heimdall_models.record import DECISION_VERSION, FEATURE_TIMEOUT, PREHOOK_TIMEOUT, Decided, Refusal
+from heimdall_models.record import (
+    DECISION_VERSION,
+    EMBEDDING_TIMEOUT,
+    FEATURE_TIMEOUT,
+    PREHOOK_TIMEOUT,
+    Decided,
+    Refusal,
+)
 from heimdall_models.times import StepTimes, Timing
 
 TOLERANCE = 1e-9
@@ -104,7 +111,7 @@ def _check(record: Mapping[str, Any], judge: Judge) -> None:
 
 
 def _reading(record: Mapping[str, Any], said: Mapping[str, Any]) -> Reading:
-    features = record["features"]
+    features, reason = record["features"], record["fallback_reason"]
     numeric = features["numeric"]
     return Reading(
         numeric=np.array([[numeric.get(name, 0.0) for name in FEATURE_NAMES]], np.float32),
@@ -120,9 +127,10 @@ def _reading(record: Mapping[str, Any], said: Mapping[str, Any]) -> Reading:
         similarities=np.array([features["cluster_similarities"]], np.float32),
         embedding_cached=np.array([features["embedding_cached"]], np.bool_),
         truncated=np.array([features["truncated"]], np.bool_),
-        late=np.array([record["fallback_reason"] == FEATURE_TIMEOUT], np.bool_),
+        late=np.array([reason in (FEATURE_TIMEOUT, EMBEDDING_TIMEOUT)], np.bool_),
         extraction_ms=0.0,
-        spent=record["fallback_reason"] == PREHOOK_TIMEOUT,
+        spent=reason == PREHOOK_TIMEOUT,
+        embedding_late=reason == EMBEDDING_TIMEOUT,
     )
 
 

@@ -17,6 +17,7 @@ DECISION_VERSION = "1"
 DecisionType = Literal["scored", "cached", "pinned", "guarded", "explored", "sticky", "default"]
 
 FEATURE_TIMEOUT = "FEATURE_TIMEOUT"
+EMBEDDING_TIMEOUT = "EMBEDDING_TIMEOUT"
 PREHOOK_TIMEOUT = "PREHOOK_TIMEOUT"
 MODEL_PREDICT_FAILED = "MODEL_PREDICT_FAILED"
 

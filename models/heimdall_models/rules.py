@@ -40,7 +40,8 @@ class Rules:
     `tenants`: tenant → the models (`author/model`) or authors (`author/`) it may use; a tenant that is not named may
     use all. `exploration`: share of requests whose model is drawn evenly from all eligible ones of
     its bucket, `across`: of all buckets.
-    `timeout_ms`: budget of one decision, `feature_timeout_ms`: of its features; a batch of n has n times as much.
+    `timeout_ms`: budget of one decision, `feature_timeout_ms`: of its features, `embedding_timeout_ms`: of a plugged-in
+    embedder; a batch of n has n times as much.
     `switch_margin`: a session leaves its model only for a score better by more than this.
     """
 
@@ -61,6 +62,7 @@ class Rules:
     switch_margin: float = 0.05
     experiment: Experiment | None = None
     feature_timeout_ms: float = 25.0
+    embedding_timeout_ms: float = 15_000.0
     timeout_ms: float = 25.0
     config_hash: str = ""
 

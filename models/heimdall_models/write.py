@@ -25,6 +25,7 @@ from heimdall_models.judge import Judge, Verdict
 from heimdall_models.pools import BUCKETS, Pool
 from heimdall_models.record import (
     DECISION_VERSION,
+    EMBEDDING_TIMEOUT,
     FEATURE_TIMEOUT,
     MODEL_PREDICT_FAILED,
     PREHOOK_TIMEOUT,
@@ -170,7 +171,7 @@ def _fallback(judged: Judged, at: int) -> str:
     """Which step a default stands in for."""
     reading = judged.asked.reading
     if reading.late[at]:
-        return FEATURE_TIMEOUT
+        return EMBEDDING_TIMEOUT if reading.embedding_late else FEATURE_TIMEOUT
     return PREHOOK_TIMEOUT if reading.spent else MODEL_PREDICT_FAILED
 
 

@@ -179,6 +179,7 @@ def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
         experiment=_experiment(router.experiments[0]) if router.experiments else None,
         switch_margin=router.switch_margin,
         feature_timeout_ms=config.feature_timeout / timedelta(milliseconds=1),
+        embedding_timeout_ms=config.embedding_timeout / timedelta(milliseconds=1),
         timeout_ms=config.timeout / timedelta(milliseconds=1),
         config_hash=config_hash,
     )

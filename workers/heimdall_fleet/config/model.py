@@ -60,7 +60,8 @@ class Config(Section):
     feature_timeout: Millis = Field(timedelta(milliseconds=25), ge=timedelta(milliseconds=1), le=timedelta(minutes=1))
     """Budget for the features of a request, in the same way; above it safe defaults are used."""
     embedding_timeout: Millis = Field(timedelta(seconds=15), ge=timedelta(milliseconds=1), le=timedelta(minutes=10))
-    """Longest wait for a remote embedding (semantic cache, training); never waited for inside a decision."""
+    """Budget for the vectors of a request from `embedding.plugin`, in the same way; it ends with `feature_timeout` at the
+    latest. Looked at when the plug-in returns: one that asks a service must give up by itself."""
 
     enable_caching: bool = True
     """Use any cache at all."""

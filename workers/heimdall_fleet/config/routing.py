@@ -277,7 +277,7 @@ class DecisionCache(Section):
 
 
 class ExactCache(Section):
-    """Answers, by the exact request within one tenant."""
+    """Answers, by the exact request within one tenant. It has no effect yet: no answers are kept."""
 
     enabled: bool = False
     """Answer a repeated request from the cache."""
@@ -288,7 +288,8 @@ class ExactCache(Section):
 
 
 class SemanticCache(Section):
-    """Answers, by the likeness of the request within one tenant, model and settings."""
+    """Answers, by the likeness of the request within one tenant, model and settings. It has no effect yet: no answers are
+    kept."""
 
     enabled: bool = False
     """Answer a similar request from the cache."""

@@ -56,6 +56,14 @@ def exploration(config: Config, _: str) -> Iterator[Finding]:
         yield Finding(path, "has no effect: enable_exploration is false", "set enable_exploration: true", "warning")
 
 
+def answer_caches(config: Config, _: str) -> Iterator[Finding]:
+    """Caches of answers can be written down but are not kept yet: every request is answered by a provider."""
+    for name, cache in (("exact", config.cache.exact), ("semantic", config.cache.semantic)):
+        if cache.model_fields_set:
+            message = "has no effect yet: no answers are kept, every request goes to a provider"
+            yield Finding(("cache", name), message, "remove it; cache.decision keeps decisions", "warning")
+
+
 def provider_keys(config: Config, _: str) -> Iterator[Finding]:
     """A provider can be called: it has an address, and keys where its type needs them."""
     for name, provider in config.providers.items():
@@ -197,6 +205,7 @@ def request_timeout(config: Config, _: str) -> Iterator[Finding]:
 RULES: tuple[Rule, ...] = (
     production,
     exploration,
+    answer_caches,
     provider_keys,
     plain_http,
     offers,

@@ -29,7 +29,7 @@ from heimdall_fleet.triage.sources import SourceError, read_pointer
 from heimdall_fleet.triage.tuning import Tuning
 from heimdall_fleet.triage.worker import TriageWorker
 from heimdall_models.cache import Memory
-from heimdall_models.record import FEATURE_TIMEOUT, MODEL_PREDICT_FAILED, PREHOOK_TIMEOUT
+from heimdall_models.record import EMBEDDING_TIMEOUT, FEATURE_TIMEOUT, MODEL_PREDICT_FAILED, PREHOOK_TIMEOUT
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.control import CHALLENGER, CHAMPION, DRIFT, Drift
 from heimdall_schemas.text import rfc3339
@@ -41,7 +41,12 @@ GAUGES_EVERY_S = 5.0
 ARTIFACT_LOAD_FAILED = "ARTIFACT_LOAD_FAILED"
 CACHE_WRITE_FAILED = "CACHE_WRITE_FAILED"
 
-FALLBACK_FAMILIES = {FEATURE_TIMEOUT: "timeout", PREHOOK_TIMEOUT: "timeout", MODEL_PREDICT_FAILED: "ml_model"}
+FALLBACK_FAMILIES = {
+    FEATURE_TIMEOUT: "timeout",
+    EMBEDDING_TIMEOUT: "timeout",
+    PREHOOK_TIMEOUT: "timeout",
+    MODEL_PREDICT_FAILED: "ml_model",
+}
 """Reasons of a default decision → the family they are counted under."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from heimdall_fleet.config import Config, ConfigError, config_hash, load
-from heimdall_fleet.config.rules import retired
+from heimdall_fleet.config.rules import answer_caches, retired
 from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, rules_of
 from heimdall_models.catalogue import Latency, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
@@ -54,9 +54,17 @@ def test_what_makes_no_sense_is_refused(router: dict[str, Any]) -> None:
 
 
 def test_budgets_reach_the_judge() -> None:
-    config = Config.model_validate({"timeout": "40ms", "feature_timeout": "7ms"})
+    config = Config.model_validate({"timeout": "40ms", "feature_timeout": "7ms", "embedding_timeout": "2ms"})
     found = rules_of(config, catalogue_of(config, TODAY), "h")
-    assert (found.timeout_ms, found.feature_timeout_ms) == (40.0, 7.0)
+    assert (found.timeout_ms, found.feature_timeout_ms, found.embedding_timeout_ms) == (40.0, 7.0, 2.0)
+
+
+@pytest.mark.parametrize("cache", ["exact", "semantic"])
+def test_a_cache_of_answers_is_said_to_have_no_effect_yet(cache: str) -> None:
+    (said,) = answer_caches(Config.model_validate({"cache": {cache: {"enabled": True}}}), "development")
+    assert (said.path, said.severity) == (("cache", cache), "warning")
+    assert "no effect" in said.message
+    assert not list(answer_caches(Config.model_validate({"cache": {"decision": {"ttl": "1m"}}}), "development"))
 
 
 def test_a_measured_latency_takes_the_place_of_the_guess_by_price() -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from heimdall_models.asked import DecisionInput
 from heimdall_models.cache import Memory
 from heimdall_models.catalogue import Catalogue
 from heimdall_models.decide import decide
-from heimdall_models.embed import DIMENSIONS, EmbeddingCache
 from heimdall_models.judge import Judge
 from heimdall_models.recompute import recompute
 from heimdall_models.record import DECISION_VERSION, Decided, Refusal, audit_json
@@ -334,60 +330,6 @@ def test_the_steps_of_a_batch_are_timed_and_cached_rows_take_none(judge: Judge, 
     assert times.decision_s >= times.classifier_s + times.scores_s
     decide([make_input(0.1), make_input(0.9)], judge, memory, clock, times)
     assert times.rows == 2
-
-
-class Embedder:
-    """A plug-in: takes its time, fails, or answers."""
-
-    def __init__(self, outcome: NDArray[np.float32] | Exception, work: Callable[[], None] = lambda: None) -> None:
-        self.outcome, self.work, self.calls = outcome, work, 0
-
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.calls += 1
-        self.work()
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return np.tile(self.outcome, (len(texts), 1))
-
-
-def _with_embedder(judge: Judge, embedder: Embedder) -> Judge:
-    return replace(judge, reader=replace(judge.reader, embedder=EmbeddingCache(embedder, 10)))
-
-
-def test_a_plugged_in_embedder_is_called_and_its_vectors_are_kept(
-    judge: Judge, make_input: MakeInput, decided: One
-) -> None:
-    centre = judge.reader.centres[7].astype(np.float32)
-    embedder = Embedder(centre / np.linalg.norm(centre))
-    plugged = _with_embedder(judge, embedder)
-    first, second = (decided(make_input(0.9), plugged).record["features"] for _ in range(2))
-    assert first["clusters"][0] == 7
-    assert (first["embedding_cached"], second["embedding_cached"], embedder.calls) == (False, True, 1)
-
-
-def test_an_embedder_that_is_too_slow_costs_the_features_and_not_the_request(
-    judge_with: JudgeWith, make_input: MakeInput
-) -> None:
-    now_s = [0.0]
-
-    def work() -> None:
-        now_s[0] += 0.5
-
-    judge = judge_with(feature_timeout_ms=1.0, timeout_ms=60_000.0)
-    plugged = _with_embedder(judge, Embedder(np.ones(DIMENSIONS, np.float32), work))
-    (answer,) = decide([make_input(0.9)], plugged, Memory(), lambda: now_s[0])
-    assert isinstance(answer, Decided)
-    assert (answer.bucket, answer.fallback_reason) == ("mid", "FEATURE_TIMEOUT")
-    assert recompute(orjson.loads(audit_json(answer, {})), judge).proved
-
-
-def test_an_embedder_that_fails_leaves_the_request_without_a_cluster(
-    judge: Judge, make_input: MakeInput, decided: One
-) -> None:
-    answer = decided(make_input(0.9), _with_embedder(judge, Embedder(RuntimeError("no GPU"))))
-    assert (answer.bucket, answer.fallback_reason) == ("hard", None)
-    assert set(answer.record["features"]["clusters"]) == {len(judge.reader.centres)}
-    assert recompute(orjson.loads(audit_json(answer, {})), judge).proved
 
 
 def test_the_json_of_a_record_is_that_of_its_fields(judge: Judge, make_input: MakeInput, decided: One) -> None:
