@@ -239,6 +239,7 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
         tool_definition_chars=0,
         tool_call_count=0,
         image_count=int(any(isinstance(content, list) for content in contents)),
+        attachment_count=0,
         structured_output=body.get("response_format") is not None,
         max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 0),
         truncated=True,

@@ -31,8 +31,8 @@ class Conversation(NamedTuple):
     """The shape of one chat body and the text that says how hard it is.
 
     `text` is what the user asks last (with the user turn before it when that is very short; without any user turn
-    the last text there is), clipped to head and tail; all `_chars` are lengths before clipping. `truncated` says that
-    something was not read.
+    the last text there is), clipped to head and tail; all `_chars` are lengths before clipping. `attachment_count`:
+    audio and files. `truncated` says that something was not read.
     """
 
     text: str
@@ -49,6 +49,7 @@ class Conversation(NamedTuple):
     tool_definition_chars: int
     tool_call_count: int
     image_count: int
+    attachment_count: int
     structured_output: bool
     max_tokens: int
     truncated: bool
@@ -71,6 +72,7 @@ class _Tally:
     asks: list[str]
     tool_calls: int = 0
     images: int = 0
+    attachments: int = 0
     truncated: bool = False
     other_text: str = ""
 
@@ -85,6 +87,7 @@ _ROLES = {
     "function": _TOOL,
 }
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+_ATTACHED_PARTS = frozenset({"input_audio", "audio_url", "audio", "file", "input_file", "document", "video_url"})
 
 
 def read_conversation(body: Mapping[str, Any]) -> Conversation:
@@ -121,6 +124,7 @@ def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) ->
         sum(map(_json_chars, tools[:WALKED_PARTS])) if tools else 0,
         tally.tool_calls,
         tally.images,
+        tally.attachments,
         _is_structured(body.get("response_format")),
         _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens")),
         tally.truncated or ask_chars > len(text),
@@ -146,7 +150,7 @@ def _count(message: Mapping[str, Any], tally: _Tally) -> None:
 
 def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
     texts: list[str] = []
-    images = 0
+    kinds: list[str] = []
     for part in parts[:WALKED_PARTS]:
         if isinstance(part, str):
             texts.append(part)
@@ -154,14 +158,20 @@ def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
             text = part.get("text")
             if isinstance(text, str):
                 texts.append(text)
-            elif isinstance(part.get("type"), str) and part["type"] in _IMAGE_PARTS:
-                images += 1
-    chars = sum(map(len, texts))
+            elif isinstance(part.get("type"), str):
+                kinds.append(part["type"])
+    chars, images, attachments = (
+        sum(map(len, texts)),
+        sum(each in _IMAGE_PARTS for each in kinds),
+        sum(each in _ATTACHED_PARTS for each in kinds),
+    )
     if len(parts) > WALKED_PARTS:
         tally.truncated = True
-        chars, images = (round(each * len(parts) / WALKED_PARTS) for each in (chars, images))
+        factor = len(parts) / WALKED_PARTS
+        chars, images, attachments = round(chars * factor), round(images * factor), round(attachments * factor)
     tally.chars[kind] += chars
     tally.images += images
+    tally.attachments += attachments
     if texts:
         _keep("\n".join(texts), kind, tally)
 

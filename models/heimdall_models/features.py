@@ -107,7 +107,8 @@ _FIXED_POINT = 1 << 20
 class Features:
     """One row for each of `n` conversations.
 
-    `numeric`: (n, len(FEATURE_NAMES)) float32. `token_count`: (n,) int64, the whole request's estimated prompt tokens.
+    `numeric`: (n, len(FEATURE_NAMES)) float32. `token_count`: (n,) int64, the whole request's estimated prompt tokens
+    as context and price go by.
     `has_code`, `has_math`: (n,) bool. `entropy`: (n,) float32, bits a byte pair. `shapes`: see `shapes_of`. `scan`,
     `on_list`: the texts and their words, for the embedding.
     """
@@ -144,7 +145,7 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     flags = _flags(classes, pairs)
     some = np.maximum(size, 1)
     whole = (
-        tokens,
+        tokens.fitted,
         some,
         *_words(scanned, counts, pairs),
         some / (classes[:, _BYTE["newlines"]] + 1.0),
@@ -168,7 +169,7 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     if text_model is not None:
         numeric[:, -1] = text_model.score(scanned) + text_model.amounts(numeric)
     entropy = pair_entropy.astype(np.float32)
-    return Features(numeric, tokens, *flags, entropy, shapes, scanned, counts.on_list)
+    return Features(numeric, tokens.charged, *flags, entropy, shapes, scanned, counts.on_list)
 
 
 def _logged(columns: Sequence[NDArray[Any]], places: list[int]) -> NDArray[np.float64]:

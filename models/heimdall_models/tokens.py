@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from heimdall_models.lexicon import WORD_LISTS
 from heimdall_models.scan import Scan
 
 TOKENS_PER_IMAGE = 1000
+TOKENS_PER_ATTACHMENT = 1000
+"""Half a minute of sound, or a page or two as text and picture."""
 TOKENS_PER_EXTRA_MESSAGE = 4
 TOKENS_PER_JSON_CHAR = 0.28
 _CHARS_PER_TOKEN = 4.0
@@ -126,33 +129,60 @@ def _word_costs() -> NDArray[np.float64]:
 _WORD_COSTS = _word_costs()
 
 
+_LEAST = {
+    (0x01, 0x7F): 15,
+    (0xC2, 0xDF): 250,
+    (0xC3, 0xC5): 500,
+    (0xE0, 0xEF): 375,
+    (0xF0, 0xF4): 500,
+}
+"""By ranges of first bytes, as `_LEAD_COSTS`, and below them: no run of spaces or of accented letters is free."""
+
+
 def _byte_groups() -> NDArray[np.float32]:
-    """(256, 2): 1.0 where a byte is a mark or a digit, and where it begins an accented letter."""
-    table = np.zeros((256, 2), np.float32)
+    """(256, 3): 1.0 where a byte is a mark or a digit, 1.0 where it begins an accented letter, and the least that a text
+    costs for it, in thousandths of a token."""
+    table = np.zeros((256, 3), np.float32)
     table[[*_MARKS, *b"0123456789"], 0] = 1.0
     table[0xC3:0xC6, 1] = 1.0
+    for (low, high), least in _LEAST.items():
+        table[low : high + 1, 2] = least
     return table
 
 
 _BYTE_GROUPS = _byte_groups()
 
 
-def estimate_tokens(shapes: Mapping[str, NDArray[np.float64]], scanned: Scan, counts: Counts) -> NDArray[np.int64]:
-    """(n,) prompt tokens of the whole request, of at least one.
+class Estimate(NamedTuple):
+    """(n,) prompt tokens of each whole request. `fitted`: as the default bundle's classifier was trained on them.
+
+    `charged`: what context and price go by. It has a floor by bytes, for texts unlike those of the fit, and audio and
+    files, which the classifier knows nothing of.
+    """
+
+    fitted: NDArray[np.int64]
+    charged: NDArray[np.int64]
+
+
+def estimate_tokens(shapes: Mapping[str, NDArray[np.float64]], scanned: Scan, counts: Counts) -> Estimate:
+    """The tokens of at least one request.
 
     `shapes`: see `shapes_of`. The scanned text's tokens a character stand for the text that was not scanned; messages
-    after the first, tool definitions and images are charged by count.
+    after the first, tool definitions, images and attachments are charged by count.
     """
-    per_mille = _pair_tokens(scanned, counts) + _word_tokens(counts)
+    marks, accents, least = (counts.byte @ _BYTE_GROUPS).T.astype(np.float64)
+    per_mille = _pair_tokens(scanned, counts) + _word_tokens(counts, marks, accents)
     characters = shapes["text"]
-    rate = np.where(characters > 0, per_mille / np.maximum(characters, 1) / _PER_MILLE, 1 / _CHARS_PER_TOKEN)
+    per_text = np.stack((per_mille, np.maximum(per_mille, least)))
+    rate = np.where(characters > 0, per_text / np.maximum(characters, 1) / _PER_MILLE, 1 / _CHARS_PER_TOKEN)
     prose = shapes["user_chars"] + shapes["system_chars"] + shapes["assistant_chars"] + shapes["tool_chars"]
     extra = (
         shapes["tool_definition_chars"] * TOKENS_PER_JSON_CHAR
         + shapes["image_count"] * TOKENS_PER_IMAGE
         + np.maximum(shapes["message_count"] - 1, 0) * TOKENS_PER_EXTRA_MESSAGE
     )
-    return np.asarray(np.ceil(prose * rate + extra), np.int64)
+    fitted, charged = np.ceil(prose * rate + extra).astype(np.int64)
+    return Estimate(fitted, charged + TOKENS_PER_ATTACHMENT * shapes["attachment_count"].astype(np.int64))
 
 
 def _pair_tokens(scanned: Scan, counts: Counts) -> NDArray[np.int64]:
@@ -161,11 +191,10 @@ def _pair_tokens(scanned: Scan, counts: Counts) -> NDArray[np.int64]:
     return np.asarray(np.add.reduceat(costs, scanned.starts - 1, dtype=np.int64))
 
 
-def _word_tokens(counts: Counts) -> NDArray[np.float64]:
+def _word_tokens(counts: Counts, marks: NDArray[np.float64], accents: NDArray[np.float64]) -> NDArray[np.float64]:
     beyond = counts.beyond[:, LETTER]
     costs, letters, words = (counts.words[:, LETTER] @ _WORD_COSTS).T
     costs, letters = costs + _NO_WORD_BYTE * beyond, letters + beyond
-    marks, accents = (counts.byte @ _BYTE_GROUPS).T.astype(np.float64)
     # Prose without the little words of English, or with accents.
     prose = (words >= _FEWEST_WORDS) & (marks < _PROSE_MARKS_SHARE * letters)
     english = counts.lists[:, _FUNCTION_WORDS]

@@ -1,6 +1,7 @@
 """The token estimate beside a real tokenizer, on texts that were not among those it was fitted on."""
 
 from pathlib import Path
+from typing import Any
 
 import mistral_common
 import orjson
@@ -43,6 +44,42 @@ def test_a_row_costs_the_same_whatever_stands_beside_it() -> None:
     asks = [read_conversation({"messages": [{"role": "user", "content": text}]}) for text in ["", *TEXTS.values(), ""]]
     together = extract(asks[:64]).token_count.tolist()
     assert together == [extract([ask]).token_count[0] for ask in asks[:64]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "é",
+        "é" * 200,
+        "ñandú",
+        "école",
+        "ô" * 500,
+        "ø å " * 50,
+        "ậ ề " * 30,
+        "ა" * 100,
+        " " * 1000,
+        "\t" * 500,
+        "\x01" * 9,
+    ],
+)
+def test_no_text_is_free_and_no_odd_one_costs_more_than_a_real_tokenizer_says(text: str, tokenizer: Tekkenizer) -> None:
+    assert 1 <= estimated(text) <= len(tokenizer.encode(text, bos=False, eos=False))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
+    ],
+)
+def test_each_audio_and_file_counts_like_an_image(part: dict[str, Any], count: int) -> None:
+    text = {"type": "text", "text": "What is said here?"}
+    asks = [read_conversation({"messages": [{"role": "user", "content": [text, *[part] * n]}]}) for n in (0, count)]
+    features = extract(asks)
+    assert features.token_count[1] - features.token_count[0] == 1000 * count
+    assert features.numeric[0].tolist() == features.numeric[1].tolist()
 
 
 def test_tools_images_and_further_messages_add_tokens() -> None:
