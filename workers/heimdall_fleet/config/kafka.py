@@ -47,7 +47,7 @@ class Kafka(Section):
     client_id: str = Field("heimdall", pattern=r"^[a-zA-Z0-9._-]{1,100}$")
     """Name under which the fleet appears in the broker's logs and quotas."""
     group_instance_id: str | None = Field(None, pattern=r"^[a-zA-Z0-9._-]{1,200}$")
-    """Static membership: unique per worker (a StatefulSet's ordinal), or unset. Of two workers with one id, one stands aside."""
+    """Static membership: unique per worker (a StatefulSet's ordinal), or unset. Of two with one id, one stands aside."""
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """Whether the connection is encrypted (SSL) and whether the fleet logs in (SASL)."""
