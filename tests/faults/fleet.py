@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import yaml
@@ -40,6 +40,13 @@ GRACE_S = 20
 PLAIN: Mapping[str, Any] = {"latency_ms": {"median": 60, "sigma": 0.5}, "output_tokens": {"median": 30, "sigma": 0.5}}
 
 
+class Clock(NamedTuple):
+    """How far ahead it is, negative for behind, and by how much it jumps when it is told to."""
+
+    ahead_s: float
+    jump_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a run is made of. `behaviours` as in a plan of the scripted providers, `settings` are laid over the config.
@@ -60,6 +67,8 @@ class Setup:
     """Topics that replies may be asked to, after the prefix and a dot."""
     prefix: str | None = None
     replication: int = 1
+    clocks: Mapping[str, Clock] = field(default_factory=dict)
+    """Workers whose clock is wrong, by name."""
 
 
 @dataclass(slots=True)
@@ -136,7 +145,9 @@ class Fleet:
         config = self.setup.directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(self._configuration(name), sort_keys=False))
         port = processes.free_port()
-        arguments = ["-m", "heimdall_fleet.cli", "--config", str(config), kind, "--metrics-port", str(port)]
+        clock = self.setup.clocks.get(name)
+        program = ["heimdall_fleet.cli"] if clock is None else ["tests.faults.shifted", *map(str, clock)]
+        arguments = ["-m", *program, "--config", str(config), kind, "--metrics-port", str(port)]
         child = await processes.start(name, arguments, self.setup.directory, {})
         worker = Worker(kind, name, child, port)
         self.workers.append(worker)
@@ -184,6 +195,12 @@ class Fleet:
             worker.child.process.send_signal(signal.SIGCONT)
             worker.paused = False
             self.events.append(Fault(at, time.time(), "SIGSTOP", (worker.name,)))
+
+    def jump(self, worker: Worker) -> None:
+        """Let its clock jump, there or back."""
+        at = time.time()
+        worker.child.process.send_signal(signal.SIGUSR1)
+        self.events.append(Fault(at, at, "clock jumped", (worker.name,)))
 
     async def stop(self) -> None:
         """SIGTERM to all that still run, and their exits into the record. One that only begins is waited for."""

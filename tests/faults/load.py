@@ -31,6 +31,8 @@ class Ask:
     key: bytes | None = None
     deaf: bool = False
     ceiling_usd_micros: int | None = None
+    ahead_s: float = 0.0
+    """How wrong the producer's clock is, which the time to live counts from."""
 
 
 class Load:
@@ -113,7 +115,7 @@ class Load:
             ("x-api-key", canary),
             *ask.headers,
         ]
-        now_ms = int(time.time() * 1000)
+        now_ms = int((time.time() + ask.ahead_s) * 1000)
         try:
             sending = await self._producer.send(
                 self._fleet.topics.requests,

@@ -49,7 +49,8 @@ async def record(fleet: Fleet) -> list[Event]:
     }
     events += [event async for event in _wire(fleet, groups)]
     for worker in fleet.workers:
-        events += _log_of(worker.name, worker.child.log)
+        clock = fleet.setup.clocks.get(worker.name)
+        events += _log_of(worker.name, worker.child.log, clock.ahead_s if clock else 0.0)
         metrics = fleet.setup.directory / f"{worker.name}.metrics"
         for path in (worker.child.log, metrics):
             if path.exists():
@@ -184,13 +185,13 @@ def _compact_text(data: bytes, start: int) -> str:
     return data[start + 1 : start + length].decode()
 
 
-def _log_of(worker: str, path: Path) -> Iterator[Event]:
+def _log_of(worker: str, path: Path, ahead_s: float) -> Iterator[Event]:
     """Rebalances that a dispatch worker went through, and lines that say that something was left behind."""
     for line in path.read_text(errors="replace").splitlines():
         if any(words in line for words in LEFT_BEHIND):
             yield Complaint(worker, line[:300])
         if worker.startswith("dispatch") and "kafka_assigned" in line:
-            at = datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp()
+            at = datetime.fromisoformat(orjson.loads(line)["timestamp"]).timestamp() - ahead_s
             yield Fault(at - 1.0, at + 1.0, "rebalance")
 
 

@@ -53,6 +53,12 @@ class Scenario:
     async def answers(self, count: int, timeout_s: float = 60.0) -> None:
         await self.until(lambda: len(self.told) >= count, timeout_s)
 
+    async def calls(self, at_least: int, timeout_s: float = 30.0) -> None:
+        """Wait until the providers have seen so many calls."""
+        async with asyncio.timeout(timeout_s):
+            while len(await self.fleet.calls()) < at_least:  # noqa: ASYNC110  # asked over HTTP
+                await asyncio.sleep(0.05)
+
     def unanswered(self) -> set[str]:
         asked = {sent.request_id for sent in self.load.sent if sent.acknowledged and not sent.deaf}
         return asked - self.told.keys()

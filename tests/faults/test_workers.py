@@ -88,7 +88,7 @@ async def test_a_worker_killed_before_and_during_its_calls_leaves_them_to_the_ne
     setup = Setup(110, tmp_path, behaviours=SLOW, settings={"provider_defaults": {"concurrency": 2}})
     async with scenario(apache_broker, setup) as run:
         await run.load.many(60)
-        await _calls(run, at_least=4)
+        await run.calls(4)
         await run.fleet.kill(run.fleet.alive("dispatch")[0])
         begun = {call["request_id"] for call in await run.fleet.calls()}
         await run.fleet.start("dispatch", wait=False)
@@ -105,7 +105,7 @@ async def test_a_worker_killed_between_the_answer_and_its_publication_is_made_up
     setup = Setup(111, tmp_path, behaviours=SLOW, settings=ROOMY, session_timeout_ms=6_000)
     async with scenario(apache_broker, setup) as run:
         await run.load.many(40)
-        await _calls(run, at_least=40)
+        await run.calls(40)
         async with broker_silent(run.fleet, apache_broker):
             await _calls_ended(run)
             await run.fleet.kill(run.fleet.alive("dispatch")[0])
@@ -139,7 +139,7 @@ async def test_a_stopped_worker_finishes_hundreds_of_calls_and_makes_no_more(
     behaviours = {"*": {"latency_ms": {"median": 5_000, "sigma": 0.2}, "output_tokens": {"median": 30}}}
     async with scenario(apache_broker, Setup(120, tmp_path, behaviours=behaviours, settings=ROOMY)) as run:
         await run.load.many(400)
-        await _calls(run, at_least=300)
+        await run.calls(300)
         stopped = await run.fleet.terminate(run.fleet.alive("dispatch")[0])
         assert stopped.code == 0
         assert stopped.at - stopped.asked_at < GRACE_S
@@ -157,7 +157,7 @@ async def test_a_second_sigterm_leaves_at_once_and_not_with_code_0(
     behaviours = {"*": {"latency_ms": {"median": 4_000, "sigma": 0.2}, "output_tokens": {"median": 30}}}
     async with scenario(apache_broker, Setup(121, tmp_path, behaviours=behaviours, settings=ROOMY)) as run:
         await run.load.many(100)
-        await _calls(run, at_least=80)
+        await run.calls(80)
         left = await run.fleet.terminate_twice(run.fleet.alive("dispatch")[0], pause_s=0.5)
         assert left.code not in (0, -15)
         assert left.at - left.asked_at < 2.5
@@ -234,13 +234,6 @@ async def test_of_two_workers_with_one_instance_id_one_stands_aside_and_says_why
 
 def _times_aside(worker: Worker) -> int:
     return worker.child.log.read_text().count("the same kafka.group_instance_id")
-
-
-async def _calls(run: Scenario, at_least: int, timeout_s: float = 30.0) -> None:
-    """Wait until the providers have seen so many calls."""
-    async with asyncio.timeout(timeout_s):
-        while len(await run.fleet.calls()) < at_least:  # noqa: ASYNC110  # asked over HTTP
-            await asyncio.sleep(0.05)
 
 
 async def _calls_ended(run: Scenario, timeout_s: float = 30.0) -> None:
