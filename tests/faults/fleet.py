@@ -69,6 +69,8 @@ class Setup:
     replication: int = 1
     clocks: Mapping[str, Clock] = field(default_factory=dict)
     """Workers whose clock is wrong, by name."""
+    full_at_bytes: int | None = None
+    """No worker can let a file grow beyond this."""
 
 
 @dataclass(slots=True)
@@ -145,9 +147,7 @@ class Fleet:
         config = self.setup.directory / f"{name}.yaml"
         config.write_text(yaml.safe_dump(self._configuration(name), sort_keys=False))
         port = processes.free_port()
-        clock = self.setup.clocks.get(name)
-        program = ["heimdall_fleet.cli"] if clock is None else ["tests.faults.shifted", *map(str, clock)]
-        arguments = ["-m", *program, "--config", str(config), kind, "--metrics-port", str(port)]
+        arguments = ["-m", *self._program(name), "--config", str(config), kind, "--metrics-port", str(port)]
         child = await processes.start(name, arguments, self.setup.directory, {})
         worker = Worker(kind, name, child, port)
         self.workers.append(worker)
@@ -235,6 +235,13 @@ class Fleet:
         exit_ = Exit(asked_at, time.time(), worker.name, how, code)
         self.events.append(exit_)
         return exit_
+
+    def _program(self, name: str) -> list[str]:
+        if clock := self.setup.clocks.get(name):
+            return ["tests.faults.shifted", *map(str, clock)]
+        if self.setup.full_at_bytes is not None:
+            return ["tests.faults.cramped", str(self.setup.full_at_bytes)]
+        return ["heimdall_fleet.cli"]
 
     def _configuration(self, name: str) -> dict[str, Any]:
         written: dict[str, Any] = {

@@ -187,7 +187,7 @@ def _compact_text(data: bytes, start: int) -> str:
 
 def _log_of(worker: str, path: Path, ahead_s: float) -> Iterator[Event]:
     """Rebalances that a dispatch worker went through, and lines that say that something was left behind."""
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(errors="replace").split("\n")[:-1]:  # the last one may have been cut short
         if any(words in line for words in LEFT_BEHIND):
             yield Complaint(worker, line[:300])
         if worker.startswith("dispatch") and "kafka_assigned" in line:

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -182,8 +182,12 @@ def _keep(path: Path, data: bytes) -> None:
     """A file appears whole or not at all; the oldest go."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)
+        try:
+            file.write(data)
+            file.close()
+            Path(file.name).replace(path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)  # of a full disk, it would take what is left
     by_age = sorted(path.parent.glob("*.archive"), key=lambda each: each.stat().st_mtime)
     for old in by_age[:-KEPT_ARCHIVES]:
         old.unlink(missing_ok=True)
@@ -198,10 +202,14 @@ def unpacked(archive: bytes, where: str) -> Iterator[Path]:
         raise SourceError(f"{where} is neither a .tar.gz nor a .zip that can be read ({error})") from error
     except ValueError as error:
         raise SourceError(f"{where} is refused: {error}") from error
-    with tempfile.TemporaryDirectory(prefix="heimdall-bundle-") as folder:
-        for name, data in files.items():
-            (Path(folder) / name).write_bytes(data)
-        yield Path(folder)
+    with ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="heimdall-bundle-")))
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+        except OSError as error:
+            raise SourceError(f"{where} cannot be unpacked in {tempfile.gettempdir()}: {error}") from error
+        yield folder
 
 
 def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:

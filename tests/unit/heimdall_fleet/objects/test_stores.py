@@ -62,6 +62,13 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
         await FileStore(tmp_path / "taken").put("a.json", b"")
 
 
+async def test_what_cannot_be_written_whole_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(ObjectStoreError, match="cannot be written"):
+        await FileStore(tmp_path).put("a.json", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
 async def test_an_object_on_s3_is_found_at_its_url() -> None:
     async with bucket() as (endpoint, kept):
         assert await s3(endpoint).put("a.json", b"{}") == "s3://replies/fleet/a.json"

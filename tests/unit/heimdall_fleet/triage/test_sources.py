@@ -100,6 +100,28 @@ def test_an_archive_that_was_spoiled_on_the_disk_is_fetched_again(
     assert web.asked.count("https://x/a.tar.gz") == 2
 
 
+def test_an_archive_that_cannot_be_kept_is_used_all_the_same_and_leaves_nothing_half_written(
+    bundle_copy: BundleCopy, archive_of: ArchiveOf, pointer_to: PointerTo, tmp_path: Path
+) -> None:
+    archive = archive_of(bundle_copy(1))
+    web = Web(**{"p.json": pointer_to("https://x/a.tar.gz", archive), "a.tar.gz": archive})
+    in_the_way = tmp_path / "cache" / f"{hashlib.sha256(archive).hexdigest()}.archive"
+    in_the_way.mkdir(parents=True)
+    assert PointerFile("https://x/p.json", Archives(in_the_way.parent, web)).offer().load().hash
+    assert list(in_the_way.parent.iterdir()) == [in_the_way]
+
+
+def test_an_archive_that_cannot_be_unpacked_is_refused_and_not_an_accident() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("n" * 300, b"longer than any disk lets a name be")
+    with (
+        pytest.raises(SourceError, match=r"the archive cannot be unpacked in .*name too long"),
+        unpacked(stream.getvalue(), "the archive"),
+    ):
+        pass
+
+
 def test_only_the_newest_archives_are_kept(bundle_copy: BundleCopy, archive_of: ArchiveOf, tmp_path: Path) -> None:
     for number in range(1, sources.KEPT_ARCHIVES + 3):
         archive = archive_of(bundle_copy(number))
