@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -94,3 +95,15 @@ def test_a_body_of_exactly_the_limit_is_read() -> None:
     assert len(value) == 100
     assert decode(value, Limits(max_body_bytes=100)) == {"a": "x" * 92}
     assert refused(value, Limits(max_body_bytes=99)).context == {"limit": "max_body_bytes", "bytes": 100, "max": 99}
+
+
+@pytest.mark.parametrize("size", [300, 3_000, 9_000])
+def test_what_is_encoded_takes_no_more_memory_than_it_has_bytes(size: int) -> None:
+    value = {"content": "a" * size}
+    tracemalloc.start()
+    try:
+        encoded = encode(value)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(encoded) <= kept_bytes < len(encoded) + 200

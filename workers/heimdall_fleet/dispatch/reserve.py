@@ -20,6 +20,7 @@ from heimdall_fleet.dispatch.stored import pack, unpack
 from heimdall_fleet.dispatch.tenure import may_call
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
 from heimdall_schemas.audit import State
+from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure, FailureCode
 
 _STRICT = "strict"
@@ -123,7 +124,7 @@ async def announce(ticket: Ticket, run: Run, room: Room) -> Ending | None:
 
 async def _still_ours(run: Run, room: Room) -> bool:
     holder = room.leases.holder
-    begun = orjson.dumps([*run.earlier, *run.named_records(holder)])
+    begun = encode([*run.earlier, *run.named_records(holder)])
     try:
         return await room.state.begin_call(run.call_id, holder, begun, room.settings.lease_ms)
     except StateUnavailable:

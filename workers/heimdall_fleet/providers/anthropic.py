@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from heimdall_fleet.providers.anthropic_answer import ClaudeEvents
 from heimdall_fleet.providers.anthropic_request import claude_body
 from heimdall_fleet.providers.canonical import EventStreamReader, read_whole
@@ -19,6 +17,7 @@ from heimdall_fleet.providers.dialect import (
 )
 from heimdall_fleet.providers.failures import failure_of_answer
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import FailureCode
 
 FAMILY = "anthropic"
@@ -46,7 +45,7 @@ class Anthropic:
         if call.stream:
             body["stream"] = True
         base = call.target.base_url.rstrip("/").removesuffix("/v1")
-        return WireRequest("POST", f"{base}/v1/messages", headers, orjson.dumps(body), dropped)
+        return WireRequest("POST", f"{base}/v1/messages", headers, encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return read_message(body, call, self._clock())

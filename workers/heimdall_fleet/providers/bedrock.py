@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from pydantic import SecretStr
 
 from heimdall_fleet.providers.bedrock_answer import ConverseEvents, ConverseReader
@@ -15,6 +14,7 @@ from heimdall_fleet.providers.dialect import AttemptFailure, Call, StreamReader,
 from heimdall_fleet.providers.failures import failure_of_answer
 from heimdall_fleet.providers.signing import AwsKey, signed_headers
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 
 FAMILY = "bedrock"
 STREAM_TYPE = "application/vnd.amazon.eventstream"
@@ -29,7 +29,7 @@ class Bedrock:
 
     def to_wire(self, call: Call) -> WireRequest:
         content, dropped = converse_body(call)
-        body = orjson.dumps(content)
+        body = encode(content)
         url = url_of(call)
         credential = self._credential(call, url, body)
         return WireRequest("POST", url, wire_headers(call, credential, STREAM_TYPE), body, dropped)

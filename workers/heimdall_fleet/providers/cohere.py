@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from heimdall_fleet.providers.canonical import EventStreamReader, read_whole
 from heimdall_fleet.providers.cohere_answer import CohereEvents
 from heimdall_fleet.providers.cohere_request import cohere_body
 from heimdall_fleet.providers.dialect import AttemptFailure, Call, StreamReader, WireRequest
 from heimdall_fleet.providers.failures import failure_of_answer
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 
 FAMILY = "cohere"
 BASE_URL = "https://api.cohere.com/v2"
@@ -27,7 +26,7 @@ class Cohere:
         body, dropped = cohere_body(call)
         credential = {"authorization": f"Bearer {call.secret}"} if call.secret else {}
         url = f"{call.target.base_url.rstrip('/')}/chat"
-        return WireRequest("POST", url, wire_headers(call, credential), orjson.dumps(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         events = CohereEvents(call, self._clock())

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
 from heimdall_fleet.providers.canonical import EventStreamReader, read_whole
 from heimdall_fleet.providers.dialect import AttemptFailure, Call, StreamReader, WireRequest
 from heimdall_fleet.providers.failures import failure_of_answer
 from heimdall_fleet.providers.gemini_answer import GeminiEvents
 from heimdall_fleet.providers.gemini_request import gemini_body
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 
 FAMILY = "gemini"
 BASE_URL = "https://generativelanguage.googleapis.com/v1beta"
@@ -29,7 +28,7 @@ class Gemini:
         body, dropped = gemini_body(call)
         model = quote(call.target.model.removeprefix("models/"), safe="")
         url = f"{call.target.base_url.rstrip('/')}/models/{model}{method_of(call)}"
-        return WireRequest("POST", url, wire_headers(call, google_key(call.secret)), orjson.dumps(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, google_key(call.secret)), encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return read_response(body, call, self._clock())

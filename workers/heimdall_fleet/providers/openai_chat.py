@@ -24,6 +24,7 @@ from heimdall_fleet.providers.openai_request import wire_body
 from heimdall_fleet.providers.shapes import list_of, object_of
 from heimdall_fleet.providers.sse import Event, SseParser
 from heimdall_fleet.providers.usage import usage_of_openai
+from heimdall_schemas.codec import encode
 
 _DONE = b"[DONE]"
 _HEAD_BYTES = 4096
@@ -47,7 +48,7 @@ class OpenAIChat:
         }
         if self._profile.auth == "api-key":
             body["model"] = _deployment(call.target)
-        return WireRequest("POST", _url(call.target, self._profile), headers, orjson.dumps(body), dropped)
+        return WireRequest("POST", _url(call.target, self._profile), headers, encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return completion_of(body, call, self._clock())

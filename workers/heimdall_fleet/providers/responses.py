@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from heimdall_fleet.providers.canonical import EventStreamReader, read_whole
 from heimdall_fleet.providers.dialect import AttemptFailure, Call, StreamReader, WireRequest
 from heimdall_fleet.providers.failures import failure_of_answer
 from heimdall_fleet.providers.responses_answer import ResponsesEvents
 from heimdall_fleet.providers.responses_request import responses_body
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 
 FAMILY = "openai_responses"
 BASE_URL = "https://api.openai.com/v1"
@@ -27,7 +26,7 @@ class Responses:
         body, dropped = responses_body(call)
         credential = {"authorization": f"Bearer {call.secret}"} if call.secret else {}
         url = f"{call.target.base_url.rstrip('/')}/responses"
-        return WireRequest("POST", url, wire_headers(call, credential), orjson.dumps(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         events = ResponsesEvents(call, self._clock())

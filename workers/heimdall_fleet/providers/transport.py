@@ -66,10 +66,10 @@ class AiohttpTransport:
         started = time.monotonic()
         try:
             place = self._places.get((request.method, request.url)) or self._find(request.method, request.url)
-            written = _written(request, place)
+            head = _head(request, place)
             connection = await self._pool().connect(place.address, [], _connecting_within(connect_timeout_ms))
             try:
-                return await _exchange(connection, written)
+                return await _exchange(connection, head, request.body)
             except BaseException:
                 connection.close()
                 raise
@@ -110,8 +110,8 @@ def _place(method: str, url: URL, network: Network) -> _Place:
     return _Place(address, str(url), headers if credential is None else {**headers, "proxy-authorization": credential})
 
 
-def _written(request: WireRequest, place: _Place) -> bytes:
-    """Head and body as they go out. Raises ValueError for a header that would be more than one line."""
+def _head(request: WireRequest, place: _Place) -> bytes:
+    """What goes out before the body. Raises ValueError for a header that would be more than one line."""
     headers = dict(place.headers)
     for name, value in request.headers.items():
         headers[name.lower()] = value
@@ -122,10 +122,10 @@ def _written(request: WireRequest, place: _Place) -> bytes:
     breaks = len(lines) + 2
     if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head:
         raise ValueError("a header holds a line break or a zero; none can be sent")
-    return head.encode() + request.body
+    return head.encode()
 
 
-async def _exchange(connection: Connection, written: bytes) -> "_Incoming":
+async def _exchange(connection: Connection, head: bytes, body: bytes) -> "_Incoming":
     """Send a request and wait for the head of its answer."""
     protocol = connection.protocol
     assert protocol is not None
@@ -133,7 +133,7 @@ async def _exchange(connection: Connection, written: bytes) -> "_Incoming":
     if transport is None:
         raise aiohttp.ServerDisconnectedError
     protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-    transport.write(written)
+    transport.write(head + body)
     while True:
         message, content = await protocol.read()
         if message.code >= 200 or message.code == 101:  # others below 200 only announce the answer

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
 from heimdall_fleet.providers.anthropic import read_message
 from heimdall_fleet.providers.anthropic_answer import ClaudeEvents
 from heimdall_fleet.providers.anthropic_request import claude_body
@@ -17,6 +15,7 @@ from heimdall_fleet.providers.gemini import method_of, read_response
 from heimdall_fleet.providers.gemini_answer import GeminiEvents
 from heimdall_fleet.providers.gemini_request import gemini_body
 from heimdall_fleet.providers.wire_headers import wire_headers
+from heimdall_schemas.codec import encode
 
 FAMILY = "vertex"
 CLAUDE_VERSION = "vertex-2023-10-16"
@@ -47,7 +46,7 @@ class Vertex:
         credential = {} if not call.secret else {"authorization": f"Bearer {call.secret}"}
         credential = {"x-goog-api-key": call.secret} if by_api_key else credential
         url = url_of(call, with_project=not by_api_key)
-        return WireRequest("POST", url, wire_headers(call, credential), orjson.dumps(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         read = read_message if speaks_claude(call.target) else read_response
