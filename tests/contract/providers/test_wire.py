@@ -110,3 +110,35 @@ async def test_a_proxy_that_refuses_the_tunnel_is_unreachable(serve: Serve, conn
     assert heads[0].startswith(b"CONNECT provider.invalid:443 ")
     assert caught.value.failure.code is Code.PROVIDER_UNREACHABLE
     assert caught.value.failure.connection_only
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+NOTHING = b"HTTP/1.1 204 No Content\r\n\r\n"
+ZERO = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+
+
+async def test_one_connection_takes_answers_of_every_kind_after_each_other(serve: Serve, connect: Connect) -> None:
+    kinds = [ANSWER, CHUNKED, NOTHING, ZERO, b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER, CHUNKED, ANSWER]
+    connections: list[int] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(0)
+        for kind in kinds:
+            await reader.readuntil(b"\r\n\r\n{}")
+            connections[-1] += 1
+            writer.write(kind)
+        await reader.read()
+
+    wire, client = request(await serve(handler)), connect()
+    answers = [await client.post(wire, LIMITS) for _ in kinds]
+    assert [(answer.status, answer.body) for answer in answers] == [
+        (200, b"{}"),
+        (200, b"{}"),
+        (204, b""),
+        (429, b""),
+        (200, b"{}"),
+        (200, b"{}"),
+        (200, b"{}"),
+    ]
+    assert [answer.headers.get("retry-after") for answer in answers[2:5]] == [None, "1", None]
+    assert connections == [len(kinds)]

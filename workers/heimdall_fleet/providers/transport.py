@@ -132,7 +132,8 @@ async def _exchange(connection: Connection, head: bytes, body: bytes) -> "_Incom
     transport = protocol.transport
     if transport is None:
         raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+    if FRESH.get():  # a kept connection has its parser, which is ready for the next answer
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
     transport.write(head + body)
     while True:
         message, content = await protocol.read()
