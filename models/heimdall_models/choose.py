@@ -64,7 +64,7 @@ def scores_of(asked: Asked, guarded: Guarded, book: PoolBook) -> tuple[Scores, V
     The view's first n rows are the batch's own. The flags say which slots of the view are eligible.
     """
     everyone = np.arange(len(asked))
-    upward = np.flatnonzero(guarded.pool < len(BUCKETS) - 1)
+    upward = (guarded.pool < len(BUCKETS) - 1).nonzero()[0]
     above = View(asked, book, upward, guarded.pool[upward] + 1)
     passed, taken = passing(above)
     guarded.note_deadline(above, taken)

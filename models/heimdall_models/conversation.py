@@ -78,6 +78,9 @@ class _Tally:
 
 
 _USER, _SYSTEM, _ASSISTANT, _TOOL = range(4)
+_SHAPING = frozenset({"tools", "functions", "response_format", "max_completion_tokens", "max_tokens"})
+"""What a body may hold beside its messages that counts; most have none of it."""
+
 _ROLES = {
     "user": _USER,
     "system": _SYSTEM,
@@ -106,7 +109,12 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
 
 def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) -> Conversation:
     text, ask_chars = _scanned(tally.asks or [tally.other_text])
-    tools = _list(body.get("tools")) or _list(body.get("functions"))
+    tools: Sequence[Any] = ()
+    structured, max_tokens = False, 0
+    if not _SHAPING.isdisjoint(body):
+        tools = _list(body.get("tools")) or _list(body.get("functions"))
+        structured = _is_structured(body.get("response_format"))
+        max_tokens = _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens"))
     user, system, assistant, tool = tally.chars
     turns = tally.turns
     return Conversation(  # by place: by name it takes twice as long
@@ -125,8 +133,8 @@ def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) ->
         tally.tool_calls,
         tally.images,
         tally.attachments,
-        _is_structured(body.get("response_format")),
-        _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens")),
+        structured,
+        max_tokens,
         tally.truncated or ask_chars > len(text),
     )
 
@@ -252,6 +260,4 @@ def _list(value: Any) -> Sequence[Any]:
 
 
 def _positive_int(value: Any) -> int:
-    if value is None:  # most requests set no limit
-        return 0
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

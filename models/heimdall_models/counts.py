@@ -102,7 +102,7 @@ def _word_sizes(scanned: Scan) -> tuple[NDArray[np.float64], NDArray[np.float64]
     first = _FIRST_SIZE.take(scanned.folded.take(scanned.word_start))
     keys = row * (_KINDS * WORD_SIZES) + first + np.minimum(length, WORD_SIZES - 1)
     words = np.bincount(keys, minlength=rows * _KINDS * WORD_SIZES).reshape(rows, _KINDS, WORD_SIZES)
-    long = np.flatnonzero(length >= WORD_SIZES)
+    long = (length >= WORD_SIZES).nonzero()[0]
     kind = row[long] * _KINDS + first[long] // WORD_SIZES
     beyond = np.bincount(kind, weights=length[long] - (WORD_SIZES - 1), minlength=rows * _KINDS)
     return words.astype(np.float64), beyond.reshape(rows, _KINDS).astype(np.float64)

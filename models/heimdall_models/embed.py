@@ -54,7 +54,7 @@ def embed(scanned: Scan, on_list: NDArray[np.uint8] | None = None) -> NDArray[np
         on_list = word_class(scanned.word_hash)
     width = len(WORD_LISTS) + 1
     listed = np.bincount(scanned.word_row * width + on_list, minlength=scanned.rows * width)
-    content = np.flatnonzero(on_list != _FUNCTION_WORDS)
+    content = (on_list != _FUNCTION_WORDS).nonzero()[0]
     hashes, rows = scanned.word_hash.take(content), scanned.word_row.take(content)
     foreign, foreign_rows = _foreign(scanned)
     keys = np.concatenate((hashes, hashes * _SEED, foreign))
@@ -141,7 +141,7 @@ class EmbeddingCache:
         vectors = np.empty((len(texts), DIMENSIONS), np.float32)
         for row, vector in zip(missing, fresh, strict=True):
             vectors[row] = vector
-        for row in np.flatnonzero(cached):
+        for row in cached.nonzero()[0]:
             vectors[row] = self._vectors[keys[row]]
         for row, key in enumerate(keys):
             self._vectors[key] = vectors[row].copy()
@@ -179,7 +179,7 @@ def nearest_clusters(vectors: NDArray[np.float32], centres: NDArray[np.int16], t
 
 def _foreign(scanned: Scan) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """A key for each non-ASCII character (its first three bytes), since such scripts have no spaces to cut words at."""
-    lead = np.flatnonzero(scanned.raw >= 0xC2)
+    lead = (scanned.raw >= 0xC2).nonzero()[0]
     keys = (windows(scanned.raw, 4)[lead] & _LEAD_MASK).astype(np.uint64) * _SEED
     return keys ^ (keys >> np.uint64(31)), scanned.row.take(lead).astype(np.int64)
 

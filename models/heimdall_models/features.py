@@ -144,14 +144,15 @@ def extract(conversations: Sequence[Conversation], text_model: TextModel | None 
     pair_entropy = _entropy(counts.folded_pairs, size - 1)
     flags = _flags(classes, pairs)
     some = np.maximum(size, 1)
+    words = _words(scanned, counts, pairs)
     whole = (
         tokens.fitted,
         some,
-        *_words(scanned, counts, pairs),
+        *words,
         some / (classes[:, _BYTE["newlines"]] + 1.0),
         options,
         scanned.raw[scanned.ends - 1] == ord("?"),
-        np.append(counts.on_list, np.uint8(0))[scanned.word_limits[:-1]] * (np.diff(scanned.word_limits) > 0),
+        np.append(counts.on_list, np.uint8(0))[scanned.word_limits[:-1]] * (words[0] > 0),
         _entropy(counts.byte.astype(np.int64), size),
         pair_entropy,
         *flags,
@@ -182,11 +183,11 @@ def _logged(columns: Sequence[NDArray[Any]], places: list[int]) -> NDArray[np.fl
 def _pair_counts(scanned: Scan, pair: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(n, pair classes) counts, and (n,) lines that look like an answer option ("A. …", "(B) …")."""
     classes = pair_class_table().take(pair)
-    places = np.flatnonzero(classes != 0)
+    places = (classes != 0).nonzero()[0]
     found, rows = classes.take(places), scanned.row.take(places + 1)
     width = len(PAIR_CLASSES) + 1
     counts = np.bincount(rows * width + found, minlength=scanned.rows * width).reshape(scanned.rows, width)
-    capital = np.flatnonzero(found == _PAIR["capital_lines"] + 1)
+    capital = (found == _PAIR["capital_lines"] + 1).nonzero()[0]
     optional = capital[_AFTER_OPTION.take(scanned.raw.take(places.take(capital) + 2))]
     return counts[:, 1:], np.bincount(rows.take(optional), minlength=scanned.rows)
 
@@ -195,7 +196,7 @@ def _words(
     scanned: Scan, counts: Counts, pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64] | NDArray[np.uint64] | NDArray[np.float64], ...]:
     """(n,) columns from `words_log` to `words_per_sentence_log`, their logarithms not yet taken."""
-    number = np.diff(scanned.word_limits)
+    number = scanned.word_limits[1:] - scanned.word_limits[:-1]
     sizes = counts.words.sum(axis=1)
     total = sizes @ _WORD_BYTES + counts.beyond.sum(axis=1)
     return (

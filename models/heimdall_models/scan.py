@@ -81,9 +81,9 @@ def scan(texts: Sequence[str]) -> Scan:
     folded = joined.translate(FOLD)
     in_word = np.frombuffer(joined.translate(_IS_WORD), np.uint8)
     # Padding is no word, so that edges come in pairs: a beginning, then its end.
-    edges = np.flatnonzero(in_word[1:] != in_word[:-1]) + 1
+    edges = (in_word[1:] != in_word[:-1]).nonzero()[0] + 1
     word_start, word_end = np.ascontiguousarray(edges.reshape(-1, 2).T)
-    limits = np.searchsorted(word_start, np.append(starts, len(joined)))
+    limits = np.searchsorted(word_start, np.concatenate((starts, [len(joined)])))
     return Scan(
         raw=np.frombuffer(joined, np.uint8),
         folded=np.frombuffer(folded, np.uint8),
@@ -92,7 +92,7 @@ def scan(texts: Sequence[str]) -> Scan:
         row=np.repeat(row_numbers.astype(np.uint32), spans),
         word_start=word_start,
         word_end=word_end,
-        word_row=np.repeat(row_numbers, np.diff(limits)),
+        word_row=np.repeat(row_numbers, limits[1:] - limits[:-1]),
         word_hash=_hash_words(np.frombuffer(folded, np.uint8), word_start, word_end),
         word_limits=limits,
         stem_words=np.searchsorted(word_start, _first_options(joined, starts, ends)) - limits[:-1],
@@ -130,7 +130,7 @@ def _hash_words(folded: NDArray[np.uint8], start: NDArray[np.int64], end: NDArra
     head = eight.take(start)
     head &= _MASKS.take(length, mode="clip")
     tail = head.copy()
-    long = np.flatnonzero(length > 8)
+    long = (length > 8).nonzero()[0]
     tail[long] = eight[end[long] - 8]
     tail += length.astype(np.uint64)
     tail *= _K2

@@ -142,4 +142,4 @@ def _repeated(index: NDArray[np.int64], table: NDArray[np.int64], tables: int) -
     last = np.empty(tables * _SLOTS, place.dtype)
     last[slot] = place
     later = last.take(slot)
-    return np.flatnonzero((later != place) & (index.take(later) == index))
+    return np.asarray(((later != place) & (index.take(later) == index)).nonzero()[0])

@@ -149,7 +149,7 @@ def _records(judged: Judged, rows: _Rows, parts: tuple[list[bytes], ...]) -> lis
 def _rows(judged: Judged) -> _Rows:
     guarded, book = judged.guarded, judged.judge.book
     count = len(judged.asked)
-    reasons = _column(count, None, {at: _fallback(judged, at) for at in np.flatnonzero(judged.verdict.failed).tolist()})
+    reasons = _column(count, None, {at: _fallback(judged, at) for at in judged.verdict.failed.nonzero()[0].tolist()})
     fired: list[Sequence[str]] = _column(count, (), guarded.fired)
     places = list(zip(guarded.pool.tolist(), guarded.bucket.tolist(), strict=True))
     pools = [book.pools[pool] for pool, _ in places]
@@ -290,7 +290,7 @@ def _slim(judged: Judged) -> list[bytes]:
 def _numeric(numeric: NDArray[np.float32]) -> list[bytes]:
     """The classifier's own numbers of each row that are not 0, by name: half of them are, in an ordinary prompt."""
     count, width = numeric.shape
-    places = np.flatnonzero(numeric != 0)
+    places = (numeric.reshape(-1) != 0).nonzero()[0]
     if not len(places):
         return [b""] * count
     pieces: list[bytes] = [b""] * (2 * len(places))
@@ -309,9 +309,9 @@ def _asked(judged: Judged) -> list[bytes]:
     for at in judged.guarded.timed:
         said.setdefault(at, {})["time_left_ms"] = float(asked.time_left_ms[at])
     for name, column in (("images", reading.images), ("tools", reading.tools), ("structured", reading.structured)):
-        for at in np.flatnonzero(column).tolist():
+        for at in column.nonzero()[0].tolist():
             said.setdefault(at, {})[name] = True
-    for at in np.flatnonzero(reading.max_output).tolist():
+    for at in reading.max_output.nonzero()[0].tolist():
         said.setdefault(at, {})["max_output"] = int(reading.max_output[at])
     return [orjson.dumps(said[at]) if at in said else b"{}" for at in range(len(asked))]
 
@@ -335,7 +335,7 @@ def _candidates(judged: Judged, rows: _Rows) -> tuple[list[bytes], list[bytes]]:
         for form, at in zip(rows.forms, begins, strict=True)
     ]
     scores = [form.scores % tuple(score[at : at + form.size]) for form, at in zip(rows.forms, begins, strict=True)]
-    for at in {*judged.guarded.fallen, *np.flatnonzero(found.over_80[:count].any(axis=1)).tolist()}:
+    for at in {*judged.guarded.fallen, *found.over_80[:count].nonzero()[0].tolist()}:
         cells = slice(4 * at * width, 4 * (at + 1) * width)
         candidates[at], scores[at] = _odd_candidates(judged, rows.forms[at], at, filled[cells])
     return candidates, scores
