@@ -1,11 +1,15 @@
 """Faults that last: entered and left with `async with`, and written into the history."""
 
 import asyncio
+import hashlib
+import tarfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.brokers.clusters import ApacheCluster
 from tests.brokers.redis import RedisServer
 from tests.faults.commits import OFFSETS_RESET
@@ -89,3 +93,14 @@ async def offsets_to_the_beginning(fleet: Fleet, group: str, topics: Sequence[st
 async def consumer_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
     await consumer._client._wait_on_metadata(topic)
     return sorted(consumer.partitions_for_topic(topic) or ())
+
+
+async def promote(fleet: Fleet, bundle: Path, sha256: str | None = None) -> None:
+    """Point the fleet at another bundle than it serves, as `heimdall promote` does; `sha256`: a wrong one."""
+    archive = bundle.with_suffix(".tar.gz")
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(bundle, arcname="bundle")
+    digest = sha256 or hashlib.sha256(archive.read_bytes()).hexdigest()
+    pointer = orjson.dumps({"name": "bundle", "url": archive.as_uri(), "sha256": digest})
+    async with AIOKafkaProducer(bootstrap_servers=fleet.cluster.bootstrap) as producer:
+        await producer.send_and_wait(fleet.topics.control, pointer, key=b"bundle", partition=0)

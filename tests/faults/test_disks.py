@@ -1,17 +1,13 @@
 """Fault 18: a disk on which nothing more can be written, for logs, bundles and large replies."""
 
 import asyncio
-import hashlib
-import tarfile
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from tests.brokers.clusters import ApacheCluster
 from tests.bundles import dated
-from tests.faults.faults import noted
+from tests.faults.faults import noted, promote
 from tests.faults.figures import Tell
 from tests.faults.fleet import PLAIN, Setup
 from tests.faults.peek import get
@@ -39,7 +35,7 @@ async def test_workers_on_a_full_disk_answer_keep_their_bundle_and_say_what_coul
         async with noted(run.fleet, "disk full"):
             await run.load.many(50, 50)
             large = await run.load.many(2, model="vast/one")
-            await promote(run, tmp_path)
+            await promote(run.fleet, dated(tmp_path / "bundle", 2))
             said = await refusal(run)
             await run.load.many(50, 50)
         await run.settled()
@@ -52,17 +48,6 @@ async def test_workers_on_a_full_disk_answer_keep_their_bundle_and_say_what_coul
         assert verdict.states == {"answered": 100, "failed": 2}
         assert {worker.child.log.stat().st_size for worker in run.fleet.workers} == {FULL_AT_BYTES}
         assert list((tmp_path / "objects").iterdir()) == list((tmp_path / "cache" / "bundles").iterdir()) == []
-
-
-async def promote(run: Scenario, folder: Path) -> None:
-    """Point the fleet at another bundle than the one it serves."""
-    with tarfile.open(folder / "bundle.tar.gz", "w:gz") as packed:
-        packed.add(dated(folder / "bundle", 2), arcname="bundle")
-    path = folder / "bundle.tar.gz"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    pointer = orjson.dumps({"name": "bundle", "url": path.as_uri(), "sha256": digest})
-    async with AIOKafkaProducer(bootstrap_servers=run.fleet.cluster.bootstrap) as producer:
-        await producer.send_and_wait(run.fleet.topics.control, pointer, key=b"bundle", partition=0)
 
 
 async def refusal(run: Scenario, within_s: float = 20.0) -> str:

@@ -62,6 +62,24 @@ async def test_a_slow_record_holds_back_nobody_and_only_it_is_repeated(
     assert await committed(cluster, settings.group_id, [(topic, 1)]) == {(topic, 1): Checkpoint(30, "")}
 
 
+async def test_a_map_that_no_commit_can_hold_is_cut_and_no_commit_fails(cluster: Cluster, unique: Unique) -> None:
+    topic, count = unique("map"), 2_000
+    await cluster.create_topic(topic, 1)
+    await fill(cluster, topic, per_partition=count, partitions=1)
+    settings = replace(settings_for(topic, unique), max_in_flight=2 * count)
+    recorder = Recorder()
+    recorder.hold(*((0, offset) for offset in range(0, count, 2)))
+    async with running(cluster.settings(), settings, recorder) as intake:
+        await until(lambda: intake.facts().group.held == {(topic, 0)}, 20)
+        await until(lambda: len(recorder.begun) == count, 20)
+        recorder.let_go()
+        await until(lambda: len(recorder.ended) == count, 20)
+        await fill(cluster, topic, per_partition=1, partitions=1)
+        await until(lambda: len(recorder.ended) == count + 1, 20)
+        assert intake.facts().group.commits_failed == 0
+    assert await committed(cluster, settings.group_id, [(topic, 0)]) == {(topic, 0): Checkpoint(count + 1, "")}
+
+
 async def test_a_record_whose_handler_raises_is_kept_and_tried_again(
     cluster: Cluster, topic: str, unique: Unique, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -150,6 +150,22 @@ def test_another_operator_is_refused(trained: Path) -> None:
         check_onnx(bytes(model.SerializeToString()))
 
 
+@pytest.mark.parametrize("version", [0, 99])
+def test_another_operator_set_is_refused(trained: Path, version: int) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    model.opset_import[0].version = version
+    with pytest.raises(OnnxRefused, match=f"version {version} is not allowed"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+def test_a_classifier_of_other_features_is_refused(copy: Path) -> None:
+    model = onnx.load_from_string((copy / ONNX).read_bytes())
+    width = model.graph.input[0].type.tensor_type.shape.dim[1]
+    width.dim_value += 1
+    with pytest.raises(BundleError, match=rf"it takes {width.dim_value} features, there are {width.dim_value - 1}"):
+        reseal(copy, ONNX, bytes(model.SerializeToString()))
+
+
 def test_a_second_node_is_refused(trained: Path) -> None:
     model = onnx.load_from_string((trained / ONNX).read_bytes())
     model.graph.node.append(model.graph.node[0])
