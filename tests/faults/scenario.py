@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,14 @@ class Scenario:
 
     async def answers(self, count: int, timeout_s: float = 60.0) -> None:
         await self.until(lambda: len(self.told) >= count, timeout_s)
+
+    async def under_load(self, what: Coroutine[Any, Any, None], per_second: float = 30.0) -> None:
+        """Ask at a steady rate for as long as it takes, and wait until all is settled."""
+        doing = asyncio.create_task(what)
+        while not doing.done():
+            await self.load.many(round(per_second), per_second)
+        await doing
+        await self.settled()
 
     async def calls(self, at_least: int, timeout_s: float = 30.0) -> None:
         """Wait until the providers have seen so many calls."""

@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
-from tests.brokers.clusters import ApacheCluster, load_broker_module
-from tests.brokers.redis import redis_server
-from tests.faults.faults import broker_gone, broker_silent
+from tests.brokers.clusters import ApacheCluster, broker_with_detour
+from tests.brokers.redis import RedisServer, redis_server
+from tests.faults.detour import Network, network
+from tests.faults.faults import broker_gone, broker_silent, noted, redis_slow
 from tests.faults.fleet import Setup
 from tests.faults.scenario import Scenario, scenario
 
@@ -24,32 +26,49 @@ BEHAVIOURS = {
     "*": {"latency_ms": {"median": 200, "sigma": 0.6}, "output_tokens": {"median": 40}, "errors": {"429": 0.03}},
     "openai": {"latency_ms": {"median": 300, "sigma": 0.6}, "errors": {"500": 0.03, "429": 0.02}, "hang": 0.002},
 }
-FAULTS = ("kill dispatch", "kill triage", "stop dispatch", "stop triage", "freeze", "broker killed", "broker silent")
+FAULTS = (
+    "kill dispatch", "kill triage", "stop dispatch", "stop triage", "freeze", "broker killed", "broker silent",
+    "redis slow", "network slow", "network resets", "network loses",
+)  # fmt: skip
 PAUSE_S = (1.0, 4.0)
 
 
 async def one_round(cluster: ApacheCluster, seed: int, directory: Path, faults: int, per_second: float) -> bytes:
     """One fleet, so many faults; its figures as JSON. Raises AssertionError with what the checker found."""
+    assert cluster.detour is not None
     with redis_server() as redis:
-        setup = Setup(
-            seed, directory, triage=1, dispatch=2, behaviours=BEHAVIOURS, settings={"state": {"url": redis.url}},
-        )  # fmt: skip
-        async with scenario(cluster, setup) as run:
-            breaking = asyncio.create_task(break_things(run, cluster, faults))
-            while not breaking.done():
-                await run.load.many(int(per_second * 2), per_second)
-            await breaking
-            await run.settled(120)
-            return orjson.dumps((await run.verdict()).figures())
+        async with network(cluster.detour, seed) as net:
+            settings: dict[str, dict[str, object]] = {
+                "state": {"url": redis.url},
+                "kafka": {"bootstrap_servers": net.bootstrap},
+            }
+            setup = Setup(seed, directory, triage=1, dispatch=2, behaviours=BEHAVIOURS, settings=settings)
+            async with scenario(cluster, setup) as run:
+                await run.under_load(break_things(run, Breakable(cluster, redis, net), faults), per_second)
+                await run.settled(120)
+                return orjson.dumps((await run.verdict()).figures())
 
 
-async def break_things(run: Scenario, cluster: ApacheCluster, count: int) -> None:
+class Breakable(NamedTuple):
+    """What the fleet stands on."""
+
+    cluster: ApacheCluster
+    redis: RedisServer
+    net: Network
+
+
+async def break_things(run: Scenario, below: Breakable, count: int) -> None:
     """Faults drawn from the seed; a worker that was taken is replaced before the next one."""
-    fleet = run.fleet
+    fleet, cluster = run.fleet, below.cluster
     for _ in range(count):
         await asyncio.sleep(fleet.random.uniform(*PAUSE_S))
         verb, _, what = fleet.random.choice(FAULTS).partition(" ")
-        if verb == "broker":
+        if verb == "redis":
+            await redis_slow(fleet, below.redis, fleet.random.randint(1, 3))
+        elif verb == "network":
+            async with noted(fleet, f"network {what}"):
+                await break_network(below.net, what, fleet.random.uniform(0.5, 6.0))
+        elif verb == "broker":
             async with (broker_gone if what == "killed" else broker_silent)(fleet, cluster):
                 await asyncio.sleep(fleet.random.uniform(0.5, 6.0))
         elif verb == "freeze":
@@ -58,6 +77,21 @@ async def break_things(run: Scenario, cluster: ApacheCluster, count: int) -> Non
             worker = fleet.random.choice(fleet.alive(what))
             await (fleet.kill(worker) if verb == "kill" else fleet.terminate(worker))
             await fleet.start(what)
+
+
+async def break_network(net: Network, how: str, seconds: float) -> None:
+    if how == "slow":
+        net.delay_s = seconds
+        await asyncio.sleep(seconds)
+        net.delay_s = 0.0
+    elif how == "loses":
+        net.lose_answers += 3
+        await asyncio.sleep(seconds)
+        net.lose_answers = 0
+    else:
+        breaking = asyncio.create_task(net.resets(0.1, every_s=0.5))
+        await asyncio.sleep(seconds)
+        breaking.cancel()
 
 
 def main() -> int:
@@ -69,16 +103,15 @@ def main() -> int:
     parser.add_argument("--per-second", type=float, default=40.0)
     arguments = parser.parse_args()
     sums, broken = Counter[str](), 0
-    with load_broker_module().KafkaBroker() as broker:
+    cluster = broker_with_detour()
+    with cluster.broker:
         until = time.monotonic() + 60 * arguments.minutes
         for seed in range(arguments.seed, arguments.seed + arguments.rounds):
             if time.monotonic() > until:
                 break
             directory = Path(tempfile.mkdtemp(prefix=f"heimdall-soak-{seed}-"))
             try:
-                figures = asyncio.run(
-                    one_round(ApacheCluster(broker), seed, directory, arguments.faults, arguments.per_second)
-                )
+                figures = asyncio.run(one_round(cluster, seed, directory, arguments.faults, arguments.per_second))
             except AssertionError as error:
                 sys.stderr.write(f"{error}\n")
                 broken += 1

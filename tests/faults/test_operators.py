@@ -6,6 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +40,32 @@ async def test_bad_configurations_under_load_leave_the_last_good_one_and_say_whe
     apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
 ) -> None:
     async with scenario(apache_broker, Setup(321, tmp_path)) as run:
-        asking = asyncio.create_task(run.load.many(300, 30))
-        await run.answers(20)
-        for worker in list(run.fleet.workers):
-            path = tmp_path / f"{worker.name}.yaml"
-            good = path.read_text()
-            for number, (change, says) in enumerate(BAD_FILES.values(), start=1):
-                path.write_text(
-                    change if isinstance(change, str) else yaml.safe_dump(over(yaml.safe_load(good), change))
-                )
-                worker.child.process.send_signal(signal.SIGHUP)
-                await refused(worker, number)
-                assert says in worker.child.log.read_text()
-                if worker.kind == "dispatch":
-                    code, said = await started_with(path, worker.kind)
-                    assert code == 2
-                    assert f"{path}:" in said
-            path.write_text(good)
-        await asking
-        await run.settled()
+        await run.under_load(spoil_files(run))
+        refused = [await refusals(worker) for worker in run.fleet.workers]
         verdict = await run.verdict()
         tell(verdict.figures())
-        assert verdict.states == {"answered": 300}
+        assert verdict.states == {"answered": len(run.load.sent)}
+        assert min(refused) >= len(BAD_FILES)
+
+
+async def spoil_files(run: Scenario) -> None:
+    """Give each worker each bad file, and a good one in the end; try to start another one with the same file."""
+    for worker in list(run.fleet.workers):
+        path = run.fleet.setup.directory / f"{worker.name}.yaml"
+        good = path.read_text()
+        for change, says in BAD_FILES.values():
+            path.write_text(change if isinstance(change, str) else yaml.safe_dump(over(yaml.safe_load(good), change)))
+            worker.child.process.send_signal(signal.SIGHUP)
+            await run.until(partial(_logged, worker, says))
+            if worker.kind == "dispatch":
+                code, said = await started_with(path, worker.kind)
+                assert code == 2
+                assert f"{path}:" in said
+        path.write_text(good)
+
+
+def _logged(worker: Worker, says: str) -> bool:
+    return says in worker.child.log.read_text()
 
 
 def over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,15 +76,11 @@ def over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return {**base, **inner}
 
 
-async def refused(worker: Worker, times: int) -> None:
-    """Wait until a worker has refused its file so often."""
+async def refusals(worker: Worker) -> float:
+    """How often a worker has refused its file."""
     counter = 'heimdall_config_reloads_total{outcome="refused"'
-    async with asyncio.timeout(20):
-        while True:
-            lines = [line for line in (await fetch(worker.port, "/metrics")).splitlines() if line.startswith(counter)]
-            if sum(float(line.rpartition(" ")[2]) for line in lines) >= times:
-                return
-            await asyncio.sleep(0.05)
+    lines = [line for line in (await fetch(worker.port, "/metrics")).splitlines() if line.startswith(counter)]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 async def started_with(config: Path, kind: str) -> tuple[int | None, str]:
@@ -127,31 +128,31 @@ async def test_bad_bundles_under_load_leave_the_last_good_one_and_a_good_one_is_
 ) -> None:
     settings = {"tuning": {"cache_dir": str(tmp_path / "cache")}}
     async with scenario(apache_broker, Setup(320, tmp_path, settings=settings)) as run:
-        asking = asyncio.create_task(run.load.many(300, 30))
-        await run.answers(20)
-        await promote(run.fleet, dated(tmp_path / "misnamed", 2), sha256="0" * 64)
-        await said_by_triage(run, "has the sha-256")
-        short = dated(tmp_path / "short", 3)
-        (short / ONNX).write_bytes((short / ONNX).read_bytes()[:1_000])
-        await promote(run.fleet, short)
-        await said_by_triage(run, f"{ONNX}: ")
-        for day, (change, says) in enumerate(SPOILED, start=4):
-            await promote(run.fleet, spoiled(dated(tmp_path / change.__name__, day), change))
-            await said_by_triage(run, says)
-        assert not asking.done(), "no request saw a bad bundle, so this run shows nothing"
+        await run.under_load(promote_bad_bundles(run, tmp_path))
         await promote(run.fleet, dated(tmp_path / "good", 20))
-        triage = run.fleet.alive("triage")[0]
-        await run.until(lambda: "bundle_swapped" in triage.child.log.read_text())
-        await asking
+        await run.until(partial(_logged, run.fleet.alive("triage")[0], "bundle_swapped"))
         await run.load.many(20)
         await run.settled()
         async with TopicReader(run.fleet.kafka) as reader:
             told = [orjson.loads(each.value or b"{}") async for each in reader.read([run.fleet.topics.audit])]
         verdict = await run.verdict()
         tell(verdict.figures())
-        assert verdict.states == {"answered": 320}
+        assert verdict.states == {"answered": len(run.load.sent)}
         old, new = (load_bundle(place).hash for place in (shipped("bundles/default"), tmp_path / "good"))
         assert {each["bundle"] for each in told if each["kind"] == "decision"} == {old, new}
+
+
+async def promote_bad_bundles(run: Scenario, folder: Path) -> None:
+    """One after the other, each once the one before was refused."""
+    await promote(run.fleet, dated(folder / "misnamed", 2), sha256="0" * 64)
+    await said_by_triage(run, "has the sha-256")
+    short = dated(folder / "short", 3)
+    (short / ONNX).write_bytes((short / ONNX).read_bytes()[:1_000])
+    await promote(run.fleet, short)
+    await said_by_triage(run, f"{ONNX}: ")
+    for day, (change, says) in enumerate(SPOILED, start=4):
+        await promote(run.fleet, spoiled(dated(folder / change.__name__, day), change))
+        await said_by_triage(run, says)
 
 
 async def said_by_triage(run: Scenario, says: str) -> None:

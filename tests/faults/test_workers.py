@@ -190,11 +190,7 @@ async def test_a_storm_of_workers_that_come_and_go_costs_few_calls(
     apache_broker: ApacheCluster, tmp_path: Path, tell: Tell
 ) -> None:
     async with scenario(apache_broker, Setup(170, tmp_path, dispatch=2, behaviours=QUICK)) as run:
-        storm = asyncio.create_task(_come_and_go(run, seconds=24))
-        while not storm.done():
-            await run.load.many(45, 45)
-        await storm
-        await run.settled()
+        await run.under_load(_come_and_go(run, seconds=24), 45)
         verdict = await run.verdict()
         tell(verdict.figures())
         assert verdict.states == {"answered": len(run.load.sent)}
