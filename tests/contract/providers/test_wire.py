@@ -103,6 +103,30 @@ async def test_a_connection_that_answered_before_it_had_the_request_is_not_used_
         assert len(connections) == number
 
 
+async def test_an_answer_that_nobody_asked_for_is_not_the_answer_to_the_next_request(
+    serve: Serve, connect: Connect
+) -> None:
+    unasked = asyncio.Event()
+
+    async def chatty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(ANSWER)
+        await writer.drain()
+        await unasked.wait()
+        writer.write(ANSWER.replace(b"{}", b"[]"))
+        await asyncio.Event().wait()
+
+    url, client = await serve(chatty), connect()
+    assert (await client.post(request(url), LIMITS)).body == b"{}"
+    unasked.set()
+    for _ in range(1_000):  # until what was not asked for has come through the socket
+        await asyncio.sleep(0)
+    with pytest.raises(AttemptError) as caught:
+        await client.post(request(url), LIMITS)
+    assert (caught.value.failure.connection_only, caught.value.failure.retry_after_ms) == (True, 0)
+    assert (await client.post(request(url), LIMITS)).body == b"{}"
+
+
 async def test_a_proxy_that_refuses_the_tunnel_is_unreachable(serve: Serve, connect: Connect) -> None:
     handler, heads = noting(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
     with pytest.raises(AttemptError) as caught:

@@ -130,7 +130,7 @@ async def _exchange(connection: Connection, head: bytes, body: bytes) -> "_Incom
     protocol = connection.protocol
     assert protocol is not None
     transport = protocol.transport
-    if transport is None:
+    if transport is None or protocol.should_close:  # such as when it has said something that nobody asked for
         raise aiohttp.ServerDisconnectedError
     if FRESH.get():  # a kept connection has its parser, which is ready for the next answer
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
