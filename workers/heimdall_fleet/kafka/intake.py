@@ -135,7 +135,7 @@ class Intake:
 
     def _begin(self, record: Record, tracker: OffsetTracker) -> None:
         self._in_flight_bytes += record.size_bytes()
-        task = asyncio.ensure_future(self._handle(record, tracker))
+        task = asyncio.get_running_loop().create_task(self._handle(record, tracker))
         self._tasks[task] = self._clock()
 
     async def _handle(self, record: Record, tracker: OffsetTracker) -> None:
