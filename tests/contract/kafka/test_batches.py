@@ -26,7 +26,7 @@ async def topic(cluster: Cluster, unique: Unique) -> str:
 
 @pytest.fixture
 def settings(topic: str, unique: Unique) -> BatchSettings:
-    return BatchSettings(group_id=unique("group"), topics=(topic,), max_open_batches=20)
+    return BatchSettings(group_id=unique("group"), topics=(topic,), max_records=64, max_open_batches=20)
 
 
 @pytest.fixture
