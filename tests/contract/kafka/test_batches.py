@@ -44,11 +44,11 @@ async def next_of(source: Batches) -> Batch:
     return batch
 
 
-async def test_batches_hold_every_record_once_and_never_too_many(batches: Batches) -> None:
+async def test_batches_hold_every_record_once_and_never_too_many(batches: Batches, settings: BatchSettings) -> None:
     seen: list[tuple[int, int]] = []
     while len(seen) < 300:
         batch = await next_of(batches)
-        assert 0 < len(batch.records) <= 64
+        assert 0 < len(batch.records) <= settings.max_records
         seen += [(record.partition, record.offset) for record in batch.records]
         batches.commit(batch)
     assert sorted(seen) == [(p, o) for p in range(3) for o in range(100)]
