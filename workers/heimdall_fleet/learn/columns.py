@@ -30,6 +30,7 @@ _KINDS: Mapping[Kind, Arrow] = {
     "moment": _MOMENT,
 }
 _FEATURES = pa.list_(pa.float32(), len(FEATURE_NAMES))
+_PACKED = pa.binary(4 * len(FEATURE_NAMES))
 _CLUSTERS = pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())]))
 _CANDIDATES = pa.list_(
     pa.struct(
@@ -100,56 +101,41 @@ _AS_PARQUET: Mapping[str, Any] = {
     ],
 }
 
-Numbers: TypeAlias = tuple[tuple[str, ...], tuple[float, ...]]
-"""Names of features and their values."""
-
-_NO_NUMBERS: Numbers = ((), ())
-_COLUMN_OF = {name: at for at, name in enumerate(FEATURE_NAMES)}
-_NO_FEATURE = len(FEATURE_NAMES)
-
 SCHEMAS: Mapping[Table, Arrow] = {
     table: pa.schema([*((name, _KINDS[kind]) for name, kind in fields.items()), ("seq", pa.int64())])
     for table, fields in FIELDS.items()
 }
-DECISIONS = pa.schema(
-    [*SCHEMAS["decision"], ("features", _FEATURES), ("clusters", _CLUSTERS), ("candidates", _CANDIDATES)]
-)
+DECISIONS = pa.schema([*SCHEMAS["decision"], ("packed", _PACKED), ("clusters", _CLUSTERS), ("candidates", _CANDIDATES)])
+"""`packed`: a row's features as the bytes that they are read as; a list of numbers takes three times as long to write."""
 
 
 class Built(NamedTuple):
-    """A table, the rows that could not be part of it with the reason, and names of features unknown here."""
+    """A table, and the rows that could not be part of it with the reason."""
 
     table: Arrow
     refused: list[tuple[int, str]]
-    unknown_features: frozenset[str] = frozenset()
 
 
 def build(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int]) -> Built:
     """Arrow columns of `rows`. One whose values have the wrong types is left out, by its place in `rows`."""
     make = _decisions if table == "decision" else _plain
     try:
-        return _built(make, table, rows, seqs, [])
-    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError):
+        return Built(make(table, rows, seqs), [])
+    except _WRONG:
         refused = [(at, why) for at, row in enumerate(rows) if (why := _why_refused(make, table, row))]
         bad = {at for at, _ in refused}
         kept = [at for at in range(len(rows)) if at not in bad]
-        return _built(make, table, [rows[at] for at in kept], [seqs[at] for at in kept], refused)
+        return Built(make(table, [rows[at] for at in kept], [seqs[at] for at in kept]), refused)
 
 
+_WRONG = (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError)
 Make = Callable[[Table, Sequence[tuple[Any, ...]], Sequence[int]], Arrow]
-
-
-def _built(
-    make: Make, table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int], refused: list[tuple[int, str]]
-) -> Built:
-    unknown = _unknown_features(rows) if table == "decision" else frozenset()
-    return Built(make(table, rows, seqs), refused, unknown)
 
 
 def _why_refused(make: Make, table: Table, row: tuple[Any, ...]) -> str | None:
     try:
         make(table, [row], [0])
-    except (pa.ArrowException, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except _WRONG as error:
         return f"a value has the wrong type: {error}"
     return None
 
@@ -162,7 +148,7 @@ def _decisions(table: Table, rows: Sequence[tuple[Any, ...]], seqs: Sequence[int
     width = len(FIELDS[table])
     turned = _turned(rows, width + 4)
     numeric, ids, similarities, candidates = turned[width:]
-    wide = [_features(numeric), _clusters(ids, similarities), _candidates(candidates)]
+    wide = [pa.array(numeric, _PACKED), _clusters(ids, similarities), _candidates(candidates)]
     return pa.Table.from_arrays([*_arrays(table, turned[:width], seqs), *wide], schema=DECISIONS)
 
 
@@ -176,33 +162,6 @@ def _arrays(table: Table, turned: Sequence[tuple[Any, ...]], seqs: Sequence[int]
         *(pa.array(each, _KINDS[kind]) for each, kind in zip(turned, kinds, strict=True)),
         pa.array(seqs, pa.int64()),
     ]
-
-
-def _features(rows: Sequence[Numbers | None]) -> Arrow:
-    """(n, features) in the order of FEATURE_NAMES; a name that is absent is 0, a row without numbers is null."""
-    matrix = np.zeros((len(rows), _NO_FEATURE + 1), np.float32)
-    known = [row or _NO_NUMBERS for row in rows]
-    places = {names: _places(names) for names in {names for names, _ in known}}
-    at = np.repeat(np.arange(len(rows)), [len(names) for names, _ in known])
-    column = np.concatenate([places[names] for names, _ in known]) if known else at
-    matrix[at, column] = np.fromiter(chain.from_iterable(numbers for _, numbers in known), np.float32, len(at))
-    return fixed(matrix[:, :_NO_FEATURE], [row is None for row in rows])
-
-
-def _places(names: tuple[str, ...]) -> NDArray[np.intp]:
-    """The column of each name; rows of one shape share them."""
-    return np.array([_COLUMN_OF.get(name, _NO_FEATURE) for name in names], np.intp)
-
-
-def fixed(matrix: NDArray[np.float32], missing: Sequence[bool] | Arrow) -> Arrow:
-    """A fixed-size list column of the rows of `matrix`, null where `missing`."""
-    mask = pa.array(missing, pa.bool_())
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=mask)
-
-
-def _unknown_features(rows: Sequence[tuple[Any, ...]]) -> frozenset[str]:
-    at = len(FIELDS["decision"])
-    return frozenset(chain.from_iterable({(row[at] or _NO_NUMBERS)[0] for row in rows})) - _COLUMN_OF.keys()
 
 
 def _offsets(rows: Sequence[Sequence[Any]]) -> Arrow:
@@ -235,12 +194,13 @@ def _candidates(rows: Sequence[Sequence[tuple[Any, ...]]]) -> Arrow:
 
 
 def write(table: Arrow, file: Path) -> None:
-    pq.write_table(table, file, **_AS_PARQUET)
+    """A file that is read once and forgotten: not worth the time of compressing it."""
+    pq.write_table(table, file, **{**_AS_PARQUET, "compression": "none", "compression_level": None})
 
 
-def release() -> None:
-    """Give back to the system what Arrow keeps for its next tables."""
-    pa.default_memory_pool().release_unused()
+def use_system_memory() -> None:
+    """Tables from now on lie in the C library's memory: Arrow's own keeps much of what is free, for a time of its own."""
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def together(tables: Sequence[Arrow]) -> Arrow:
@@ -282,7 +242,7 @@ def finished(batch: Arrow, weights: Mapping[str, float]) -> Arrow:
     reward, source = rewards.combine(signals, weights)
     joined["reward"] = pa.array(reward, from_pandas=True)
     joined["reward_source"] = pa.array(source, pa.string())
-    joined["features"] = _refixed(joined["features"])
+    joined["features"] = _features(joined["features"], joined["packed"])
     columns = [joined[field.name].cast(field.type) for field in ROWS]
     return pa.RecordBatch.from_arrays(columns, schema=ROWS)
 
@@ -297,13 +257,18 @@ def _floats(column: Arrow) -> NDArray[np.float64]:
     return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _refixed(lists: Arrow) -> Arrow:
-    """DuckDB gives lists of any length; those of the data set have one."""
-    missing = lists.is_null()
-    matrix = np.zeros((len(lists), _NO_FEATURE), np.float32)
-    known = ~np.asarray(missing.to_numpy(zero_copy_only=False), np.bool_)
-    matrix[known] = lists.flatten().to_numpy().reshape(-1, _NO_FEATURE)
-    return fixed(matrix, missing)
+def _features(lists: Arrow, packed: Arrow) -> Arrow:
+    """One list for each row: of those in the data set DuckDB gives lists, of those that come bytes; null without either."""
+    matrix = np.zeros((len(lists), len(FEATURE_NAMES)), np.float32)
+    listed, come = (np.asarray(each.is_valid().to_numpy(zero_copy_only=False), np.bool_) for each in (lists, packed))
+    if listed.any():
+        matrix[listed] = lists.flatten().to_numpy().reshape(-1, len(FEATURE_NAMES))
+    if come.any():
+        matrix[come] = np.frombuffer(b"".join(packed.drop_null().to_pylist()), np.float32).reshape(
+            -1, len(FEATURE_NAMES)
+        )
+    missing = pa.array(~(listed | come))
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=missing)
 
 
 def write_rows(batches: Iterable[Arrow], file: Path) -> int:

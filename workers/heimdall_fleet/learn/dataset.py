@@ -56,6 +56,14 @@ class Layout:
         return self.root / ".replay" / "work"
 
     @property
+    def facts(self) -> Path:
+        return self.work / "facts.parquet"
+
+    @property
+    def origins(self) -> Path:
+        return self.work / "origins.parquet"
+
+    @property
     def set_aside(self) -> Path:
         return self.root / ".replay" / "set_aside.jsonl"
 

@@ -1,5 +1,6 @@
 """Audit and feedback records as plain rows. Pure: bytes in, one row of the decision, outcome or feedback table out."""
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
@@ -8,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from heimdall_fleet.learn import rewards
+from heimdall_models.features import FEATURE_NAMES
 from heimdall_models.record import DECISION_VERSION
 
 Table = Literal["decision", "outcome", "feedback", "shadow"]
@@ -105,13 +107,14 @@ class Unreadable(ValueError):
 class Row(NamedTuple):
     """One row: its table, its values in the order of the table's fields, and whether a newer fleet wrote it.
 
-    A decision's values end with its features (names, numbers) or None, cluster ids, similarities, and candidates:
-    tuples of plain values, which the garbage collector need not look at again and again.
+    A decision's values end with its features (float32 in the order of FEATURE_NAMES, as bytes) or None, cluster ids,
+    similarities, and candidates as tuples of plain values. `unknown_features`: names of numbers that are not among them.
     """
 
     table: Table
     values: tuple[Any, ...]
     newer: bool = False
+    unknown_features: tuple[str, ...] = ()
 
     @property
     def time_us(self) -> int | None:
@@ -143,7 +146,7 @@ def read_row(value: bytes | None) -> Row:
         return read(record)
     except KeyError as error:
         raise Unreadable(f"the field {error} is missing") from error
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise Unreadable(f"a field is not what it should be: {error}") from error
 
 
@@ -151,6 +154,7 @@ def _decision(record: Record) -> Row:
     get = record.get
     features = get("features") or {}
     version = get("decision_version") or DECISION_VERSION
+    numbers, unknown = _numbers(features.get("numeric"))
     try:
         plain = _written_now(record)
     except KeyError:
@@ -164,16 +168,23 @@ def _decision(record: Record) -> Row:
         get("cached_from"),
         features.get("feature_version"),
         "\n".join(get("across") or ()) or None,
-        _numbers(features.get("numeric")),
+        numbers,
         tuple(features.get("clusters") or ()),
         tuple(features.get("cluster_similarities") or ()),
         _stood(get("candidates") or ()),
     )
-    return Row("decision", values, version != DECISION_VERSION and _is_newer(version))
+    return Row("decision", values, version != DECISION_VERSION and _is_newer(version), unknown)
 
 
-def _numbers(numeric: Mapping[str, float] | None) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
-    return None if numeric is None else (tuple(numeric), tuple(numeric.values()))
+def _numbers(numeric: Mapping[str, float] | None) -> tuple[bytes | None, tuple[str, ...]]:
+    """The features, a name that is absent as 0, and the names that this version does not know."""
+    if numeric is None:
+        return None, ()
+    every = {**_NONE_SAID, **numeric}
+    if len(every) == len(_NONE_SAID):
+        return _PACKED.pack(*every.values()), ()
+    unknown = tuple(every)[len(_NONE_SAID) :]
+    return _PACKED.pack(*list(every.values())[: len(_NONE_SAID)]), unknown
 
 
 def _stood(candidates: Sequence[Record]) -> tuple[tuple[Any, ...], ...]:
@@ -284,6 +295,8 @@ def _moment(text: str) -> int:
 _WRITTEN = tuple({"percentile": "difficulty_percentile"}.get(name, name) for name in list(DECISION_FIELDS)[2:17])
 _written_now = itemgetter(*_WRITTEN)
 _candidate = itemgetter(*CANDIDATE_FIELDS)
+_NONE_SAID: dict[str, float] = dict.fromkeys(FEATURE_NAMES, 0.0)
+_PACKED = struct.Struct(f"={len(FEATURE_NAMES)}f")
 _READERS: dict[str, Callable[[Record], Row]] = {
     "decision": _decision,
     "outcome": _outcome,

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns, rewards
 from heimdall_fleet.learn.dataset import (
     FORMAT,
@@ -73,6 +74,7 @@ def open_dataset(out: Path, *, resume: bool) -> Position:
 
 async def replay(job: Job, source: Source, position: Position) -> dict[str, Any]:
     """Read `source` to its end and settle it; the run's part of the manifest. `position` is from `open_dataset`."""
+    columns.use_system_memory()
     layout = Layout(job.out)
     _forget_unfinished(layout, position)
     manifest = read_manifest(layout)
@@ -82,7 +84,7 @@ async def replay(job: Job, source: Source, position: Position) -> dict[str, Any]
     started = job.stopwatch()
     with _collector_paused():
         await _read(job, source, staging, position)
-    columns.release()
+    settle_heap()
     complaints.close(layout.set_aside)
     terms = job.terms.as_json()
     changed = bool(manifest) and manifest["terms"] != terms

@@ -4,9 +4,10 @@ The steps, and why a crash between any two loses nothing:
 
 1. Feedback is merged into one file (replaced whole), and so are shadows. Merging them again changes nothing.
 2. The days to write are found: those of new decisions, and those that hold a request of which anything new is known.
-3. Narrow tables are made: ids with their day, first outcome of each id, folded feedback, what followed in the session.
-4. Each day is joined in one stream and replaces its file whole. Existing rows are inputs like the incoming ones, and of
-   two records of one id the first read counts, so doing it again gives the same file.
+3. One narrow table is made of all that is known of a request beside its decision: the day, the first outcome, folded
+   feedback, what followed in the session.
+4. Each day is joined with it, a few files at a time, and replaces its file whole. Existing rows are inputs like the
+   incoming ones, and of two records of one id the first read counts, so doing it again gives the same file.
 5. Only then the caller forgets the incoming files.
 """
 
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
 from heimdall_fleet.learn.records import DECISION_FIELDS, OUTCOME_FIELDS
@@ -26,12 +28,23 @@ from heimdall_fleet.learn.sql import Engine, files
 DAY = "strftime(make_timestamp(epoch_us(time)), '%Y-%m-%d')"
 """Whole microseconds since 1970 and plain timestamps: what DuckDB does with zones needs an extension and a setting."""
 
+STANDS = -1
+"""In place of the number of a record: a row that is in the data set. It was read before all that come."""
+
+_PIECEMEAL = "(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 8192)"
+
+PIECE_FILES = 2
+"""Incoming files that are joined at a time: so many rows the join holds, however long the day is."""
+
 FOLLOWUP_CHARS = 400
 """Of each question that its edit distance to the next is taken over: the time it takes grows with the square."""
 
 _OUTCOME = [name for name in OUTCOME_FIELDS if name not in ("request_id", "time", "tenant", "bucket")]
 _DECISION = [name for name in DECISION_FIELDS if name not in ("request_id", "time", "tenant", "bucket")]
-_WIDE = ("features", "clusters", "candidates")
+_WIDE = ("packed", "features", "clusters", "candidates")
+_STANDS = "NULL::BLOB AS packed, features, clusters, candidates"
+_COMES = "packed, NULL::FLOAT[] AS features, clusters, candidates"
+"""The wide columns of a row that is in the data set, and of one that comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,12 @@ def settle(layout: Layout, incoming: list[Path], terms: Terms, *, everything: bo
         if not days:
             return Settled({}, {})
         _narrow_tables(engine, layout, days, terms)
+        counts = _counts(engine)
+    # The old engine has filled its memory with tables: a new one begins without, however many there were.
+    settle_heap()
+    with Engine(layout.work) as engine:
         written = {day: _write_day(engine, layout, day, incoming, terms) for day in days}
-        return Settled(written, _counts(engine))
+    return Settled(written, counts)
 
 
 def _sources(engine: Engine, layout: Layout, incoming: list[Path]) -> None:
@@ -94,6 +111,11 @@ def _merge_feedback(engine: Engine, layout: Layout) -> None:
 
 def _touched(engine: Engine, layout: Layout, terms: Terms, everything: bool) -> list[str]:
     """Days that must be written, in order."""
+    days = set(layout.days())
+    found = engine.run(f"SELECT DISTINCT {DAY} FROM new_decision UNION SELECT {DAY} FROM new_outcome")
+    fresh = {day for (day,) in found}
+    if not days:
+        return sorted(fresh)
     engine.run(
         """CREATE TABLE new_ids AS SELECT request_id FROM new_decision UNION SELECT request_id FROM new_outcome
            UNION SELECT request_id FROM new_feedback"""
@@ -107,10 +129,8 @@ def _touched(engine: Engine, layout: Layout, terms: Terms, everything: bool) -> 
             UNION SELECT DISTINCT strftime(make_timestamp(epoch_us(time) - $within), '%Y-%m-%d') FROM new_decision""",
         {"within": _micros(terms.retry_within)},
     )
-    fresh = engine.run(f"SELECT DISTINCT {DAY} FROM new_decision UNION SELECT {DAY} FROM new_outcome")
-    days = set(layout.days())
     wanted = {day for (day,) in found} | (days if everything else set())
-    return sorted(wanted & (days | {day for (day,) in fresh}))
+    return sorted(wanted & (days | fresh))
 
 
 def _narrow_tables(engine: Engine, layout: Layout, days: list[str], terms: Terms) -> None:
@@ -121,18 +141,10 @@ def _narrow_tables(engine: Engine, layout: Layout, days: list[str], terms: Terms
     for view, wanted in (("rows_touched", days), ("rows_around", around)):
         found = files([nothing, *(there[day] for day in wanted if day in there)])
         engine.run(f"CREATE TEMP VIEW {view} AS SELECT * FROM {found}")
-    engine.run(
-        f"""CREATE TABLE ids AS
-            SELECT request_id, min(seq) AS seq, arg_min(day, seq) AS day, count(*) AS copies
-            FROM (SELECT request_id, -1 AS seq, {DAY} AS day FROM rows_touched WHERE decision_type IS NOT NULL
-                  UNION ALL SELECT request_id, seq, {DAY} FROM new_decision)
-            GROUP BY request_id"""
-    )
-    engine.run("CREATE TABLE copies AS SELECT request_id, seq FROM ids WHERE copies > 1")
     _outcomes(engine)
-    _said(engine)
     _followed(engine, terms)
-    _cached(engine)
+    _facts(engine, layout)
+    _cached(engine, layout)
 
 
 def _near(day: str) -> tuple[str, str]:
@@ -141,45 +153,62 @@ def _near(day: str) -> tuple[str, str]:
 
 
 def _outcomes(engine: Engine) -> None:
-    """The first outcome of each request, under the day of its decision, else under its own.
+    """Views of all outcomes, and of the first of each request.
 
     One without a state tells of calls that led to no ending: their cost is added to the ending's.
     """
     wanted = ", ".join(("request_id", "time", "tenant", "bucket", *_OUTCOME))
     engine.run(
         f"""CREATE TEMP VIEW every_outcome AS
-            SELECT {wanted}, -1 AS seq, {DAY} AS own_day FROM rows_touched WHERE state IS NOT NULL
-            UNION ALL SELECT {wanted}, seq, {DAY} FROM new_outcome"""
+            SELECT {wanted}, {STANDS} AS seq FROM rows_touched WHERE state IS NOT NULL
+            UNION ALL SELECT {wanted}, seq FROM new_outcome"""
     )
     engine.run(
         """CREATE TABLE outcome_copies AS
            SELECT request_id, coalesce(min(seq) FILTER (state IS NOT NULL), min(seq)) AS seq,
-                  count(DISTINCT state) AS states,
+                  min(state) <> max(state) AS contradicting,
                   coalesce(sum(cost_usd_micros) FILTER (state IS NULL), 0) AS wasted FROM every_outcome
            GROUP BY request_id HAVING count(*) > 1"""
     )
     engine.run(
-        """CREATE TABLE outcomes AS
-            SELECT o.* EXCLUDE (seq, own_day) REPLACE (o.cost_usd_micros + coalesce(c.wasted, 0) AS cost_usd_micros),
-                   coalesce(i.day, o.own_day) AS day, i.day IS NOT NULL AS decided
-            FROM every_outcome o LEFT JOIN ids i USING (request_id)
-            LEFT JOIN outcome_copies c ON c.request_id = o.request_id
-            WHERE c.seq IS NULL OR c.seq = o.seq"""
+        """CREATE TEMP VIEW outcomes AS
+           SELECT o.* REPLACE (o.cost_usd_micros + coalesce(c.wasted, 0) AS cost_usd_micros)
+           FROM every_outcome o LEFT JOIN outcome_copies c ON c.request_id = o.request_id
+           WHERE c.seq IS NULL OR c.seq = o.seq"""
     )
 
 
-def _said(engine: Engine) -> None:
-    """Feedback, folded: of contradicting words the latest counts, each of score, accepted and label for itself."""
+def _facts(engine: Engine, layout: Layout) -> None:
+    """All that is known of a request beside its decision, under the day of the decision, else under the outcome's own.
+
+    `seq` is the number of the decision that counts; null where there is none. Of contradicting feedback the latest word
+    counts, each of score, accepted and label for itself.
+    """
     last = "arg_max({0}, (coalesce(epoch_us(time), 0), seq)) FILTER ({0} IS NOT NULL) AS {0}"
     folded = ", ".join(last.format(name) for name in ("score", "accepted", "label"))
+    outcome = ", ".join(f"o.{name}" for name in _OUTCOME)
     engine.run(
-        f"""CREATE TABLE said AS
-            SELECT request_id, {folded},
-                   greatest(count(DISTINCT score), count(DISTINCT accepted), count(DISTINCT label)) > 1 AS contradicting
-            FROM feedback
-            WHERE request_id IN (SELECT request_id FROM ids) OR request_id IN (SELECT request_id FROM outcomes)
-            GROUP BY request_id"""
+        f"""COPY (
+            WITH ids AS (
+                SELECT request_id, min(seq) AS seq, arg_min(time_us, seq) AS time_us, count(*) AS copies
+                FROM (SELECT request_id, {STANDS} AS seq, epoch_us(time) AS time_us FROM rows_touched
+                      WHERE decision_type IS NOT NULL
+                      UNION ALL SELECT request_id, seq, epoch_us(time) FROM new_decision)
+                GROUP BY request_id),
+            said AS (
+                SELECT request_id, {folded}, min(score) <> max(score) OR min(accepted) <> max(accepted)
+                           OR min(label) <> max(label) AS contradicting
+                FROM feedback GROUP BY request_id)
+            SELECT coalesce(i.request_id, o.request_id) AS request_id,
+                   strftime(make_timestamp(coalesce(i.time_us, epoch_us(o.time))), '%Y-%m-%d') AS day, i.seq, i.copies,
+                   o.time AS outcome_time, o.tenant AS outcome_tenant, o.bucket AS outcome_bucket, {outcome},
+                   s.score AS r_score, s.accepted, s.label, s.contradicting, f.retried, f.followup
+            FROM outcomes o FULL JOIN ids i ON i.request_id = o.request_id
+            LEFT JOIN said s ON s.request_id = coalesce(i.request_id, o.request_id)
+            LEFT JOIN followed f ON f.request_id = i.request_id
+            ORDER BY i.seq) TO '{_quoted(layout.facts)}' {_PIECEMEAL}"""
     )
+    engine.run(f"CREATE TEMP VIEW facts AS SELECT * FROM {files([layout.facts])}")
 
 
 def _followed(engine: Engine, terms: Terms) -> None:
@@ -212,28 +241,28 @@ def _followed(engine: Engine, terms: Terms) -> None:
     )
 
 
-def _cached(engine: Engine) -> None:
+def _cached(engine: Engine, layout: Layout) -> None:
     """Features and candidates of the decisions that cached ones were copied from."""
-    wide = ", ".join(_WIDE)
+    found = ", ".join(f"any_value({name}) AS {name}" for name in _WIDE)
     engine.run(
-        f"""CREATE TABLE origins AS
-            SELECT request_id, any_value(features) AS features, any_value(clusters) AS clusters,
-                   any_value(candidates) AS candidates
-            FROM (SELECT request_id, {wide} FROM rows_around UNION ALL SELECT request_id, {wide} FROM new_decision)
-            WHERE features IS NOT NULL AND request_id IN (
+        f"""COPY (
+            SELECT request_id, {found}
+            FROM (SELECT request_id, {_STANDS} FROM rows_around WHERE features IS NOT NULL
+                  UNION ALL SELECT request_id, {_COMES} FROM new_decision WHERE packed IS NOT NULL)
+            WHERE request_id IN (
                 SELECT cached_from FROM new_decision WHERE cached_from IS NOT NULL
                 UNION SELECT cached_from FROM rows_touched WHERE cached_from IS NOT NULL AND features IS NULL)
-            GROUP BY request_id"""
+            GROUP BY request_id) TO '{_quoted(layout.origins)}' {_PIECEMEAL}"""
     )
+    engine.run(f"CREATE TEMP VIEW origins AS SELECT * FROM {files([layout.origins])}")
 
 
 def _write_day(engine: Engine, layout: Layout, day: str, incoming: list[Path], terms: Terms) -> int:
     """Rows of the day; 0 also takes its file away."""
     file, fresh = layout.day(day), layout.work / f"{day}.parquet"
-    rows = files([layout.work / "no-rows.parquet", *([file] if file.exists() else [])])
-    new = files([layout.work / "no-decision.parquet", *(path for path in incoming if decided_on(path) == day)])
+    come = [path for path in incoming if decided_on(path) == day]
     finish = partial(columns.finished, weights=terms.weights)
-    count = columns.write_rows(map(finish, _joined(engine, day, rows, new)), fresh)
+    count = columns.write_rows(map(finish, _joined(engine, layout, day, come)), fresh)
     if count:
         file.parent.mkdir(exist_ok=True)
         fresh.replace(file)
@@ -243,42 +272,56 @@ def _write_day(engine: Engine, layout: Layout, day: str, incoming: list[Path], t
     return count
 
 
-def _joined(engine: Engine, day: str, rows: str, new: str) -> Iterator[Any]:
-    """The day's decisions in one pass, each with its narrow facts; then outcomes that never had a decision."""
+def _joined(engine: Engine, layout: Layout, day: str, come: list[Path]) -> Iterator[Any]:
+    """The day's decisions, each with its facts; then outcomes that never had a decision."""
+    facts = ", ".join(f"f.{name}" for name in (*_OUTCOME, "r_score", "accepted", "label", "retried", "followup"))
     decision = ", ".join(f"d.{name}" for name in _DECISION)
-    outcome = ", ".join(f"o.{name}" for name in _OUTCOME)
-    wide = ", ".join(f"CASE WHEN d.features IS NULL THEN c.{name} ELSE d.{name} END AS {name}" for name in _WIDE)
-    listed = ", ".join((*DECISION_FIELDS, *_WIDE))
-    yield from engine.batches(
-        f"""SELECT d.request_id, d.time, coalesce(d.tenant, o.tenant) AS tenant, coalesce(d.bucket, o.bucket) AS bucket,
-                   {decision}, {outcome}, {wide}, s.score AS r_score, s.accepted, s.label, f.retried, f.followup
-            FROM (SELECT {listed}, -1 AS seq FROM {rows} WHERE decision_type IS NOT NULL
-                  UNION ALL SELECT {listed}, seq FROM {new}) d
-            LEFT JOIN copies k ON k.request_id = d.request_id
-            LEFT JOIN (SELECT * FROM outcomes WHERE day = $day AND decided) o ON o.request_id = d.request_id
-            LEFT JOIN said s ON s.request_id = d.request_id
-            LEFT JOIN followed f ON f.request_id = d.request_id
-            LEFT JOIN origins c ON c.request_id = d.cached_from
-            WHERE k.seq IS NULL OR k.seq = d.seq""",
-        {"day": day},
-    )
+    own = "d.features IS NOT NULL OR d.packed IS NOT NULL"
+    wide = ", ".join(f"CASE WHEN {own} THEN d.{name} ELSE c.{name} END AS {name}" for name in _WIDE)
+    known, origins = files([layout.facts]), files([layout.origins])
+    for rows, first, last in _pieces(layout, day, come):
+        yield from engine.batches(
+            f"""SELECT d.request_id, d.time, coalesce(d.tenant, f.outcome_tenant) AS tenant,
+                       coalesce(d.bucket, f.outcome_bucket) AS bucket, {decision}, {wide}, {facts}
+                FROM ({rows}) d
+                JOIN (SELECT * FROM {known} WHERE day = $day AND seq BETWEEN $first AND $last) f
+                     ON f.request_id = d.request_id AND f.seq = d.seq
+                LEFT JOIN {origins} c ON c.request_id = d.cached_from""",
+            {"day": day, "first": first, "last": last},
+        )
     none = ", ".join(f"d.{name}" for name in (*_DECISION, *_WIDE))
+    listed, nothing = ", ".join(DECISION_FIELDS), files([layout.work / "no-decision.parquet"])
     yield from engine.batches(
-        f"""SELECT o.request_id, o.time, o.tenant, o.bucket, {none}, {outcome}, s.score AS r_score, s.accepted, s.label,
-                   NULL::BOOLEAN AS retried, NULL::DOUBLE AS followup
-            FROM outcomes o LEFT JOIN said s ON s.request_id = o.request_id
-            LEFT JOIN (SELECT * FROM {new} WHERE false) d ON false
-            WHERE o.day = $day AND NOT o.decided""",
+        f"""SELECT f.request_id, f.outcome_time AS time, f.outcome_tenant AS tenant, f.outcome_bucket AS bucket,
+                   {none}, {facts}
+            FROM {known} f LEFT JOIN (SELECT {listed}, {_COMES} FROM {nothing}) d ON false
+            WHERE f.day = $day AND f.seq IS NULL""",
         {"day": day},
     )
+
+
+def _pieces(layout: Layout, day: str, come: list[Path]) -> Iterator[tuple[str, int, int]]:
+    """Queries for the day's decisions, with the first and the last number that a record of theirs can have."""
+    listed = ", ".join(DECISION_FIELDS)
+    if (file := layout.day(day)).exists():
+        there = files([layout.work / "no-rows.parquet", file])
+        yield (
+            f"SELECT {listed}, {_STANDS}, {STANDS} AS seq FROM {there} WHERE decision_type IS NOT NULL",
+            STANDS,
+            STANDS,
+        )
+    firsts = [*(first_of(path) for path in come), 1 << 62]
+    for at in range(0, len(come), PIECE_FILES):
+        piece = come[at : at + PIECE_FILES]
+        yield f"SELECT {listed}, {_COMES}, seq FROM {files(piece)}", firsts[at], firsts[at + len(piece)] - 1
 
 
 def _counts(engine: Engine) -> dict[str, int]:
     """Over the days that were written."""
     queries = {
-        "copies": "SELECT coalesce(sum(copies - 1), 0) FROM ids",
-        "contradicting_outcomes": "SELECT count(*) FROM outcome_copies WHERE states > 1",
-        "contradicting_feedback": "SELECT count(*) FROM said WHERE contradicting",
+        "copies": "SELECT coalesce(sum(copies - 1), 0) FROM facts",
+        "contradicting_outcomes": "SELECT count(*) FROM outcome_copies WHERE contradicting",
+        "contradicting_feedback": "SELECT count(*) FROM facts WHERE contradicting",
         "cached_without_origin": """SELECT count(*) FROM new_decision d
             WHERE cached_from IS NOT NULL AND cached_from NOT IN (SELECT request_id FROM origins)""",
     }
@@ -344,6 +387,11 @@ def _quoted(path: Path) -> str:
 def decision_file(number: int, day: str) -> str:
     """Name of an incoming file: decisions come by day."""
     return f"decision-{number:09d}-{day}.parquet"
+
+
+def first_of(path: Path) -> int:
+    """The number of the first record in a file of decisions."""
+    return int(path.stem.split("-", 2)[1])
 
 
 def decided_on(path: Path) -> str | None:

@@ -35,6 +35,8 @@ class Engine:
                 "temp_directory": str(folder / "spilled"),
                 "preserve_insertion_order": False,
                 "threads": 1,
+                # What is on the right of a join is what it holds: never the rows with features and candidates.
+                "disabled_optimizers": "join_order,build_side_probe_side",
                 # Every file is read once or twice, and the database file lives for minutes.
                 "enable_external_file_cache": False,
                 "force_compression": "uncompressed",

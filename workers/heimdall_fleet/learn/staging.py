@@ -89,6 +89,8 @@ class Staging:
             if picky and (refused := self.window.refuses(row)) is not None:
                 self.counts[refused] += 1
                 continue
+            if row.unknown_features:
+                self.unknown_features.update(row.unknown_features)
             if row.newer:
                 self._set_aside(chunk.place(number), value, NEWER, "newer_schema")
             kept = pending[row.table]
@@ -124,7 +126,6 @@ class Staging:
             built = columns.build(table, kept.rows, kept.seqs)
             for at, why in built.refused:
                 self._set_aside(f"the {table} of {kept.rows[at][0]}", None, why, "unreadable")
-            self.unknown_features |= built.unknown_features
             self.counts[table] += built.table.num_rows
             kept.built.append(built.table)
             kept.rows, kept.seqs = [], []

@@ -5,16 +5,13 @@ from tests.unit.heimdall_fleet.learn.made import TOMORROW, cached, decision, lin
 
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.records import Table, read_row
-from heimdall_models.features import FEATURE_NAMES
 
 FEW = {"numeric": {"entropy": 1.5}, "clusters": [4], "cluster_similarities": [0.2]}
 OTHERS = {"numeric": {"words_log": 2.0, "entropy": 3.0, "unheard_of": 9.0}}
-EVERY = {"numeric": {name: float(at) for at, name in enumerate(reversed(FEATURE_NAMES))}}
 NOTHING: dict[str, object] = {"numeric": {}, "clusters": None}
 DECISIONS = [
     decision("few", features=FEW),
     decision("others", features=OTHERS, candidates=[]),
-    decision("every", features=EVERY),
     decision("nothing", features=NOTHING, candidates=None),
     cached("copy", "few", 1),
     decision("few-again", TOMORROW, features=FEW),
@@ -31,16 +28,10 @@ def test_rows_are_the_same_columns_alone_and_together(table: Table, records: lis
     together = columns.build(table, rows, range(len(rows)))
     alone = [columns.build(table, [row], [seq]) for seq, row in enumerate(rows)]
     assert together.table.to_pylist() == [row for each in alone for row in each.table.to_pylist()]
-    assert together.unknown_features == frozenset().union(*(each.unknown_features for each in alone))
-
-
-def test_a_feature_has_its_column_in_whatever_order_a_record_names_it() -> None:
-    row = columns.build("decision", values(DECISIONS), range(len(DECISIONS))).table.to_pylist()[2]
-    assert row["features"] == [float(at) for at in reversed(range(len(FEATURE_NAMES)))]
 
 
 def test_decisions_come_by_their_day() -> None:
     table = columns.build("decision", values(DECISIONS), range(len(DECISIONS))).table
     days = columns.by_day(table)
-    assert {day: rows.num_rows for day, rows in days.items()} == {"2026-11-21": 5, "2026-11-22": 1}
-    assert [columns.first_seq(rows) for rows in days.values()] == [0, 5]
+    assert {day: rows.num_rows for day, rows in days.items()} == {"2026-11-21": 4, "2026-11-22": 1}
+    assert [columns.first_seq(rows) for rows in days.values()] == [0, 4]

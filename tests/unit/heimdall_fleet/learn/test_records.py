@@ -1,5 +1,6 @@
 """Bytes to rows."""
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.heimdall_fleet.learn.made import decision, feedback, outcome
 
 from heimdall_fleet.learn.records import FIELDS, Row, Unreadable, read_row
-from heimdall_models.features import FEATURE_VERSION
+from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 
 
 def read(record: object) -> Row:
@@ -28,6 +29,23 @@ def test_a_line_of_tail_is_the_record_inside_it() -> None:
     assert read({"topic": "t", "offset": 3, "value": decision("r")}) == read(decision("r"))
 
 
+def features_of(row: Row) -> list[float]:
+    packed: bytes = row.values[len(FIELDS["decision"])]
+    found: list[float] = np.frombuffer(packed, np.float32).tolist()
+    return found
+
+
+def test_a_feature_has_its_place_in_whatever_order_a_record_names_it() -> None:
+    row = read(decision("r", features={"numeric": {name: at for at, name in enumerate(reversed(FEATURE_NAMES))}}))
+    assert features_of(row) == list(reversed(range(len(FEATURE_NAMES))))
+
+
+def test_features_that_this_version_does_not_know_are_named_and_left_out() -> None:
+    row = read(decision("r", features={"numeric": {"mood": 9.0, FEATURE_NAMES[-1]: 2.0}}))
+    assert row.unknown_features == ("mood",)
+    assert features_of(row) == [*[0.0] * (len(FEATURE_NAMES) - 1), 2.0]
+
+
 @pytest.mark.parametrize(
     ("value", "why"),
     [
@@ -36,6 +54,7 @@ def test_a_line_of_tail_is_the_record_inside_it() -> None:
         (b"[1]", "no JSON object"),
         (b'{"kind": "pair"}', "newer fleet"),
         (b'{"kind": "outcome", "request_id": "r"}', "'state' is missing"),
+        (orjson.dumps(decision("r", features={"numeric": {"entropy": "much"}})), "not what it should be"),
         (b'{"request_id": "r"}', "no score, accepted or label"),
         (b'{"request_id": "r", "score": 2}', "not between 0 and 1"),
         (b'{"request_id": "r", "label": "easy"}', "none of cheap"),

@@ -19,8 +19,9 @@ from tests.unit.heimdall_fleet.learn.made import (
 )
 
 from heimdall_fleet.learn.dataset import DatasetError, read_position, write_position
+from heimdall_fleet.learn.settle import PIECE_FILES, settle
 from heimdall_fleet.learn.sources import Chunk, FileSource, SourceError
-from heimdall_fleet.learn.staging import Window
+from heimdall_fleet.learn.staging import Staging, Window
 from heimdall_models.features import FEATURE_NAMES
 
 
@@ -219,8 +220,6 @@ def test_an_interrupted_run_goes_on_with_what_it_had_read(desk: Desk, tmp_path: 
     position = read_position(desk.layout)
     # As a crash leaves it: read and flushed, the rows not written, a file that no position counts.
     desk.layout.make()
-    from heimdall_fleet.learn.staging import Staging  # noqa: PLC0415 - made by hand only here
-
     staging = Staging(desk.layout, Window(), desk.said.append, position.next_seq)
     staging.take(Chunk([lines(decision("c", 2))], lambda _: "here", 1.0))
     position.incoming = staging.flush()
@@ -233,6 +232,26 @@ def test_an_interrupted_run_goes_on_with_what_it_had_read(desk: Desk, tmp_path: 
     desk.run_files([empty], resume=True)
     assert sorted(desk.rows()) == ["a", "c"]
     assert list(desk.layout.incoming.iterdir()) == []
+
+
+def test_a_day_of_many_files_is_joined_piece_by_piece(desk: Desk) -> None:
+    desk.run(decision("there"), outcome("there"))
+    names = [f"r{number}" for number in range(2 * PIECE_FILES + 1)]
+    staging = Staging(desk.layout, Window(), desk.said.append, 100)
+    incoming: list[str] = []
+    for name in names:
+        copy = decision(names[0], 5, tenant="of a copy")
+        staging.take(Chunk([lines(decision(name)), lines(copy), lines(decision("there"))], lambda _: "here", 1.0))
+        incoming += staging.flush()
+    staging.take(Chunk([lines(outcome(name)) for name in [*names, "alone"]], lambda _: "here", 1.0))
+    incoming += staging.flush()
+    desk.layout.make()
+    told = settle(desk.layout, [desk.layout.incoming / name for name in incoming], TERMS)
+    rows = desk.rows()
+    assert sorted(rows) == ["alone", *names, "there"]
+    assert {row["state"] for row in rows.values()} == {"answered"}
+    assert (rows[names[0]]["tenant"], rows["alone"]["decision_type"]) == (None, None)
+    assert told.counts["copies"] == 2 * len(names)
 
 
 def test_a_data_set_with_other_features_is_refused(desk: Desk) -> None:
