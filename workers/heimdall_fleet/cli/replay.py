@@ -211,8 +211,8 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
 
 MEANINGS = {
     "unreadable": "records could not be read and were set aside",
-    "newer_schema": "decisions of a newer schema: kept as far as this version knows them, and set aside whole. What is learned "
-    "from them may be wrong where a field has a new meaning: upgrade, then replay the range into a new directory",
+    "newer_schema": "decisions of a newer schema: left out and set aside whole, since their fields may mean something else. "
+    "Upgrade, then replay the range again",
     "of_an_erased_tenant": "records of erased tenants were left out",
     "copies": "copies of decisions collapsed",
     "contradicting_outcomes": "requests with two different endings: the first read counts",

@@ -13,7 +13,7 @@ from heimdall_fleet.learn.records import FIELDS, Row, Table, Unreadable, read_ro
 from heimdall_fleet.learn.settle import decision_file
 from heimdall_fleet.learn.sources import Chunk
 
-NEWER = "of a newer schema; what this version knows of it is in the data set"
+NEWER = "of a newer schema: its fields may mean something else, so it is no row; upgrade, then replay the range again"
 
 BUILT_ROWS = 2_000
 """Records that are Python values before they become columns."""
@@ -89,10 +89,11 @@ class Staging:
             if picky and (refused := self.window.refuses(row)) is not None:
                 self.counts[refused] += 1
                 continue
-            if row.unknown_features:
-                self.unknown_features.update(row.unknown_features)
             if row.newer:
                 self._set_aside(chunk.place(number), value, NEWER, "newer_schema")
+                continue
+            if row.unknown_features:
+                self.unknown_features.update(row.unknown_features)
             kept = pending[row.table]
             kept.rows.append(row.values)
             kept.seqs.append(self.next_seq + number)

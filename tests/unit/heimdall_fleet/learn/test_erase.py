@@ -13,7 +13,7 @@ def test_an_erased_tenant_is_gone_and_later_replays_do_not_bring_it_back(desk: D
     others = [decision("b", tenant="u"), outcome("b", tenant="u"), feedback("b", score=0.5)]
     desk.run(*mine, newer, *others)
     told = erase(desk.out, "t", lambda: NOON + timedelta(hours=1))
-    assert (told["rows"], told["feedback"], told["set_aside"]) == (2, 1, 1)
+    assert (told["rows"], told["feedback"], told["set_aside"]) == (1, 1, 1)
     assert list(desk.rows()) == ["b"]
     assert desk.manifest()["rows"] == 1
     assert desk.manifest()["erasures"] == [told]

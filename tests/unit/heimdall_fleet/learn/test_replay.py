@@ -121,20 +121,26 @@ def test_a_question_that_is_put_otherwise_has_a_short_edit_distance(desk: Desk) 
     assert rows["c"]["r_followup"] is None
 
 
-def test_records_of_the_version_before_and_of_a_newer_one_are_rows_too(desk: Desk) -> None:
+def test_a_record_of_the_version_before_is_a_row_and_new_fields_are_passed_over(desk: Desk) -> None:
     older = {"kind": "decision", "request_id": "old", "time": "2026-11-21T12:00:00Z", "bucket": "mid"}
-    newer = decision("new", decision_version="2", from_tomorrow=[1])
-    newer["features"]["numeric"]["mood"] = 3.0
-    told = desk.run({**older, "selected_model": "a/small"}, newer, {"kind": "shadow", "request_id": "x"})
+    wider = decision("wide", from_tomorrow=[1])
+    wider["features"]["numeric"]["mood"] = 3.0
+    told = desk.run({**older, "selected_model": "a/small"}, wider, {"kind": "shadow", "request_id": "x"})
     rows = desk.rows()
     assert rows["old"]["features"] is None
-    assert rows["new"]["features"] is not None
-    assert told["counts"]["newer_schema"] == 1
+    assert rows["wide"]["features"] is not None
     assert told["counts"]["unreadable"] == 1
     assert told["unknown_features"] == ["mood"]
-    kept = desk.layout.set_aside.read_text()
-    assert "from_tomorrow" in kept
-    assert "shadow" in kept
+    assert "shadow" in desk.layout.set_aside.read_text()
+
+
+def test_a_decision_of_a_newer_schema_is_left_out_and_kept_aside(desk: Desk) -> None:
+    told = desk.run(decision("now"), decision("new", decision_version="2"), outcome("new"))
+    rows = desk.rows()
+    assert (rows["now"]["decision_type"], rows["new"]["decision_type"]) == ("scored", None)
+    assert told["counts"]["newer_schema"] == 1
+    assert any("upgrade, then replay the range again" in line for line in desk.said)
+    assert '"new' in desk.layout.set_aside.read_text()
 
 
 def test_a_broken_line_is_named_and_kept_aside_and_the_others_go_on(desk: Desk, tmp_path: Path) -> None:
