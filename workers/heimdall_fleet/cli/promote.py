@@ -47,8 +47,9 @@ class Promoted:
 @click.option("--alias", type=click.Choice(get_args(Alias)), default="champion", show_default=True,
               help="champion decides; challenger decides silently beside it.")  # fmt: skip
 @click.option("--data", "dataset", type=BUNDLE, help="A replayed data set on which it must prove to be better.")
+@click.option("--dry-run", is_flag=True, help="Check and ask the gates; promote nothing.")
 @click.pass_obj
-def promote(options: Globals, bundle: Path, alias: Alias, dataset: Path | None) -> None:
+def promote(options: Globals, bundle: Path, alias: Alias, dataset: Path | None, dry_run: bool) -> None:
     """Let BUNDLE decide in every triage worker, from its next batch on.
 
     It must pass what each worker checks and, with --data, every gate of a comparison with the bundle that decides now;
@@ -57,12 +58,18 @@ def promote(options: Globals, bundle: Path, alias: Alias, dataset: Path | None) 
     \b
     Example:
       heimdall promote bundles/mine --alias challenger
+      heimdall promote bundles/mine --data data/audit --dry-run
       heimdall promote bundles/mine --data data/audit
       heimdall bundles rollback
     """
     config = configuration(options).config
     loaded = usable(bundle, config)
     gates = _passed(bundle, dataset, config) if dataset else []
+    if dry_run:
+        note(f"a dry run: {loaded.hash[:12]} would be promoted to {alias}")
+        if options.output == "json":
+            data({"promoted": False, "bundle": loaded.hash, "alias": alias, "gates": gates})
+        return
     done = asyncio.run(promoted(loaded, alias, config))
     note(f"{done.alias} is {done.bundle[:12]}; `heimdall bundles rollback --alias {alias}` takes it back")
     if options.output == "json":
@@ -76,7 +83,7 @@ def _passed(bundle: Path, dataset: Path, config: Config) -> list[dict[str, Any]]
     from heimdall_models.learning.logged import DatasetError, read_logged
 
     try:
-        with champion_of(config, asyncio.run(pointers(config)).get("champion")) as champion:
+        with champion_of(config, standing_champion(config)) as champion:
             _, gates = judged(champion, bundle, read_logged(dataset), rules_for(config, datetime.now(UTC).date()))
     except (DatasetError, BundleError, SourceError) as error:
         raise CommandError(Exit.USAGE, f"not promoted: {error}") from error
@@ -115,6 +122,12 @@ async def promoted(bundle: Bundle, alias: Alias, config: Config) -> Promoted:
         changes["challenger"] = None
     await write(config, changes)
     return Promoted(alias, bundle.hash, url, digest, before.bundle if before else None)
+
+
+def standing_champion(config: Config) -> Pointer | None:
+    """The promoted champion; None where there is none, or where nothing can be promoted for want of a store: then no
+    broker is asked. Raises KafkaFailure."""
+    return asyncio.run(pointers(config)).get("champion") if config.learning.bundle_store else None
 
 
 async def pointers(config: Config) -> dict[Alias, Pointer]:

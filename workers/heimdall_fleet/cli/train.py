@@ -12,6 +12,7 @@ from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
+from heimdall_fleet.config import Config
 from heimdall_fleet.settings import bundle_directory
 from heimdall_models.bundle import QUALITY, BundleError, load_bundle
 from heimdall_models.quality import QualityError
@@ -63,37 +64,36 @@ def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
 def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any) -> None:
     """Fit, calibrate and export a classifier, and write it as a bundle with its model card.
 
-    From outcome tables, or from decisions that `heimdall replay` read out of the audit: these begin with the bundle in
-    use, and --traffic, --recipe, --quality and --quick mean nothing to them. The same data, seed and --created give the
-    same bytes.
+    From outcome tables, or from decisions that `heimdall replay` read out of the audit: these begin with the bundle that
+    decides (the promoted champion, else the configured one), and --traffic, --recipe, --quality and --quick mean nothing to
+    them. The same data, seed and --created give the same bytes.
 
     \b
     Example:
       heimdall train --data outcomes/ --out bundles/mine
       heimdall train --data data/audit --out bundles/learned
     """
-    parent = bundle_directory(configuration(options).config)
-    manifest = _train(paths, out, parent, given)
+    manifest = _train(paths, out, configuration(options).config, given)
     rows = manifest["training_data"]["rows"]
     metrics = manifest.get("metrics", {})
     if options.output == "json":
-        data({"bundle": str(out), "rows": rows, "metrics": metrics})
+        data({"bundle": str(out), "rows": rows, "metrics": metrics, "parent": manifest.get("parent")})
     else:
         pretty(metrics)
     note(f"{out}: trained on {rows:,} rows; {out / 'MODEL_CARD.md'} says how good it is and where it knows nothing")
 
 
 @needs_training_extra
-def _train(paths: tuple[Path, ...], out: Path, parent: Path, given: dict[str, Any]) -> dict[str, Any]:
+def _train(paths: tuple[Path, ...], out: Path, config: Config, given: dict[str, Any]) -> dict[str, Any]:
     from heimdall_fleet.cli.train_logged import dataset_of, train_on
     from heimdall_models.training.build import TrainingError, build
     from heimdall_models.training.tables import TableError
 
     dataset = dataset_of(paths)
     if dataset is not None:
-        return train_on(dataset, out, parent, given)
+        return train_on(dataset, out, config, given)
     try:
-        return build(paths, out, _plan(parent, given), say=note)
+        return build(paths, out, _plan(bundle_directory(config), given), say=note)
     except (TableError, TrainingError, BundleError, QualityError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
 

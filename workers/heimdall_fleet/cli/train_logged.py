@@ -1,6 +1,5 @@
 """`heimdall train` and `heimdall evaluate` on a data set of `heimdall replay`."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from heimdall_fleet.bootstrap.learn import champion_of
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.output import note
-from heimdall_fleet.cli.promote import pointers
+from heimdall_fleet.cli.promote import standing_champion
 from heimdall_fleet.config import Config
 from heimdall_fleet.triage.sources import SourceError
 from heimdall_models.bundle import BundleError, load_bundle
@@ -32,13 +31,21 @@ def dataset_of(paths: Sequence[Path]) -> Path | None:
     return replayed[0]
 
 
-def train_on(dataset: Path, out: Path, parent: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the bundle learned from these decisions. Raises CommandError."""
+def train_on(dataset: Path, out: Path, config: Config, given: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the bundle learned from these decisions, beginning with the one that decides.
+
+    Raises CommandError, KafkaFailure.
+    """
     created: datetime = given["created"] or datetime.now(UTC)
     options = Options(created.replace(tzinfo=UTC), given["seed"])
+    promoted = standing_champion(config)
     try:
-        trained = train_logged(_read(dataset), parent, out, options)
-    except (DatasetError, TooLittle, TrainingError, BundleError) as error:
+        with champion_of(config, promoted) as parent:
+            note(
+                f"beginning with the {'promoted' if promoted else 'configured'} bundle, {load_bundle(parent).hash[:12]}"
+            )
+            trained = train_logged(_read(dataset), parent, out, options)
+    except (DatasetError, TooLittle, TrainingError, BundleError, SourceError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     for warning in trained.warnings:
         note(f"note: {warning}")
@@ -48,13 +55,12 @@ def train_on(dataset: Path, out: Path, parent: Path, given: dict[str, Any]) -> d
 def evaluate_on(dataset: Path, challenger: Path, config: Config, pair: tuple[str | None, str | None]) -> dict[str, Any]:
     """What `heimdall evaluate` prints of the challenger beside the bundle that decides. Raises CommandError, KafkaFailure.
 
-    That is the promoted champion; the configured bundle where none is, or where nothing can be promoted for want of
-    `learning.bundle_store`: then no broker is asked.
+    That is the promoted champion; the configured bundle where none is.
     """
     thresholds = config.router.thresholds
     cheap, strong = (() if name is None else (name,) for name in pair)
     rules = PolicyRules(cheap=cheap, strong=strong, cheap_below=thresholds.cheap, hard_above=thresholds.hard)
-    promoted = asyncio.run(pointers(config)).get("champion") if config.learning.bundle_store else None
+    promoted = standing_champion(config)
     try:
         with champion_of(config, promoted) as champion:
             note(f"champion: {'the promoted' if promoted else 'the configured'} bundle")

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.heimdall_fleet.learn.made import decision, feedback, lines, outcome
 
 from heimdall_fleet.cli.main import run
+from heimdall_models.shipped import shipped
 
 AUDIT = lines(decision("a", tenant="t"), outcome("a"), decision("b"), feedback("a", score=0.5))
 
@@ -72,6 +73,34 @@ def test_a_turn_that_cannot_be_made_says_why(
 ) -> None:
     assert run(arguments) == code
     assert why in capfdbinary.readouterr().err
+
+
+def test_a_dry_run_of_a_promotion_needs_neither_broker_nor_store(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    audit.with_name("heimdall.yaml").write_text(
+        "providers: {openai: {type: custom, base_url: 'http://127.0.0.1:9/v1'}}\n"
+    )
+    bundle = str(shipped("bundles/default"))
+    assert run(["promote", bundle, "--dry-run", "-o", "json"]) == 0
+    told = orjson.loads(capfdbinary.readouterr().out)
+    assert (told["promoted"], told["gates"], told["alias"]) == (False, [], "champion")
+    assert run(["replay", "--from", str(audit), "--out", "data"]) == 0
+    assert run(["promote", bundle, "--data", "data", "--dry-run"]) == 1
+    assert b"not promoted: conclusive: " in capfdbinary.readouterr().err
+
+
+def test_a_log_of_a_newer_schema_alone_stops_training_and_says_what_to_do(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    audit.write_bytes(lines(decision("a", decision_version="2"), outcome("a")))
+    assert run(["replay", "--from", str(audit), "--out", "data"]) == 0
+    assert b"Upgrade, then replay the range again" in capfdbinary.readouterr().err
+    assert run(["train", "--data", "data", "--out", "learned"]) == 2
+    shown = capfdbinary.readouterr().err
+    assert b"beginning with the configured bundle" in shown
+    assert b"no row can be used" in shown
+    assert not Path("learned").exists()
 
 
 def test_an_audit_without_a_decision_teaches_nothing_and_is_no_failure(
