@@ -20,10 +20,8 @@ TERMS = ("score", "quality", "cost", "cost_usd_micros")
 
 def flat_candidates(column: Any) -> tuple[Indices, list[str], dict[str, Floats]]:
     """The row and the model of every candidate, and its terms."""
-    joined = column.combine_chunks()
-    flat = joined.flatten()
-    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64))
-    rows = np.repeat(np.arange(len(joined)), lengths.astype(np.int64))
+    flat, lengths = _flattened(column)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
     return rows, flat.field("model").to_pylist(), {name: numbers(flat.field(name)) for name in TERMS}
 
 
@@ -40,14 +38,19 @@ def flags_of(listed: Sequence[Sequence[str]], number: Mapping[str, int]) -> Flag
     return matrix
 
 
-def clusters_of(column: Any) -> tuple[Indices, Floats]:
+def _flattened(column: Any) -> tuple[Any, Indices]:
+    """The members of all lists one behind the other, and how many each row has; none where it is null."""
     joined = column.combine_chunks()
-    lengths = np.nan_to_num(np.asarray(joined.value_lengths().to_numpy(zero_copy_only=False), np.float64)).astype(int)
-    flat = joined.flatten()
+    return joined.flatten(), joined.value_lengths().fill_null(0).to_numpy().astype(np.int64)
+
+
+def clusters_of(column: Any) -> tuple[Indices, Floats]:
+    """(n, k) numbers and weights, `NOBODY` and 0 where a row has fewer."""
+    flat, lengths = _flattened(column)
     width = int(lengths.max(initial=0))
-    rows = np.repeat(np.arange(len(joined)), lengths)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
     place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    ids, weights = np.full((len(joined), width), NOBODY), np.zeros((len(joined), width))
+    ids, weights = np.full((len(lengths), width), NOBODY), np.zeros((len(lengths), width))
     ids[rows, place] = flat.field("id").to_numpy()
     weights[rows, place] = flat.field("weight").to_numpy()
     return ids, weights
