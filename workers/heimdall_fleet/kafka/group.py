@@ -343,8 +343,8 @@ class Group(Listener):
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        for partition, tracker in trackers.items():
-            tracker.confirm(changed[partition].position)
+        for partition, checkpoint in changed.items():  # without those that another member had committed meanwhile
+            trackers[partition].confirm(checkpoint.position)
         self._committed.update(changed)
         self._commits += 1
 

@@ -124,6 +124,18 @@ async def test_a_position_that_was_told_too_low_moves_no_commit_back() -> None:
         assert all(commit.get(A, Checkpoint(5, "")).position >= 4 for commit in s.log.history)
 
 
+async def test_a_commit_that_leaves_out_what_another_member_committed_counts_for_the_rest() -> None:
+    async with scene() as s:
+        s.log.commits[A] = Checkpoint(1, "")
+        await s.take(9)
+        s.log.commits[A] = Checkpoint(4, "")
+        s.trackers[A].finish(1)
+        s.trackers[B].finish(0)
+        await s.committed(B, Checkpoint(1, ""))
+        await until(lambda: s.group.facts().commits == 1, 5)
+        assert s.group.facts().commits_failed == 0
+
+
 async def test_positions_are_read_again_only_before_the_first_commit_of_an_assignment() -> None:
     async with scene() as s:
         await s.take(10)
