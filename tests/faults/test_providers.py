@@ -95,10 +95,12 @@ def with_elsewhere(setup: Setup, strange: Strange) -> Setup:
     places["refused"] = f"http://127.0.0.1:{free_port()}/v1"
     places["nameless"] = "http://no-such-host.invalid/v1"
     places["untrusted"] = f"{strange.tls_url}/html/v1"
-    elsewhere = {
+    elsewhere: dict[str, dict[str, Any]] = {
         name: {"type": "custom", "base_url": place, "keys": [{"name": f"{name}-1", "value": f"{SECRET}-{name}"}]}
         for name, place in places.items()
     }
+    for name in ("huge", "endless"):  # bytes are what ends them, however slow the machine is
+        elsewhere[name]["network"] = {"timeout": f"{10 * TIMEOUT_S}s", "max_retries": 1}
     return replace(setup, elsewhere=elsewhere)
 
 
