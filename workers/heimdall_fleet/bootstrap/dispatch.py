@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
-from heimdall_fleet.dispatch.account import Account, ConfiguredAccount, load_account
 from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.capacity.account import Account, ConfiguredAccount, load_account
+from heimdall_fleet.dispatch.capacity.pool import Pool
+from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
-from heimdall_fleet.dispatch.pool import Pool
 from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.service import DispatchService, Wires
 from heimdall_fleet.dispatch.settings import DispatchSettings, ProviderSettings
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry
-from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.intake import open_intake

@@ -12,7 +12,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.config import Config
-from heimdall_fleet.dispatch.probe import ask, models_request
+from heimdall_fleet.dispatch.capacity.probe import ask, models_request
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 from heimdall_fleet.providers.registry import dialect_for
 

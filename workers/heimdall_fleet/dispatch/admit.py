@@ -1,7 +1,7 @@
 """Whether an order may be worked on at all. Pure: an order that may not raises the Failure it ends with."""
 
+from heimdall_fleet.dispatch.ending.no_answer import too_late
 from heimdall_fleet.dispatch.failover import Chain
-from heimdall_fleet.dispatch.no_answer import too_late
 from heimdall_fleet.dispatch.run import Run
 from heimdall_schemas.failure import Failure, FailureCode
 

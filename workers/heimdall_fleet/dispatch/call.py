@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.chains import bounded_body
-from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import chain_of
 from heimdall_fleet.dispatch.run import Run

@@ -20,8 +20,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
-from heimdall_fleet.dispatch.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear, too_late
-from heimdall_fleet.dispatch.pool import Readiness, Status
+from heimdall_fleet.dispatch.capacity.pool import Readiness, Status
+from heimdall_fleet.dispatch.ending.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear, too_late
 from heimdall_fleet.dispatch.routes import Route
 from heimdall_fleet.dispatch.settings import NetworkSettings
 from heimdall_fleet.providers.dialect import Action, AttemptFailure

@@ -9,10 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from heimdall_fleet.dispatch.call import Result, call
+from heimdall_fleet.dispatch.capacity.pool import Ticket
+from heimdall_fleet.dispatch.ending.publish import publish_chunk
 from heimdall_fleet.dispatch.failover import Chain, Move, hedge_move, next_move
 from heimdall_fleet.dispatch.pick_key import pick_key
-from heimdall_fleet.dispatch.pool import Ticket
-from heimdall_fleet.dispatch.publish import publish_chunk
 from heimdall_fleet.dispatch.reserve import announce
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Run

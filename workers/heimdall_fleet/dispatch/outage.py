@@ -6,7 +6,7 @@ most others succeed. When nearly everything fails, the fault is not in the recor
 
 from collections import OrderedDict, deque
 
-from heimdall_fleet.dispatch.breaker import Breaker, BreakerState
+from heimdall_fleet.dispatch.capacity.breaker import Breaker, BreakerState
 from heimdall_fleet.dispatch.settings import BreakerSettings
 
 GATE = BreakerSettings(min_calls=1, failure_ratio=0.5, open_for_ms=10_000, successes_to_close=1, max_probes=1_000_000)

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.failover import Chain, Move, NextMove, OtherKey, Retry, Wait, keys_without
-from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.reserve import Park
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Parked, Run

@@ -2,12 +2,12 @@
 
 from heimdall_fleet.dispatch.admit import admit
 from heimdall_fleet.dispatch.chains import chain_for
-from heimdall_fleet.dispatch.claim_check import fitted
-from heimdall_fleet.dispatch.endings import answered, failed
+from heimdall_fleet.dispatch.ending.claim_check import fitted
+from heimdall_fleet.dispatch.ending.endings import answered, failed
+from heimdall_fleet.dispatch.ending.publish import publish
 from heimdall_fleet.dispatch.failover import Stop, first_move, next_move
 from heimdall_fleet.dispatch.hedge import ask
 from heimdall_fleet.dispatch.pick_key import pick_key
-from heimdall_fleet.dispatch.publish import publish
 from heimdall_fleet.dispatch.reserve import Park, announce, release, reserve, store
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run

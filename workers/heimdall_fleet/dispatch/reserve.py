@@ -9,14 +9,14 @@ import hashlib
 
 import orjson
 
-from heimdall_fleet.dispatch.endings import copied
+from heimdall_fleet.dispatch.capacity.pool import Ticket
+from heimdall_fleet.dispatch.ending.endings import copied
+from heimdall_fleet.dispatch.ending.no_answer import too_late
+from heimdall_fleet.dispatch.ending.stored import pack, unpack
 from heimdall_fleet.dispatch.leases import Hold
-from heimdall_fleet.dispatch.no_answer import too_late
-from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
 from heimdall_fleet.dispatch.settle import interrupted
-from heimdall_fleet.dispatch.stored import pack, unpack
 from heimdall_fleet.dispatch.tenure import may_call
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
 from heimdall_schemas.audit import State

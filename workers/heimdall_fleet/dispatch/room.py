@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.capacity.pool import Alarm, Pool
+from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
 from heimdall_fleet.dispatch.clock import Clock
 from heimdall_fleet.dispatch.leases import Leases
-from heimdall_fleet.dispatch.pool import Alarm, Pool
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.dispatch.settings import DispatchSettings
-from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.kafka.records import Producer, Record
 from heimdall_fleet.objects.base import ObjectStore
 from heimdall_fleet.providers.dialect import Dialect

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
-from heimdall_fleet.dispatch.account import Account, reread
-from heimdall_fleet.dispatch.probe import ask, is_up, models_request
+from heimdall_fleet.dispatch.capacity.account import Account, reread
+from heimdall_fleet.dispatch.capacity.probe import ask, is_up, models_request
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.settings import ShadowSettings
 from heimdall_fleet.dispatch.worker import DispatchWorker

@@ -1,9 +1,9 @@
 """After an attempt: what it cost, what it taught about its key, and the place given back."""
 
 from heimdall_fleet.dispatch.call import Result
+from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_lost
 from heimdall_fleet.dispatch.failover import Tried
-from heimdall_fleet.dispatch.pool import Ticket
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Attempt, Run
 from heimdall_fleet.providers.dialect import Action, AttemptFailure

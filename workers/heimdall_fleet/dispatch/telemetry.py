@@ -2,7 +2,7 @@
 
 import logging
 
-from heimdall_fleet.dispatch.pool import Alarm
+from heimdall_fleet.dispatch.capacity.pool import Alarm
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import Attempt as AttemptRecord

@@ -7,7 +7,7 @@ An answer within the deadline is published all the same; it is paid, and the new
 
 import asyncio
 
-from heimdall_fleet.dispatch.outcome import superseded_value
+from heimdall_fleet.dispatch.ending.outcome import superseded_value
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.kafka.errors import NotOurs

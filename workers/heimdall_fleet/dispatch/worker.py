@@ -14,19 +14,19 @@ from typing import Any
 import orjson
 
 from heimdall_fleet.dispatch.cancel import Cancellations
-from heimdall_fleet.dispatch.endings import dead_lettered, failed
+from heimdall_fleet.dispatch.ending.endings import dead_lettered, failed
+from heimdall_fleet.dispatch.ending.no_answer import too_late
+from heimdall_fleet.dispatch.ending.publish import publish_reply
+from heimdall_fleet.dispatch.ending.unreadable import nameless_order
 from heimdall_fleet.dispatch.inflight import InFlight
 from heimdall_fleet.dispatch.letters import times_redriven
-from heimdall_fleet.dispatch.no_answer import too_late
 from heimdall_fleet.dispatch.outage import Outage
 from heimdall_fleet.dispatch.pipeline import conclude, dispatch
-from heimdall_fleet.dispatch.publish import publish_reply
 from heimdall_fleet.dispatch.retry import earlier_attempts, resting, step_for
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
-from heimdall_fleet.dispatch.shadow import unstreamed
-from heimdall_fleet.dispatch.shadowing import answer_shadow, send_shadow
-from heimdall_fleet.dispatch.unreadable import nameless_order
+from heimdall_fleet.dispatch.shadow.draw import unstreamed
+from heimdall_fleet.dispatch.shadow.work import answer_shadow, send_shadow
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.records import Record

@@ -10,9 +10,10 @@ import orjson
 import pytest
 
 from heimdall_fleet.dispatch.cancel import Cancellations
+from heimdall_fleet.dispatch.capacity.pool import Alarm, Pool
+from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
-from heimdall_fleet.dispatch.pool import Alarm, Pool
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
@@ -25,7 +26,6 @@ from heimdall_fleet.dispatch.settings import (
     Price,
     ProviderSettings,
 )
-from heimdall_fleet.dispatch.turnstile import Turnstile
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure, NeverSent

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heimdall_fleet.dispatch.capacity.pool import Readiness, Status
 from heimdall_fleet.dispatch.failover import (
     Chain,
     Move,
@@ -22,7 +23,6 @@ from heimdall_fleet.dispatch.failover import (
     first_move,
     next_move,
 )
-from heimdall_fleet.dispatch.pool import Readiness, Status
 from heimdall_fleet.dispatch.routes import Offer, Route
 from heimdall_fleet.dispatch.settings import NetworkSettings
 from heimdall_fleet.providers.dialect import Action, AttemptFailure, Target

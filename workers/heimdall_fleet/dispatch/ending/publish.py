@@ -5,9 +5,9 @@ import logging
 from typing import Any
 from zlib import crc32
 
-from heimdall_fleet.dispatch.endings import failed
-from heimdall_fleet.dispatch.outcome import superseded_value
-from heimdall_fleet.dispatch.reply import chunk_record, final_record, whole_record
+from heimdall_fleet.dispatch.ending.endings import failed
+from heimdall_fleet.dispatch.ending.outcome import superseded_value
+from heimdall_fleet.dispatch.ending.reply import chunk_record, final_record, whole_record
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from heimdall_fleet.dispatch.keys import Group, KeyState
+from heimdall_fleet.dispatch.capacity.keys import Group, KeyState
+from heimdall_fleet.dispatch.capacity.strategies import pick
 from heimdall_fleet.dispatch.settings import KeySettings, KeyStrategy, ProviderSettings
-from heimdall_fleet.dispatch.strategies import pick
 
 PROVIDER = ProviderSettings("p", "openai", "", ())
 

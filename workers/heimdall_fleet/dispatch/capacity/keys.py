@@ -2,8 +2,8 @@
 
 import math
 
-from heimdall_fleet.dispatch.aimd import Aimd
-from heimdall_fleet.dispatch.breaker import Breaker
+from heimdall_fleet.dispatch.capacity.aimd import Aimd
+from heimdall_fleet.dispatch.capacity.breaker import Breaker
 from heimdall_fleet.dispatch.routes import serves
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.dispatch.aimd import Aimd
+from heimdall_fleet.dispatch.capacity.aimd import Aimd
 
 
 def flight(aimd: Aimd) -> None:

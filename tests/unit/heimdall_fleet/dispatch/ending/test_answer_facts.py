@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.dispatch.answer_facts import answer_facts, keeps_to
+from heimdall_fleet.dispatch.ending.answer_facts import answer_facts, keeps_to
 
 PERSON = {
     "type": "object",

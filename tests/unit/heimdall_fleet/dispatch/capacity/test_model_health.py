@@ -2,7 +2,7 @@
 
 import math
 
-from heimdall_fleet.dispatch.model_health import ModelHealth
+from heimdall_fleet.dispatch.capacity.model_health import ModelHealth
 from heimdall_fleet.dispatch.settings import BreakerSettings
 
 SETTINGS = BreakerSettings(failures_in_a_row=3, successes_to_close=2, open_for_ms=1_000, window_ms=10_000)

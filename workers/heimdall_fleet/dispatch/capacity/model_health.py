@@ -7,7 +7,7 @@ failed lately are kept, so a healthy provider costs nothing here.
 
 import math
 
-from heimdall_fleet.dispatch.breaker import Breaker, BreakerState
+from heimdall_fleet.dispatch.capacity.breaker import Breaker, BreakerState
 from heimdall_fleet.dispatch.settings import BreakerSettings
 
 _MAX_SICK = 1_000

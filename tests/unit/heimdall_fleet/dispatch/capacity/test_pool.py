@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from heimdall_fleet.dispatch.pool import Pool, Readiness
+from heimdall_fleet.dispatch.capacity.pool import Pool, Readiness
 from heimdall_fleet.dispatch.routes import Offer, Route
 from heimdall_fleet.dispatch.settings import KeySettings, KeyStrategy, ProviderSettings
 from heimdall_fleet.providers.dialect import Action, AttemptFailure, Target

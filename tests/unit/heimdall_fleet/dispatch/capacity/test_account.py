@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from heimdall_fleet.dispatch.account import (
+from heimdall_fleet.dispatch.capacity.account import (
     ENTRY_POINT_GROUP,
     AccountUnavailable,
     ConfiguredAccount,
     load_account,
     reread,
 )
-from heimdall_fleet.dispatch.pool import Pool
+from heimdall_fleet.dispatch.capacity.pool import Pool
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 from heimdall_schemas.failure import Failure, FailureCode
 

@@ -3,7 +3,7 @@
 import orjson
 
 from heimdall_fleet.dispatch.cost import Tokens
-from heimdall_fleet.dispatch.reply import Facts
+from heimdall_fleet.dispatch.ending.reply import Facts
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_schemas.codec import encode

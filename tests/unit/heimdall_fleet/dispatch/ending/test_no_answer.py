@@ -1,6 +1,6 @@
 import pytest
 
-from heimdall_fleet.dispatch.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear
+from heimdall_fleet.dispatch.ending.no_answer import as_the_attempt, exhausted, nobody_to_ask, too_dear
 from heimdall_fleet.providers.dialect import Action, AttemptFailure
 from heimdall_schemas.failure import FailureCode
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from heimdall_fleet.dispatch.answer_facts import answer_facts
-from heimdall_fleet.dispatch.outcome import outcome_value
-from heimdall_fleet.dispatch.pool import Ticket
-from heimdall_fleet.dispatch.reply import answer_value, copy_value, error_value, facts_of
+from heimdall_fleet.dispatch.capacity.pool import Ticket
+from heimdall_fleet.dispatch.ending.answer_facts import answer_facts
+from heimdall_fleet.dispatch.ending.outcome import outcome_value
+from heimdall_fleet.dispatch.ending.reply import answer_value, copy_value, error_value, facts_of
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_schemas.audit import State

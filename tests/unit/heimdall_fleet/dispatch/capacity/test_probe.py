@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from heimdall_fleet.dispatch.pool import Pool, Readiness
-from heimdall_fleet.dispatch.probe import Verdict, ask, is_up, models_request
+from heimdall_fleet.dispatch.capacity.pool import Pool, Readiness
+from heimdall_fleet.dispatch.capacity.probe import Verdict, ask, is_up, models_request
 from heimdall_fleet.dispatch.routes import Offer, Route
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 from heimdall_fleet.providers.dialect import Action, AttemptFailure, Target

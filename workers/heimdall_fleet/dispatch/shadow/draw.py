@@ -10,7 +10,7 @@ import orjson
 
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.dispatch.settings import ShadowSettings
-from heimdall_fleet.dispatch.verdict import answer_text
+from heimdall_fleet.dispatch.shadow.verdict import answer_text
 from heimdall_fleet.kafka.records import Header, Outgoing
 from heimdall_models.experiment import draw
 from heimdall_schemas import headers as h

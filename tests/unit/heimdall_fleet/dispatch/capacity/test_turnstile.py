@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from heimdall_fleet.dispatch.turnstile import Turnstile
+from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
 
 
 async def test_one_free_place_wakes_one_waiter_and_is_kept_for_him_until_he_looks() -> None:

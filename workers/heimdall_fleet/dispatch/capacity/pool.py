@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from heimdall_fleet.dispatch.breaker import Breaker
-from heimdall_fleet.dispatch.keys import NO_KEY, Group, KeyState
-from heimdall_fleet.dispatch.model_health import ModelHealth
-from heimdall_fleet.dispatch.probe import Verdict
+from heimdall_fleet.dispatch.capacity.breaker import Breaker
+from heimdall_fleet.dispatch.capacity.keys import NO_KEY, Group, KeyState
+from heimdall_fleet.dispatch.capacity.model_health import ModelHealth
+from heimdall_fleet.dispatch.capacity.probe import Verdict
+from heimdall_fleet.dispatch.capacity.strategies import pick
 from heimdall_fleet.dispatch.routes import Route
 from heimdall_fleet.dispatch.settings import KeySettings, NetworkSettings, ProviderSettings
-from heimdall_fleet.dispatch.strategies import pick
 from heimdall_fleet.providers.dialect import AttemptFailure, Target
 from heimdall_fleet.providers.http import CallLimits
 from heimdall_schemas.failure import FailureCode

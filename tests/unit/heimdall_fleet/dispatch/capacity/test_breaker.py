@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.dispatch.breaker import Breaker, BreakerState
+from heimdall_fleet.dispatch.capacity.breaker import Breaker, BreakerState
 from heimdall_fleet.dispatch.settings import BreakerSettings
 
 SETTINGS = BreakerSettings()

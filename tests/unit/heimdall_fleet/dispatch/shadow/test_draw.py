@@ -10,8 +10,8 @@ import pytest
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.run import Attempt, Ending, Run, begin
 from heimdall_fleet.dispatch.settings import BreakerSettings, JudgeSettings, ShadowSettings
-from heimdall_fleet.dispatch.shadow import TTL_MS, shadow_for, shadow_order
-from heimdall_fleet.dispatch.verdict import judge_order, served_first
+from heimdall_fleet.dispatch.shadow.draw import TTL_MS, shadow_for, shadow_order
+from heimdall_fleet.dispatch.shadow.verdict import judge_order, served_first
 from heimdall_fleet.kafka.errors import DeliveryUnknown
 from heimdall_fleet.kafka.records import Outgoing, Record
 from heimdall_fleet.state.base import Budget, StateUnavailable

@@ -5,7 +5,7 @@ Each takes keys that are healthy, open and have room, and changes nothing but th
 
 from collections.abc import Callable, Mapping, Sequence
 
-from heimdall_fleet.dispatch.keys import KeyState
+from heimdall_fleet.dispatch.capacity.keys import KeyState
 from heimdall_fleet.dispatch.settings import KeyStrategy
 
 

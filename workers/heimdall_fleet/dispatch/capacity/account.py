@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from heimdall_fleet.dispatch.pool import Pool
+from heimdall_fleet.dispatch.capacity.pool import Pool
 from heimdall_fleet.dispatch.settings import KeySettings, ProviderSettings
 from heimdall_schemas.failure import Failure, FailureCode
 

@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 
 from heimdall_fleet.dispatch.cost import needed_usd_micros
-from heimdall_fleet.dispatch.endings import failed
+from heimdall_fleet.dispatch.ending.endings import failed
 from heimdall_fleet.dispatch.pipeline import conclude, end_of
 from heimdall_fleet.dispatch.reserve import store
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
-from heimdall_fleet.dispatch.shadow import shadow_for, shadow_order
-from heimdall_fleet.dispatch.verdict import answer_text, judge_order, served_first, verdict_in
+from heimdall_fleet.dispatch.shadow.draw import shadow_for, shadow_order
+from heimdall_fleet.dispatch.shadow.verdict import answer_text, judge_order, served_first, verdict_in
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.state.base import Budget, StateUnavailable
 from heimdall_schemas.audit import State

@@ -1,0 +1,1 @@
+"""Answered orders that are asked of another model too, for labels; nobody is told."""
