@@ -10,7 +10,7 @@ from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
-from heimdall_fleet.cli.promote import pointers, write
+from heimdall_fleet.cli.pointers import pointers, write
 from heimdall_fleet.learn.aliases import Alias, NothingEarlier, stepping_back
 from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from heimdall_models.shipped import shipped

@@ -1,10 +1,10 @@
-"""What several commands need: the configuration with its warnings shown, input lines, a client for the fleet."""
+"""What several commands need: the configuration with its warnings shown, input lines, the training packages."""
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import orjson
 
@@ -12,6 +12,9 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import note
 from heimdall_fleet.config import ConfigError, Loaded, find_file, load, render
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def flags_of(options: Globals, more: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -63,3 +66,17 @@ def json_object(number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(Exit.USAGE, f"line {number}: a JSON object is needed, one request a line")
     return value
+
+
+def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
+    """A missing package becomes a message that says which extra brings it."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except ModuleNotFoundError as missing:
+            raise CommandError(
+                Exit.USAGE, f"this command needs the package {missing.name!r}: pip install 'heimdall-fleet[train]'"
+            ) from missing
+
+    return run

@@ -10,13 +10,13 @@ import click
 
 from heimdall_fleet.bootstrap.edges import producing
 from heimdall_fleet.bootstrap.learn import champion_of, shelf_for
-from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.common import configuration, needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
-from heimdall_fleet.cli.promote import NO_SHELF, pointers, promoted, usable
+from heimdall_fleet.cli.pointers import pointers
+from heimdall_fleet.cli.promote import NO_SHELF, promoted, usable
 from heimdall_fleet.cli.replay import KAFKA, Wish, replayed
-from heimdall_fleet.cli.train import needs_training_extra
 from heimdall_fleet.cli.values import STRETCH
 from heimdall_fleet.config import Config
 from heimdall_fleet.kafka.records import Outgoing

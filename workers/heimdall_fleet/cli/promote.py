@@ -8,15 +8,14 @@ from typing import Any, get_args
 
 import click
 
-from heimdall_fleet.bootstrap.edges import producing, reader_for
 from heimdall_fleet.bootstrap.learn import champion_of, refuse_unusable, shelf_for
-from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.common import configuration, needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
-from heimdall_fleet.cli.train import needs_training_extra
+from heimdall_fleet.cli.pointers import pointers, standing_champion, write
 from heimdall_fleet.config import Config
-from heimdall_fleet.learn.aliases import Alias, point, read_aliases, succeeding
+from heimdall_fleet.learn.aliases import Alias, succeeding
 from heimdall_fleet.learn.archive import Shelf, digest_of, packed
 from heimdall_fleet.objects.base import ObjectStoreError
 from heimdall_fleet.triage.sources import SourceError
@@ -122,25 +121,6 @@ async def promoted(bundle: Bundle, alias: Alias, config: Config) -> Promoted:
         changes["challenger"] = None
     await write(config, changes)
     return Promoted(alias, bundle.hash, url, digest, before.bundle if before else None)
-
-
-def standing_champion(config: Config) -> Pointer | None:
-    """The promoted champion; None where there is none, or where nothing can be promoted for want of a store: then no
-    broker is asked. Raises KafkaFailure."""
-    return asyncio.run(pointers(config)).get("champion") if config.learning.bundle_store else None
-
-
-async def pointers(config: Config) -> dict[Alias, Pointer]:
-    """What the fleet's control topic points at. Raises KafkaFailure."""
-    async with reader_for(config) as reader:
-        return await read_aliases(reader, config.kafka.topics.control)
-
-
-async def write(config: Config, changes: dict[Alias, Pointer | None]) -> None:
-    """Move these pointers. Raises KafkaFailure."""
-    async with producing(config, "heimdall-promote") as producer:
-        for alias, pointer in changes.items():
-            await point(producer, config.kafka.topics.control, alias, pointer)
 
 
 def _shelf(config: Config) -> Shelf:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.common import configuration, needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
-from heimdall_fleet.cli.train import needs_training_extra
 from heimdall_fleet.cli.values import moment
 from heimdall_fleet.config import Config
 from heimdall_fleet.kafka.errors import KafkaFailure

@@ -1,14 +1,13 @@
 """`heimdall train` and `heimdall evaluate`: outcome tables to a bundle, and how good a bundle is on them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from heimdall_fleet.cli.common import configuration
+from heimdall_fleet.cli.common import configuration, needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
@@ -20,9 +19,6 @@ from heimdall_models.quality import QualityError
 if TYPE_CHECKING:
     from heimdall_models.training.build import Plan
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 SHIPPED_RECIPE = "default"
 
 DATA = click.option(
@@ -30,20 +26,6 @@ DATA = click.option(
     help="Outcome tables (Parquet or JSON lines) or folders of them, several times; or one data set of `heimdall replay`.",
 )  # fmt: skip
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def needs_training_extra(work: Callable[P, T]) -> Callable[P, T]:
-    """A missing package becomes a message that says which extra brings it."""
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return work(*args, **kwargs)
-        except ModuleNotFoundError as missing:
-            raise CommandError(
-                Exit.USAGE, f"this command needs the package {missing.name!r}: pip install 'heimdall-fleet[train]'"
-            ) from missing
-
-    return run
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 from heimdall_fleet.bootstrap.learn import champion_of
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.output import note
-from heimdall_fleet.cli.promote import standing_champion
+from heimdall_fleet.cli.pointers import standing_champion
 from heimdall_fleet.config import Config
 from heimdall_fleet.triage.sources import SourceError
 from heimdall_models.bundle import BundleError, load_bundle

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome
 from tests.unit.heimdall_models.learning.made import COSTS, log
 
+from heimdall_fleet.cli.common import needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
-from heimdall_fleet.cli.train import evaluate, needs_training_extra, train
+from heimdall_fleet.cli.train import evaluate, train
 from heimdall_models.bundle import load_bundle
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.shipped import shipped
