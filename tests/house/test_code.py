@@ -4,6 +4,8 @@ import ast
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePath
 
 from tests.house.tree import Tree, listed
 
@@ -166,3 +168,27 @@ def test_no_work_is_left_for_later(tree: Tree) -> None:
         if f"# {mark}" in line or f"{mark}:" in line
     ]
     assert not found, listed(found, "real or not at all: do it now, or open an issue")
+
+
+def test_no_module_imports_one_that_imports_it(tree: Tree) -> None:
+    own = {".".join(PurePath(path).with_suffix("").parts[1:]): path for path, _ in tree.shipped()}
+    graph = {name: modules_named(tree.nodes[path]) & own.keys() for name, path in own.items()}
+    circle: list[str] = []
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert not circle, listed(
+        circle, "each of these is imported by the next: give what they share to a module of its own"
+    )
+
+
+def modules_named(nodes: Iterable[ast.AST]) -> set[str]:
+    """What is imported, also inside functions: modules, and names that may be modules of a package."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
