@@ -2,8 +2,11 @@
 
     python bench/learning.py --tables TABLES -o json
 
-TABLES is a folder of outcome tables: `routellm_mmlu.parquet` is the traffic, `zeroeval_*.parquet` and `routellm_gsm8k.parquet`
+TABLES is a folder of outcome tables. The traffic is `routellm_mmlu.parquet`; `zeroeval_*.parquet` and `routellm_gsm8k.parquet`
 make the bundle that serves at first, which therefore never saw a question of the traffic. Without --tables both are made up.
+The settings of learning were chosen on RouteLLM's two tables; traffic that had no part in it is
+
+    --traffic mmlu_pro.parquet --pair Meta-Llama-3_1-8B-Instruct Meta-Llama-3_1-70B-Instruct
 
 `apgr_*`: order of questions that no log had, by the bundle that served (`serving`), by one learned from a log with 5 %
 exploration (`learned`) and from both sides' answers to every question (`full`), and by the naive label "the cheap model
@@ -15,6 +18,7 @@ the changed world against the bundle of full information, at equal shares of str
 
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -74,10 +78,12 @@ class Place:
 def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--tables", type=Path, help="folder of outcome tables")
+    options.add_argument("--traffic", default=TRAFFIC, help="which of them is the traffic")
+    options.add_argument("--pair", nargs=2, metavar=("CHEAP", "STRONG"), help="its models; else its first two")
     arguments = options.parse_args()
     size = QUICK if arguments.quick else THOROUGH
     with tempfile.TemporaryDirectory() as folder:
-        place = _made_place(Path(folder), size) if arguments.tables is None else _place(Path(folder), arguments.tables)
+        place = _made_place(Path(folder), size) if arguments.tables is None else _place(Path(folder), arguments)
         figures = {**learned(place, size), **covered(place, size), **changed(place), **timed(place, size)}
     show(
         {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()},
@@ -167,15 +173,17 @@ def timed(place: Place, size: Size) -> dict[str, Any]:
     return {"train_rows": size.timed_rows, **taken}
 
 
-def _place(folder: Path, tables: Path) -> Place:
+def _place(folder: Path, arguments: Namespace) -> Place:
+    tables, traffic = arguments.tables, arguments.traffic
     quality = shipped("bundles/default") / "quality.json"
     plan = Plan(CREATED, traffic="unseen", quick=True, quality=quality)
-    build([tables / name for name in SERVING], folder / "serving", plan)
+    build([tables / name for name in SERVING if name != traffic], folder / "serving", plan)
     serving = load_bundle(folder / "serving")
-    table = read_table(tables / TRAFFIC)
+    table = read_table(tables / traffic)
+    scores = table.scores[:, [table.models.index(name) for name in arguments.pair or table.models[:2]]]
     question = question_ids([each.text for each in table.conversations])
     _, subject = np.unique(np.array(table.domains), return_inverse=True)
-    return Place(world_of(table.conversations, question, table.scores, serving), subject, serving, folder)
+    return Place(world_of(table.conversations, question, scores, serving), subject, serving, folder)
 
 
 def _made_place(folder: Path, size: Size) -> Place:
