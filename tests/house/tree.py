@@ -4,6 +4,7 @@ import ast
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -11,12 +12,20 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, repr=False)
 class Tree:
-    """`files` are paths below `root`; `modules` the parsed Python files among them, `nodes` every node of each."""
+    """`files` are paths below `root`."""
 
     root: Path
     files: tuple[str, ...]
-    modules: Mapping[str, ast.Module]
-    nodes: Mapping[str, tuple[ast.AST, ...]]
+
+    @cached_property
+    def modules(self) -> Mapping[str, ast.Module]:
+        """The Python files among them, parsed."""
+        return {path: ast.parse(self.text(path)) for path in self.files if path.endswith(".py")}
+
+    @cached_property
+    def nodes(self) -> Mapping[str, tuple[ast.AST, ...]]:
+        """Every node of each."""
+        return {path: tuple(ast.walk(module)) for path, module in self.modules.items()}
 
     def shipped(self) -> Iterator[tuple[str, ast.Module]]:
         """The modules of the three packages."""
@@ -36,9 +45,7 @@ def read_tree() -> Tree:
         capture_output=True,
         text=True,
     ).stdout.splitlines()
-    files = tuple(sorted(path for path in set(listed) if (ROOT / path).is_file()))
-    modules = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in files if path.endswith(".py")}
-    return Tree(ROOT, files, modules, {path: tuple(ast.walk(module)) for path, module in modules.items()})
+    return Tree(ROOT, tuple(sorted(path for path in set(listed) if (ROOT / path).is_file())))
 
 
 def listed(findings: list[str], mend: str) -> str:

@@ -23,6 +23,7 @@ from heimdall_models.training.train import train_bundle
 LONG = "The committee considered whether the proposed bridge would serve the villages on both sides of the river."
 
 
+@pytest.mark.slow
 def test_the_same_tables_and_recipe_give_the_same_bytes(
     trained: Path, tmp_path: Path, made_table: Any, made_recipe: Any
 ) -> None:
