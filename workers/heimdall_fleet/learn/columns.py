@@ -18,6 +18,9 @@ from heimdall_models.features import FEATURE_NAMES
 Arrow: TypeAlias = Any
 """An Arrow table, batch, array or schema: pyarrow has no types of its own."""
 
+BATCH_ROWS = 8_192
+"""Rows that are read, joined and written at a time: as many as a staged file has, mostly."""
+
 CLUSTER_TEMPERATURE = 0.1
 """Of the softmax over a row's nearest clusters, as heimdall_models.embed.nearest_clusters has it."""
 
@@ -229,9 +232,80 @@ def empty_rows(file: Path) -> None:
     write(ROWS.empty_table(), file)
 
 
-def finished(batch: Arrow, weights: Mapping[str, float]) -> Arrow:
-    """A joined batch as rows of the data set: feedback becomes signals, signals become the reward."""
-    joined = {name: batch.column(name) for name in batch.schema.names}
+def come(file: Path) -> Iterator[Arrow]:
+    """Batches of decisions as they were staged, with their features as a list, in the order of their numbers, `seq`."""
+    with pq.ParquetFile(file) as source:
+        for batch in source.iter_batches(BATCH_ROWS, use_threads=False):
+            rows = {name: batch.column(name) for name in batch.schema.names}
+            yield pa.table({**rows, "features": _unpacked(rows.pop("packed"))})
+
+
+def standing(file: Path, first: int) -> Iterator[Arrow]:
+    """Batches of a day's rows, numbered from `first` in the order of the file."""
+    with pq.ParquetFile(file) as source:
+        for batch in source.iter_batches(BATCH_ROWS, use_threads=False):
+            yield pa.table(batch).append_column("seq", pa.array(np.arange(first, first + batch.num_rows)))
+            first += batch.num_rows
+
+
+def span(rows: Arrow) -> tuple[int, int]:
+    """The first and the last number."""
+    seqs = rows.column("seq")
+    return seqs[0].as_py(), seqs[-1].as_py()
+
+
+def those(rows: Arrow, facts: Arrow) -> Arrow:
+    """The row for each of `facts`, by number."""
+    at = np.searchsorted(rows.column("seq").to_numpy(), facts.column("seq").to_numpy())
+    return rows if len(at) == rows.num_rows and bool((np.diff(at) == 1).all()) else rows.take(pa.array(at))
+
+
+_WIDE = ("features", "clusters", "candidates")
+
+
+def lack_features(rows: Arrow) -> bool:
+    return bool(rows.column("features").null_count)
+
+
+def wanted_origins(rows: Arrow) -> list[str]:
+    """The decisions that rows without features of their own were copied from."""
+    bare = rows.filter(pc.is_null(rows.column("features")))
+    found: list[str] = pc.unique(pc.drop_null(bare.column("cached_from"))).to_pylist()
+    return found
+
+
+def copied(rows: Arrow, origins: Arrow) -> Arrow:
+    """Rows without features of their own, with those of the decision they were copied from, its clusters and candidates.
+
+    All three are null where that is not known. An origin has either `features` or, as it came, `packed`.
+    """
+    lists, packed = origins.column("features").combine_chunks(), origins.column("packed").combine_chunks()
+    there = origins.set_column(origins.schema.get_field_index("features"), "features", _features(lists, packed))
+    count = rows.num_rows
+    found = pc.index_in(rows.column("cached_from"), value_set=origins.column("request_id").combine_chunks())
+    own = pc.is_valid(rows.column("features"))
+    at = pc.if_else(own, pa.array(np.arange(count)), pc.add(pc.cast(found, pa.int64()), count))
+    for name in _WIDE:
+        place = rows.schema.get_field_index(name)
+        kind = ROWS.field(name).type
+        both = pa.chunked_array([*rows.column(name).cast(kind).chunks, *there.column(name).cast(kind).chunks], kind)
+        rows = rows.set_column(place, name, both.combine_chunks().take(at))
+    return rows
+
+
+def undecided(facts: Arrow) -> Arrow:
+    """Rows without a decision: its columns are null."""
+    nothing = pa.table({field.name: pa.nulls(facts.num_rows, field.type) for field in ROWS})
+    for name in ("request_id", "time"):
+        nothing = nothing.set_column(nothing.schema.get_field_index(name), name, facts.column(name))
+    return nothing
+
+
+def finished(rows: Arrow, facts: Arrow, weights: Mapping[str, float]) -> Arrow:
+    """Decisions and their facts as rows of the data set: feedback becomes signals, signals become the reward."""
+    joined = {name: _whole(each.column(name)) for each in (rows, facts) for name in each.schema.names}
+    for name in ("tenant", "bucket"):
+        joined[name] = pc.coalesce(joined[name], joined[f"outcome_{name}"])
     labels, buckets = joined["label"].to_pylist(), joined["bucket"].to_pylist()
     joined["r_score"] = _mapped(rewards.score, joined["r_score"])
     joined["r_accepted"] = _mapped(rewards.accepted, joined["accepted"])
@@ -242,9 +316,11 @@ def finished(batch: Arrow, weights: Mapping[str, float]) -> Arrow:
     reward, source = rewards.combine(signals, weights)
     joined["reward"] = pa.array(reward, from_pandas=True)
     joined["reward_source"] = pa.array(source, pa.string())
-    joined["features"] = _features(joined["features"], joined["packed"])
-    columns = [joined[field.name].cast(field.type) for field in ROWS]
-    return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+    return pa.RecordBatch.from_arrays([joined[field.name].cast(field.type) for field in ROWS], schema=ROWS)
+
+
+def _whole(column: Arrow) -> Arrow:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _mapped(signal: Callable[[Any], float | None], column: Arrow) -> Arrow:
@@ -258,43 +334,41 @@ def _floats(column: Arrow) -> NDArray[np.float64]:
 
 
 def _features(lists: Arrow, packed: Arrow) -> Arrow:
-    """One list for each row: of those in the data set DuckDB gives lists, of those that come bytes; null without either."""
+    """One list for each row, of those in the data set from lists, of those that come from bytes; null without either."""
     matrix = np.zeros((len(lists), len(FEATURE_NAMES)), np.float32)
     listed, come = (np.asarray(each.is_valid().to_numpy(zero_copy_only=False), np.bool_) for each in (lists, packed))
     if listed.any():
         matrix[listed] = lists.flatten().to_numpy().reshape(-1, len(FEATURE_NAMES))
     if come.any():
-        matrix[come] = np.frombuffer(b"".join(packed.drop_null().to_pylist()), np.float32).reshape(
-            -1, len(FEATURE_NAMES)
-        )
-    missing = pa.array(~(listed | come))
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=missing)
+        matrix[come] = _matrix(packed.drop_null())
+    return _as_lists(matrix, listed | come)
+
+
+def _unpacked(packed: Arrow) -> Arrow:
+    """The same bytes as lists."""
+    width = len(FEATURE_NAMES)
+    numbers = pa.Array.from_buffers(
+        pa.float32(), len(packed) * width, [None, packed.buffers()[1]], offset=packed.offset * width
+    )
+    return pa.FixedSizeListArray.from_arrays(numbers, type=_FEATURES, mask=packed.is_null())
+
+
+def _matrix(packed: Arrow) -> NDArray[np.float32]:
+    return np.frombuffer(b"".join(packed.to_pylist()), np.float32).reshape(-1, len(FEATURE_NAMES))
+
+
+def _as_lists(matrix: NDArray[np.float32], there: NDArray[np.bool_]) -> Arrow:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=pa.array(~there))
 
 
 def write_rows(batches: Iterable[Arrow], file: Path) -> int:
     """Write the data set's rows, one batch in memory at a time; how many there were."""
     count = 0
     with pq.ParquetWriter(file, ROWS, **_AS_PARQUET) as writer:
-        for together in _gathered(batches):
-            writer.write_table(together)
-            count += together.num_rows
+        for batch in batches:
+            writer.write_batch(batch)
+            count += batch.num_rows
     return count
-
-
-ROW_GROUP = 8_192
-
-
-def _gathered(batches: Iterable[Arrow]) -> Iterator[Arrow]:
-    waiting: list[Arrow] = []
-    rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        if rows >= ROW_GROUP:
-            yield pa.Table.from_batches(waiting)
-            waiting, rows = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
 
 
 def without(file: Path, out: Path, column: str, values: frozenset[str]) -> int:
@@ -303,7 +377,7 @@ def without(file: Path, out: Path, column: str, values: frozenset[str]) -> int:
     wanted = pa.array(sorted(values), pa.string())
     dropped = 0
     with source, pq.ParquetWriter(out, source.schema_arrow, **_AS_PARQUET) as writer:
-        for batch in source.iter_batches(ROW_GROUP):
+        for batch in source.iter_batches(BATCH_ROWS):
             keep = pc.invert(pc.is_in(batch.column(column), value_set=wanted))
             kept = batch.filter(keep)
             dropped += batch.num_rows - kept.num_rows

@@ -17,8 +17,9 @@ import orjson
 
 from heimdall_models.features import FEATURE_NAMES
 
-FORMAT = 1
-"""Raised when a column changes its meaning; a data set of another format is refused."""
+FORMAT = 2
+"""Raised when a column changes its meaning, in the data set or in the files that an interrupted run has left; a data set
+of another format is refused."""
 
 KEPT_RUNS = 100
 

@@ -58,10 +58,15 @@ class Engine:
             rows: list[tuple[Any, ...]] = self._connection.execute(statement, dict(values or {})).fetchall()
         return rows
 
-    def batches(self, query: str, values: Mapping[str, object] | None = None) -> Iterator[Any]:
+    def table(self, query: str, values: Mapping[str, object]) -> Any:
+        """The result as one Arrow table."""
+        with _explained():
+            return self._connection.sql(query, params=dict(values)).to_arrow_table()
+
+    def batches(self, query: str, values: Mapping[str, object]) -> Iterator[Any]:
         """The result as Arrow record batches, one in memory at a time."""
         with _explained():
-            yield from self._connection.sql(query, params=dict(values or {})).to_arrow_reader(BATCH_ROWS)
+            yield from self._connection.sql(query, params=dict(values)).to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager
@@ -75,7 +80,12 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-def files(paths: list[Path]) -> str:
-    """The table function that reads these Parquet files."""
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+def files(paths: list[Path], *, numbered: bool = False) -> str:
+    """The table function that reads these Parquet files. `numbered`: with the place of each row in its file."""
+    listed = ", ".join(f"'{quoted(path)}'" for path in paths)
+    number = ", file_row_number = true" if numbered else ""
+    return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false{number})"
+
+
+def quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

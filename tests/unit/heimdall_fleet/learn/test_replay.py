@@ -19,7 +19,7 @@ from tests.unit.heimdall_fleet.learn.made import (
 )
 
 from heimdall_fleet.learn.dataset import DatasetError, read_position, write_position
-from heimdall_fleet.learn.settle import PIECE_FILES, settle
+from heimdall_fleet.learn.settle import settle
 from heimdall_fleet.learn.sources import Chunk, FileSource, SourceError
 from heimdall_fleet.learn.staging import Staging, Window
 from heimdall_models.features import FEATURE_NAMES
@@ -240,9 +240,9 @@ def test_an_interrupted_run_goes_on_with_what_it_had_read(desk: Desk, tmp_path: 
     assert list(desk.layout.incoming.iterdir()) == []
 
 
-def test_a_day_of_many_files_is_joined_piece_by_piece(desk: Desk) -> None:
+def test_a_day_of_many_files_is_joined_file_by_file(desk: Desk) -> None:
     desk.run(decision("there"), outcome("there"))
-    names = [f"r{number}" for number in range(2 * PIECE_FILES + 1)]
+    names = [f"r{number}" for number in range(5)]
     staging = Staging(desk.layout, Window(), desk.said.append, 100)
     incoming: list[str] = []
     for name in names:
