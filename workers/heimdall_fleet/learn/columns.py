@@ -236,8 +236,7 @@ def come(file: Path) -> Iterator[Arrow]:
     """Batches of decisions as they were staged, with their features as a list, in the order of their numbers, `seq`."""
     with pq.ParquetFile(file) as source:
         for batch in source.iter_batches(BATCH_ROWS, use_threads=False):
-            rows = {name: batch.column(name) for name in batch.schema.names}
-            yield pa.table({**rows, "features": _unpacked(rows.pop("packed"))})
+            yield pa.table(batch).append_column("features", _unpacked(batch.column("packed"))).drop_columns("packed")
 
 
 def standing(file: Path, first: int) -> Iterator[Arrow]:

@@ -56,9 +56,8 @@ class Layout:
     def work(self) -> Path:
         return self.root / ".replay" / "work"
 
-    @property
-    def facts(self) -> Path:
-        return self.work / "facts.parquet"
+    def facts(self, number: int) -> Path:
+        return self.work / f"facts-{number:06d}.parquet"
 
     @property
     def origins(self) -> Path:

@@ -5,7 +5,7 @@ The steps, and why a crash between any two loses nothing:
 1. Feedback is merged into one file (replaced whole), and so are shadows. Merging them again changes nothing.
 2. The days to write are found: those of new decisions, and those that hold a request of which anything new is known.
 3. One narrow table is made of all that is known of a request beside its decision: the day, the first outcome, folded
-   feedback, what followed in the session.
+   feedback, what followed in the session. So many requests at a time, each time into a file (facts.py).
 4. Each day is put together with it, a file's rows at a time, and replaces its file whole. Existing rows are inputs like the
    incoming ones, and of two records of one id the first read counts, so doing it again gives the same file.
 5. Only then the caller forgets the incoming files.
@@ -22,7 +22,7 @@ from typing import Any
 from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
-from heimdall_fleet.learn.facts import DAY, STANDS, counts, micros, narrow_tables
+from heimdall_fleet.learn.facts import DAY, PASS_REQUESTS, STANDS, Facts, counts, micros, narrow_tables
 from heimdall_fleet.learn.records import OUTCOME_FIELDS
 from heimdall_fleet.learn.shadows import merge_shadows, survey_shadows
 from heimdall_fleet.learn.sql import Engine, files, quoted
@@ -47,8 +47,21 @@ class Settled:
     counts: dict[str, int]
 
 
-def settle(layout: Layout, incoming: list[Path], terms: Terms, *, everything: bool = False) -> Settled:
-    """Write the incoming files into the data set. `everything`: every day again, since the terms have changed."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Files of what is new, and of what is known of each request beside its decision."""
+
+    incoming: list[Path]
+    facts: list[Facts]
+
+
+def settle(
+    layout: Layout, incoming: list[Path], terms: Terms, *, everything: bool = False, at_a_time: int = PASS_REQUESTS
+) -> Settled:
+    """Write the incoming files into the data set. `everything`: every day again, since the terms have changed.
+
+    `at_a_time`: about so many requests are joined at once, which bounds the memory.
+    """
     with Engine(layout.work) as engine:
         _sources(engine, layout, incoming)
         _merge_feedback(engine, layout)
@@ -56,12 +69,12 @@ def settle(layout: Layout, incoming: list[Path], terms: Terms, *, everything: bo
         days = _touched(engine, layout, terms, everything)
         if not days:
             return Settled({}, {})
-        narrow_tables(engine, layout, days, terms.retry_within)
+        known = narrow_tables(engine, layout, days, terms.retry_within, at_a_time)
         counted = counts(engine)
     # The old engine has filled its memory with tables: a new one begins without, however many there were.
     settle_heap()
     with Engine(layout.work) as engine:
-        written = {day: _write_day(engine, layout, day, incoming, terms) for day in days}
+        written = {day: _write_day(engine, layout, day, Read(incoming, known), terms) for day in days}
     return Settled(written, counted)
 
 
@@ -114,12 +127,11 @@ def _touched(engine: Engine, layout: Layout, terms: Terms, everything: bool) -> 
     return sorted(wanted & (days | fresh))
 
 
-def _write_day(engine: Engine, layout: Layout, day: str, incoming: list[Path], terms: Terms) -> int:
+def _write_day(engine: Engine, layout: Layout, day: str, read: Read, terms: Terms) -> int:
     """Rows of the day; 0 also takes its file away."""
     file, fresh = layout.day(day), layout.work / f"{day}.parquet"
-    come = [path for path in incoming if decided_on(path) == day]
     finish = partial(columns.finished, weights=terms.weights)
-    count = columns.write_rows(starmap(finish, _joined(engine, layout, day, come)), fresh)
+    count = columns.write_rows(starmap(finish, _joined(engine, layout, day, read)), fresh)
     if count:
         file.parent.mkdir(exist_ok=True)
         fresh.replace(file)
@@ -130,31 +142,42 @@ def _write_day(engine: Engine, layout: Layout, day: str, incoming: list[Path], t
     return count
 
 
+TRIM_EVERY = 4
+"""Batches after which free memory is given back: more often takes time, less often long days take more memory."""
+
 _KNOWN = ", ".join(name for name in OUTCOME_FIELDS if name not in ("request_id", "time", "tenant", "bucket"))
 _KNOWN = f"outcome_tenant, outcome_bucket, {_KNOWN}, r_score, accepted, label, retried, followup"
 
 
-def _joined(engine: Engine, layout: Layout, day: str, come: list[Path]) -> Iterator[tuple[Any, Any]]:
+def _joined(engine: Engine, layout: Layout, day: str, read: Read) -> Iterator[tuple[Any, Any]]:
     """The day's decisions a batch at a time, each with its facts; then outcomes that never had a decision.
 
     Both sides know the number of a decision, so no more than a batch is looked at to find what belongs together.
     """
-    known = files([layout.facts])
-    origin = f"SELECT * FROM {files([layout.origins])} WHERE request_id IN (SELECT unnest($ids::VARCHAR[]))"
-    for batch in _decisions(layout, day, come):
-        first, last = columns.span(batch)
-        facts = engine.table(
-            f"SELECT seq, {_KNOWN} FROM {known} WHERE day = $day AND seq BETWEEN $first AND $last",
-            {"day": day, "first": first, "last": last},
-        )
-        decided = columns.those(batch, facts)
-        if columns.lack_features(decided):
-            decided = columns.copied(decided, engine.table(origin, {"ids": columns.wanted_origins(decided)}))
-        yield decided, facts
+    come = [path for path in read.incoming if decided_on(path) == day]
+    for number, batch in enumerate(_decisions(layout, day, come), 1):
+        yield _with_facts(engine, layout, day, batch, read.facts)
+        if number % TRIM_EVERY == 0:
+            settle_heap()
+    known = files([each.path for each in read.facts])
     for facts in engine.batches(
         f"SELECT request_id, outcome_time AS time, {_KNOWN} FROM {known} WHERE day = $day AND seq IS NULL", {"day": day}
     ):
         yield columns.undecided(facts), facts
+
+
+def _with_facts(engine: Engine, layout: Layout, day: str, batch: Any, known: list[Facts]) -> tuple[Any, Any]:
+    first, last = columns.span(batch)
+    near = [each.path for each in known if each.first <= last and first <= each.last] or [known[0].path]
+    facts = engine.table(
+        f"SELECT seq, {_KNOWN} FROM {files(near)} WHERE day = $day AND seq BETWEEN $first AND $last",
+        {"day": day, "first": first, "last": last},
+    )
+    decided = columns.those(batch, facts)
+    if columns.lack_features(decided):
+        origin = f"SELECT * FROM {files([layout.origins])} WHERE request_id IN (SELECT unnest($ids::VARCHAR[]))"
+        decided = columns.copied(decided, engine.table(origin, {"ids": columns.wanted_origins(decided)}))
+    return decided, facts
 
 
 def _decisions(layout: Layout, day: str, come: list[Path]) -> Iterator[Any]:

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import duckdb
 
-MEMORY_LIMIT = "128MiB"
-"""Tables beyond it are in the database file, joins beyond it spill; below 96 MiB a join's own buffers do not fit."""
+MEMORY_LIMIT = "64MiB"
+"""Tables beyond it are in the database file, joins beyond it spill; below 48 MiB a join's own buffers do not fit."""
 
 BATCH_ROWS = 4096
 

@@ -19,6 +19,7 @@ from tests.unit.heimdall_fleet.learn.made import (
 )
 
 from heimdall_fleet.learn.dataset import DatasetError, read_position, write_position
+from heimdall_fleet.learn.facts import SAMPLED
 from heimdall_fleet.learn.settle import settle
 from heimdall_fleet.learn.sources import Chunk, FileSource, SourceError
 from heimdall_fleet.learn.staging import Staging, Window
@@ -258,6 +259,34 @@ def test_a_day_of_many_files_is_joined_file_by_file(desk: Desk) -> None:
     assert {row["state"] for row in rows.values()} == {"answered"}
     assert (rows[names[0]]["tenant"], rows["alone"]["decision_type"]) == (None, None)
     assert told.counts["copies"] == 2 * len(names)
+
+
+def test_requests_settled_a_few_at_a_time_give_the_rows_that_they_give_together(tmp_path: Path) -> None:
+    few, all_at_once = (Desk(tmp_path / name) for name in ("few", "together"))
+    records = [
+        record
+        for number in range(120)
+        for record in (
+            decision(f"r{number}", number / 100, session=f"s{number % 90}", question=f"q{number % 45}"),
+            cached(f"c{number}", f"r{number}", number / 100),
+            outcome(f"r{number}", cost_usd_micros=number),
+            outcome(f"r{number}", state="failed" if number % 3 else "answered"),
+            feedback(f"r{number}", score=number / 120),
+            outcome(f"alone-{number}"),
+        )
+    ]
+    told = []
+    for desk, at_a_time in ((few, SAMPLED), (all_at_once, len(records))):
+        desk.layout.make()
+        staging = Staging(desk.layout, Window(), desk.said.append, 0)
+        staging.take(Chunk([lines(each) for each in records], lambda _: "here", 1.0))
+        incoming = [desk.layout.incoming / name for name in staging.flush()]
+        first, again = (settle(desk.layout, incoming, TERMS, at_a_time=at_a_time) for _ in range(2))
+        told.append((first, again))
+    assert (few.layout.facts(3).exists(), all_at_once.layout.facts(1).exists()) == (True, False)
+    assert few.rows() == all_at_once.rows()
+    assert told[0] == told[1]
+    assert told[0][0].counts["contradicting_outcomes"] == 80
 
 
 def test_a_data_set_with_other_features_is_refused(desk: Desk) -> None:
