@@ -1,5 +1,6 @@
 """One attempt: to wire → HTTP → from wire, within the deadline and the provider's own limits."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     try:
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
         asked = Call(bounded_body(run, ticket.route, room), target, secret, ticket.route.settings, run.stream)
-        limits = _within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
+        limits = within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
         wire = dialect.to_wire(asked).with_header("x-request-id", run.request_id)
         if asked.stream:
             return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))
@@ -101,9 +102,9 @@ def _final_once_emitted(failure: AttemptFailure, run: Run) -> AttemptFailure:
     )
 
 
-def _within(limits: CallLimits, left_ms: float) -> CallLimits:
-    """The provider's limits, with no time-out beyond the deadline."""
+def within(limits: CallLimits, left_ms: float) -> CallLimits:
+    """The provider's limits, with no time-out beyond the deadline, nor before it: what is left then would be one more call."""
     if left_ms >= limits.total_timeout_ms:
         return limits
-    left = max(1, int(left_ms))
+    left = max(1, math.ceil(left_ms))
     return limits._replace(total_timeout_ms=left, connect_timeout_ms=min(limits.connect_timeout_ms, left))
