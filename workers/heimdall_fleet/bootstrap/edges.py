@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,26 +61,20 @@ async def producing(config: Config, client_id: str) -> AsyncIterator[SupervisedP
 
 
 def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
-    return open_producer(
-        kafka,
-        ProducerSettings(
-            linger_ms=2,
-            max_record_bytes=config.kafka.max_message_bytes,
-            request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
-        ),
-    )
+    return open_producer(kafka, _producer_settings(kafka, config))
 
 
 def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
     """For records that come one at a time, after seconds at a provider: a few milliseconds fill the batches."""
-    return open_producer(
-        kafka,
-        ProducerSettings(
-            linger_ms=5,
-            patient_ms={config.kafka.topics.audit: 20},
-            max_record_bytes=config.kafka.max_message_bytes,
-            request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
-        ),
+    patient_ms = {config.kafka.topics.audit: 20}
+    return open_producer(kafka, replace(_producer_settings(kafka, config), linger_ms=5, patient_ms=patient_ms))
+
+
+def _producer_settings(kafka: KafkaSettings, config: Config) -> ProducerSettings:
+    return ProducerSettings(
+        linger_ms=2,
+        max_record_bytes=config.kafka.max_message_bytes,
+        request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
     )
 
 
