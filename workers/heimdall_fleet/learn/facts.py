@@ -26,7 +26,8 @@ SAMPLED = 64
 FOLLOWUP_CHARS = 400
 """Of each question that its edit distance to the next is taken over: the time it takes grows with the square."""
 
-_OUTCOME = [name for name in OUTCOME_FIELDS if name not in ("request_id", "time", "tenant", "bucket")]
+OUTCOME = [name for name in OUTCOME_FIELDS if name not in ("request_id", "time", "tenant", "bucket")]
+"""Columns that a request has from its outcome alone."""
 
 
 class Facts(NamedTuple):
@@ -85,7 +86,7 @@ def _outcomes(engine: Engine, among: str) -> None:
 
     One without a state tells of calls that led to no ending: their cost is added to the ending's.
     """
-    wanted = ", ".join(("request_id", "time", "tenant", "bucket", *_OUTCOME))
+    wanted = ", ".join(("request_id", "time", "tenant", "bucket", *OUTCOME))
     engine.run(
         f"""CREATE OR REPLACE TEMP VIEW every_outcome AS
             SELECT {wanted}, {STANDS} AS seq FROM rows_touched WHERE state IS NOT NULL AND {among}
@@ -115,7 +116,7 @@ def _facts(engine: Engine, out: Path, among: str) -> Facts:
     """
     last = "arg_max({0}, (coalesce(epoch_us(time), 0), seq)) FILTER ({0} IS NOT NULL) AS {0}"
     folded = ", ".join(last.format(name) for name in ("score", "accepted", "label"))
-    outcome = ", ".join(f"o.{name}" for name in _OUTCOME)
+    outcome = ", ".join(f"o.{name}" for name in OUTCOME)
     engine.run(
         f"""COPY (
             WITH ids AS (

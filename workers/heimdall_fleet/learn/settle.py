@@ -22,8 +22,7 @@ from typing import Any
 from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
-from heimdall_fleet.learn.facts import DAY, PASS_REQUESTS, STANDS, Facts, counts, micros, narrow_tables
-from heimdall_fleet.learn.records import OUTCOME_FIELDS
+from heimdall_fleet.learn.facts import DAY, OUTCOME, PASS_REQUESTS, STANDS, Facts, counts, micros, narrow_tables
 from heimdall_fleet.learn.shadows import merge_shadows, survey_shadows
 from heimdall_fleet.learn.sql import Engine, files, quoted
 
@@ -145,8 +144,7 @@ def _write_day(engine: Engine, layout: Layout, day: str, read: Read, terms: Term
 TRIM_EVERY = 4
 """Batches after which free memory is given back: more often takes time, less often long days take more memory."""
 
-_KNOWN = ", ".join(name for name in OUTCOME_FIELDS if name not in ("request_id", "time", "tenant", "bucket"))
-_KNOWN = f"outcome_tenant, outcome_bucket, {_KNOWN}, r_score, accepted, label, retried, followup"
+_KNOWN = f"outcome_tenant, outcome_bucket, {', '.join(OUTCOME)}, r_score, accepted, label, retried, followup"
 
 
 def _joined(engine: Engine, layout: Layout, day: str, read: Read) -> Iterator[tuple[Any, Any]]:
