@@ -13,9 +13,9 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from heimdall_fleet.config.running import MetricsSection
-from heimdall_fleet.observe.histogram import BatchHistogram, HistogramFamily
+from heimdall_fleet.observe.family import Family
+from heimdall_fleet.observe.histogram import BatchHistogram
 from heimdall_fleet.observe.metrics import Metrics
-from heimdall_fleet.observe.tally import TallyFamily
 
 Expressions = list[tuple[str, str]]
 
@@ -38,7 +38,7 @@ def declared() -> dict[str, set[str]]:
     found = {"up": set(OF_THE_SCRAPE)}
     # prometheus_client has no public way to ask a metric that has no samples yet for its labels.
     for collector in Metrics("triage", "0").registry._collector_to_names:
-        assert isinstance(collector, MetricWrapperBase | BatchHistogram | HistogramFamily | TallyFamily)
+        assert isinstance(collector, MetricWrapperBase | BatchHistogram | Family)
         own = getattr(collector, "_labelnames" if isinstance(collector, MetricWrapperBase) else "label_names", ())
         labels = {*own, *OF_THE_SCRAPE}
         for family in collector.describe():

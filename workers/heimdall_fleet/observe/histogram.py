@@ -6,12 +6,15 @@ collector that runs inside an observation would wait for itself for ever. These 
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from heimdall_fleet.observe.family import Family
 
 
 class Distribution:
@@ -82,7 +85,7 @@ class BatchHistogram(Distribution, Collector):
         return [HistogramMetricFamily(self._name, self._documentation)]
 
 
-class HistogramFamily(Collector):
+class HistogramFamily(Family[Distribution]):
     """A distribution for each set of label values."""
 
     def __init__(
@@ -93,24 +96,8 @@ class HistogramFamily(Collector):
         buckets: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._named = name, documentation
-        self.label_names = tuple(labels)
-        self._bounds = tuple(buckets)
-        self._children: dict[tuple[str, ...], Distribution] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Distribution:
-        """The distribution with these label values, to be kept by whoever observes often."""
-        return self._children.setdefault(values, Distribution(self._bounds))
-
-    def collect(self) -> Iterable[Metric]:
-        family = HistogramMetricFamily(*self._named, labels=self.label_names)
-        for values, distribution in self._children.items():
-            distribution.add_to(family, values)
-        return [family]
-
-    def describe(self) -> Iterable[Metric]:
-        return [HistogramMetricFamily(*self._named, labels=self.label_names)]
+        blank = partial(HistogramMetricFamily, name, documentation, labels=labels)
+        super().__init__(labels, blank, partial(Distribution, tuple(buckets)), registry)
 
 
 def doubling(first: float, count: int = 15) -> tuple[float, ...]:
