@@ -83,8 +83,9 @@ class Kafka(Section):
     """Time between a worker's signs of life; at most a third of `session_timeout_ms`."""
     max_poll_interval_ms: int = Field(300_000, ge=1_000, le=86_400_000)
     """A worker that stops reading for so long is expelled from its group."""
-    request_timeout_ms: int = Field(90_000, ge=1_000, le=3_600_000)
-    """Longest wait for one answer of the broker; above the rebalance time-out (`dispatch.grace` + 10 s)."""
+    request_timeout_ms: int = Field(90_000, ge=16_000, le=3_600_000)
+    """Longest wait for one answer of the broker. To join a group is one request, and a group waits up to 15 s for
+    its members at a rebalance."""
     metadata_max_age_ms: int = Field(300_000, ge=100, le=86_400_000)
     """How often the layout of the cluster is read again."""
     fetch_max_wait_ms: int = Field(500, ge=1, le=30_000)

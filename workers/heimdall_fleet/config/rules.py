@@ -192,16 +192,6 @@ def body_fits_a_record(config: Config, _: str) -> Iterator[Finding]:
         yield Finding(("limits", "max_body_bytes"), message, f"at most {most:,}, or raise kafka.max_message_bytes")
 
 
-def request_timeout(config: Config, _: str) -> Iterator[Finding]:
-    """Joining a group takes as long as the slowest member's calls; the client must wait for it."""
-    rebalance_ms = config.dispatch.grace.total_seconds() * 1000 + 10_000
-    if config.kafka.request_timeout_ms <= rebalance_ms:
-        message = f"{config.kafka.request_timeout_ms} must be above the rebalance time-out, {rebalance_ms:.0f}"
-        yield Finding(
-            ("kafka", "request_timeout_ms"), message, "that is dispatch.grace + 10 s; lower grace or raise this"
-        )
-
-
 RULES: tuple[Rule, ...] = (
     production,
     exploration,
@@ -214,5 +204,4 @@ RULES: tuple[Rule, ...] = (
     artifact_url,
     reply_topics,
     body_fits_a_record,
-    request_timeout,
 )

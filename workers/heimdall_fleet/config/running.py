@@ -40,7 +40,7 @@ class Dispatch(Section):
     max_attempts: int = Field(4, ge=1, le=50)
     """Most provider calls for one request, over all models, providers and keys."""
     grace: Millis = Field(timedelta(seconds=30), ge=timedelta(0), le=timedelta(hours=1))
-    """How long a stopping worker waits for its calls; also what a group waits for a member at a rebalance."""
+    """How long a stopping worker waits for its calls. A rebalance waits for none: they end beside it."""
     account: str | None = Field(None, min_length=1)
     """Entry point (group `heimdall_fleet.accounts`) of an installed package: a class that gives the keys of the configured
     providers, asked at the start and every five minutes. Unset: the keys of the configuration."""

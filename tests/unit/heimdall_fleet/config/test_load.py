@@ -197,7 +197,7 @@ enable_exploration: true
         ("kafka: {reply_topics: ['a b']}", "kafka.reply_topics[0]", "neither a topic name"),
         ("kafka: {reply_topics: ['*']}", "kafka.reply_topics[0]", "neither a topic name"),
         ("kafka: {reply_topics: [heimdall.audit.v1]}", "kafka.reply_topics[0]", "fleet itself"),
-        ("kafka: {request_timeout_ms: 30000}", "kafka.request_timeout_ms", "rebalance"),
+        ("kafka: {request_timeout_ms: 15000}", "kafka.request_timeout_ms", "out of range"),
         ("limits: {max_body_bytes: 5MB}", "limits.max_body_bytes", "below kafka.max_message_bytes"),
         ("state: {url: 'postgres://x'}", "state.url", "PostgreSQL"),
         ("state: {url: 'http://x'}", "state.url", "memory://"),
