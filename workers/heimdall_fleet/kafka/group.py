@@ -1,4 +1,4 @@
-"""One member of a consumer group: its partitions, their offset trackers, and the only place that commits.
+"""One member of a consumer group: how it joins, what it reads, and when it commits.
 
 A rebalance, step by step; between any two steps the process may die, and what then happens is said there.
 
@@ -12,22 +12,19 @@ A rebalance, step by step; between any two steps the process may die, and what t
 4. Records are handed out unless they are running or finished. Lost partitions are never committed again; their
    running handlers finish and publish, and the new owner's copy is deduplicated by its id.
    *Dies here*: the position is at or below the lowest unfinished record, so every unfinished one is read again.
-
-A commit is tried once, under the generation it was made for. One that fails is followed by the next, which covers it.
-Before the first commit of a partition under an assignment its position is read once more: a broker that stood still was
-seen to tell an older one than it had acknowledged, and committing from there would move the group back.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from heimdall_fleet.kafka.assignment import Assignment
 from heimdall_fleet.kafka.driver.consuming import Listener, RawConsuming
 from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.facts import GroupFacts
-from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker, decode_finished
+from heimdall_fleet.kafka.offsets import OffsetTracker
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import COMMIT_TIMEOUT_S, STOP_TIMEOUT_S
 
@@ -75,11 +72,7 @@ class Group(Listener):
         self._joined = False
         self._stable = False
         self._epoch = 0
-        self._assigned: frozenset[Partition] = frozenset()
-        self._loaded: set[Partition] = set()
-        self._trackers: dict[Partition, OffsetTracker] = {}
-        self._committed: dict[Partition, Checkpoint] = {}
-        self._believed: set[Partition] = set()
+        self._assignment = Assignment()
         self._served: dict[Partition, int] = {}
         self._serving = 0
         self._mean_bytes = _FIRST_GUESS_BYTES
@@ -91,8 +84,6 @@ class Group(Listener):
         self._polled_at = clock()
         self._aside_until = 0.0
         self._rebalances = 0
-        self._commits = 0
-        self._commits_failed = 0
 
     def start(self) -> None:
         """Begin to tend the membership; the joining itself happens in `take`."""
@@ -116,7 +107,7 @@ class Group(Listener):
 
     def owns(self, partition: Partition, tracker: OffsetTracker) -> bool:
         """Whether the partition is still ours, and still the log that `tracker` knows."""
-        return partition in self._assigned and self._trackers.get(partition) is tracker
+        return self._assignment.owns(partition, tracker)
 
     def holds(self, partition: Partition, offset: int) -> bool | None:
         """Whether a record that was handed out is still ours to finish.
@@ -128,9 +119,10 @@ class Group(Listener):
             return False
         if consumer is None or not self._stable:
             return None
-        if partition not in self._assigned or not self._trackers[partition].is_running(offset):
+        assignment = self._assignment
+        if partition not in assignment.partitions or not assignment.trackers[partition].is_running(offset):
             return False
-        return True if partition in self._loaded and consumer.is_member else None
+        return True if partition in assignment.loaded and consumer.is_member else None
 
     def has_records(self) -> bool:
         """Whether `take` will probably find some without waiting."""
@@ -167,26 +159,26 @@ class Group(Listener):
             return []
 
     def facts(self) -> GroupFacts:
-        consumer = self._consumer
+        consumer, assignment = self._consumer, self._assignment
         lag = {}
         if consumer is not None and self._stable:
-            for partition in self._loaded:
-                end, position = consumer.highwater(partition), self._trackers[partition].position
+            for partition in assignment.loaded:
+                end, position = consumer.highwater(partition), assignment.trackers[partition].position
                 if end is not None and position is not None:
                     lag[partition] = max(0, end - position)
         now = self._clock()
         return GroupFacts(
-            joined=self._joined and self._stable and len(self._loaded) == len(self._assigned),
+            joined=self._joined and self._stable and len(assignment.loaded) == len(assignment.partitions),
             broker_reachable=consumer is not None and self._answering and consumer.reachable,
             metadata_age_s=float("inf") if consumer is None else consumer.metadata_age_s,
             last_poll_age_s=now - self._polled_at,
-            assigned=self._assigned,
+            assigned=assignment.partitions,
             lag=lag,
-            held=frozenset(p for p in self._loaded if self._trackers[p].overflowing),
+            held=frozenset(p for p in assignment.loaded if assignment.trackers[p].overflowing),
             unreadable=frozenset(p for p, until in self._unreadable_until.items() if until > now),
             rebalances=self._rebalances,
-            commits=self._commits,
-            commits_failed=self._commits_failed,
+            commits=assignment.commits,
+            commits_failed=assignment.commits_failed,
         )
 
     async def on_revoked(self) -> None:
@@ -195,20 +187,13 @@ class Group(Listener):
         self._epoch += 1
         await self._end_commit()
         await self._commit_once()
-        self._loaded.clear()
+        self._assignment.loaded.clear()
 
     async def on_assigned(self, partitions: frozenset[Partition]) -> None:
         """Steps 2 and 3."""
         self._epoch += 1
         self._rebalances += 1
-        self._assigned = partitions
-        self._loaded.clear()
-        self._committed.clear()
-        self._believed.clear()
-        for partition in [p for p, t in self._trackers.items() if p not in partitions and not t.running]:
-            del self._trackers[partition]
-        for partition in partitions:
-            self._trackers.setdefault(partition, OffsetTracker())
+        self._assignment.replace(partitions)
         self._stable = True
         log.info("%d partitions assigned", len(partitions), extra={"action": "kafka_assigned"})
         self._spawn(self._load(self._epoch))
@@ -216,27 +201,19 @@ class Group(Listener):
     async def _load(self, epoch: int) -> None:
         while epoch == self._epoch and self._consumer is not None:
             try:
-                committed = await self._consumer.committed(self._assigned, COMMIT_TIMEOUT_S)
+                committed = await self._consumer.committed(self._assignment.partitions, COMMIT_TIMEOUT_S)
             except KafkaFailure as error:
                 log.warning("no committed offsets yet: %s", error, extra={"action": "kafka_offsets_unknown"})
                 await asyncio.sleep(_RETRY_S)
                 continue
             if epoch == self._epoch:
-                for partition in self._assigned:
-                    self._adopt(partition, committed.get(partition))
+                self._assignment.adopt(committed, self._assignment.partitions)
             return
-
-    def _adopt(self, partition: Partition, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is not None and checkpoint.position >= 0:
-            self._trackers[partition].adopt(checkpoint.position, decode_finished(*checkpoint))
-            self._committed[partition] = checkpoint
-        self._loaded.add(partition)
 
     async def _join(self) -> None:
         self._joined = self._stable = False
         self._epoch += 1
-        self._assigned = frozenset()
-        self._loaded.clear()
+        self._assignment.lose()
         if self._consumer is not None:
             await self._consumer.stop(0.0)
             if self._consumer.has_twin:
@@ -250,7 +227,7 @@ class Group(Listener):
         """Partitions with records in memory that may be read, the least recently served first."""
         if not self._stable:
             return []
-        ready = [p for p in consumer.buffered() if p in self._loaded and not self._trackers[p].overflowing]
+        ready = [p for p in consumer.buffered() if self._assignment.may_read(p)]
         if self._unreadable_until:
             now = self._clock()
             ready = [p for p in ready if self._unreadable_until.get(p, 0.0) <= now]
@@ -294,14 +271,12 @@ class Group(Listener):
         return self._admit(partition, polled)
 
     def _admit(self, partition: Partition, polled: Sequence[Record]) -> Chunk:
-        tracker = self._trackers[partition]
+        tracker = self._assignment.trackers[partition]
         if tracker.went_back(polled[0].offset, polled[0].timestamp_ms):
             log.warning(
                 "%s-%d starts again at %d", *partition, polled[0].offset, extra={"action": "kafka_log_replaced"}
             )
-            tracker = self._trackers[partition] = OffsetTracker()
-            self._committed.pop(partition, None)
-            self._believed.add(partition)
+            tracker = self._assignment.begin_anew(partition)
         if tracker.take_run([record.offset for record in polled]):
             return Chunk(tracker, polled)
         return Chunk(tracker, [record for record in polled if tracker.take(record.offset)])
@@ -324,53 +299,8 @@ class Group(Listener):
             await asyncio.wait({self._commit_task})
 
     async def _commit_once(self) -> None:
-        """Commit every partition whose checkpoint changed; one that fails is covered by the next."""
-        consumer = self._consumer
-        changed = self._changed(self._loaded)
-        if consumer is None or not changed:
-            return
-        trackers = {partition: self._trackers[partition] for partition in changed}
-        try:
-            if doubtful := changed.keys() - self._believed:
-                adopted = await self._read_again(consumer, doubtful)
-                changed = {p: changed[p] for p in changed.keys() - adopted} | self._changed(adopted)
-            await consumer.commit(changed, COMMIT_TIMEOUT_S)
-        except (KafkaFailure, asyncio.CancelledError) as error:
-            for tracker in trackers.values():
-                tracker.dirty = True
-            self._commits_failed += 1
-            log.warning("commit failed: %r", error, extra={"action": "kafka_commit_failed"})
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        for partition, checkpoint in changed.items():  # without those that another member had committed meanwhile
-            trackers[partition].confirm(checkpoint.position)
-        self._committed.update(changed)
-        self._commits += 1
-
-    def _changed(self, partitions: Iterable[Partition]) -> dict[Partition, Checkpoint]:
-        """What there is to commit of these partitions."""
-        changed: dict[Partition, Checkpoint] = {}
-        for partition in partitions:
-            tracker = self._trackers[partition]
-            if tracker.dirty:
-                checkpoint = tracker.checkpoint()
-                tracker.dirty = False
-                if checkpoint is not None and checkpoint != self._committed.get(partition):
-                    changed[partition] = checkpoint
-        return changed
-
-    async def _read_again(self, consumer: RawConsuming, doubtful: Collection[Partition]) -> set[Partition]:
-        """Adopt what the group has committed where that is not what we were told when the partitions became ours."""
-        told = await consumer.committed(doubtful, COMMIT_TIMEOUT_S)
-        adopted = set()
-        for partition in doubtful:
-            if told.get(partition) != self._committed.get(partition):
-                log.warning("%s-%d has another position than was told", *partition, extra={"action": "kafka_told_late"})
-                self._adopt(partition, told.get(partition))
-                adopted.add(partition)
-        self._believed.update(doubtful)
-        return adopted
+        if self._consumer is not None:
+            await self._assignment.commit(self._consumer)
 
     async def _keep_polling(self) -> None:
         """So that we stay a member while our user is busy or full."""
