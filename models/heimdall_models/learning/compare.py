@@ -23,7 +23,7 @@ from heimdall_models.learning.outcome import effective_size, side_scores
 from heimdall_models.learning.pairs import has_pair, pairs_of
 from heimdall_models.learning.policy import AS_LOGGED, Choices, PolicyRules, choices_of, expected_cost
 from heimdall_models.learning.predict import judged_rows, predict
-from heimdall_models.learning.sides import STRONG, Sides, pools_of, sides_of
+from heimdall_models.learning.sides import STRONG, Sides, pools_of, sides_of, strangers
 from heimdall_models.learning.split import after
 from heimdall_models.learning.worth import (
     Ground,
@@ -130,7 +130,7 @@ def _compared(
     judged = judged_rows(logged, late)
     left_out = {**logged.left_out, "learned from, or decided with another text model": int((~late).sum()),
                 "no reward, or nobody knows with which probability": int(late.sum()) - len(judged)}  # fmt: skip
-    too_few = _too_few(logged, judged, sides)
+    too_few = strangers(logged, rules.pools) or _too_few(logged, judged, sides)
     predicted = None if too_few else predict(logged, judged, sides)
     if predicted is None:
         why = too_few or _ONE_SIDE

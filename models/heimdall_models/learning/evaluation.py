@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from heimdall_models.learning.compare import Comparison
+from heimdall_models.learning.gates import judge
 from heimdall_models.learning.offpolicy import Estimate
 from heimdall_models.learning.worth import Worth
 
 
 def evaluation_of(found: Comparison) -> dict[str, Any]:
     """JSON-ready. `baselines` holds the champion and policies that ask one side only, with what they are worth;
-    fields that nothing is known of are null or empty."""
+    fields that nothing is known of are null or empty. `gates`: what a promotion with the same data would be asked."""
     plain = found.as_json()
+    gates = judge(found)
     order = plain["orders"].get("challenger", {})
     alone = {name: found.policies[name].reward.value for name in ("always_cheap", "always_strong") if found.policies}
     return {
         **plain,
         "n": found.n,
+        "gates": [asdict(gate) for gate in gates],
+        "would_be_promoted": all(gate.passed for gate in gates),
         "apgr": order.get("apgr"),
         "apgr_ci95": order.get("apgr_ci95"),
         "cpt50": order.get("cpt50"),

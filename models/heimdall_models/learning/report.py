@@ -20,6 +20,7 @@ def comparison_html(found: Fields, title: str = "Champion against challenger") -
         _header(found, title),
         _tiles(found),
         f'<div class="pair">{_frontier(found)}{_calibration(found)}</div>',
+        section("Gates", _gates(found), "All must pass before it is promoted; what is unknown does not."),
         section("What each policy is worth", _policies(found), _POLICIES_SAY),
         section("Order of difficulty", _orders(found), _ORDERS_SAY),
         section("Buckets", _buckets(found)),
@@ -92,6 +93,11 @@ def _calibration(found: Fields) -> str:
     return figure(
         "Calibration", drawn, f'<p class="note">Calibration error {error}, noise of the estimates taken out.</p>'
     )
+
+
+def _gates(found: Fields) -> str:
+    rows = [(gate["name"], "passed" if gate["passed"] else "failed", gate["why"]) for gate in found["gates"]]
+    return table(("gate", "", "why"), rows)
 
 
 def _policies(found: Fields) -> str:

@@ -45,6 +45,17 @@ def pools_of(logged: Logged, given: Mapping[str, tuple[str, ...]] | None = None)
     return np.stack([stood.sum(axis=0) > len(stood) / RARELY for stood in rows])
 
 
+def strangers(logged: Logged, given: Mapping[str, tuple[str, ...]] | None) -> str | None:
+    """Why nothing can be said where none of the models given by bucket stands in the log; None where one does."""
+    if given is None or pools_of(logged, given).any():
+        return None
+    configured = ", ".join(sorted({model for models in given.values() for model in models})) or "none"
+    return (
+        f"none of the configured candidates ({configured}) stands in these logs ({', '.join(logged.models) or 'no model'}): "
+        "they are another fleet's; give --config with the configuration of the fleet that wrote them"
+    )
+
+
 def sides_of(logged: Logged, pools: Flags, cheap: tuple[str, ...] = (), strong: tuple[str, ...] = ()) -> Sides:
     """The models named; else each by the first of these that tells: in which of the cheap and the hard bucket it is the
     best candidate more often, in which alone it stands, and what it costs beside those that are told apart already.

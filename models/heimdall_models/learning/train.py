@@ -28,7 +28,7 @@ from heimdall_models.learning.manifest import manifest_of, of_bundle, warnings_o
 from heimdall_models.learning.outcome import usable
 from heimdall_models.learning.pairs import with_shadows
 from heimdall_models.learning.prior import read_prior
-from heimdall_models.learning.sides import Sides, pools_of, sides_of
+from heimdall_models.learning.sides import Sides, pools_of, sides_of, strangers
 from heimdall_models.learning.split import split_by_time
 from heimdall_models.npy import to_npy
 from heimdall_models.training.train import TrainingError, write_bundle
@@ -81,6 +81,8 @@ def train_logged(logged: Logged, parent: Path, out: Path, options: Options) -> T
 
 def _rows(logged: Logged, kept: Logged, options: Options) -> tuple[Indices, Sides]:
     """Places in `logged` of what can be learned from. Raises TooLittle."""
+    if (why := strangers(logged, options.pools)) is not None:
+        raise TooLittle(why)
     sides = sides_of(logged, pools_of(logged, options.pools), options.cheap, options.strong)
     rows = usable(logged, sides)
     rows = rows[np.isin(logged.request_id[rows], kept.request_id)]

@@ -11,6 +11,7 @@ from heimdall_fleet.cli.common import configuration, needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
+from heimdall_fleet.cli.verdict import verdict_of
 from heimdall_fleet.config import Config
 from heimdall_fleet.settings import bundle_directory
 from heimdall_models.bundle import QUALITY, BundleError, load_bundle
@@ -130,6 +131,8 @@ def evaluate(
         note(f"the bundle was trained on {seen}: these figures flatter it; those under `recorded` do not")
     if options.output == "json":
         data(found)
+    elif "gates" in found:
+        print("\n".join(verdict_of(found)))
     else:
         pretty(found)
 

@@ -1,6 +1,7 @@
 """`heimdall train` and `heimdall evaluate` on a data set of `heimdall replay`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.output import note
 from heimdall_fleet.cli.pointers import standing_champion
 from heimdall_fleet.config import Config
+from heimdall_fleet.learn.turn import rules_for
 from heimdall_fleet.triage.sources import SourceError
 from heimdall_models.bundle import BundleError, load_bundle
 from heimdall_models.learning.compare import compare
 from heimdall_models.learning.evaluation import evaluation_of
 from heimdall_models.learning.logged import DatasetError, Logged, is_dataset, read_logged
-from heimdall_models.learning.policy import PolicyRules
 from heimdall_models.learning.train import Options, TooLittle, TrainingError, train_logged
 
 
@@ -37,7 +38,7 @@ def train_on(dataset: Path, out: Path, config: Config, given: dict[str, Any]) ->
     Raises CommandError, KafkaFailure.
     """
     created: datetime = given["created"] or datetime.now(UTC)
-    options = Options(created.replace(tzinfo=UTC), given["seed"])
+    options = Options(created.replace(tzinfo=UTC), given["seed"], rules_for(config, created.date()).pools)
     promoted = standing_champion(config)
     try:
         with champion_of(config, promoted) as parent:
@@ -55,22 +56,29 @@ def train_on(dataset: Path, out: Path, config: Config, given: dict[str, Any]) ->
 def evaluate_on(dataset: Path, challenger: Path, config: Config, pair: tuple[str | None, str | None]) -> dict[str, Any]:
     """What `heimdall evaluate` prints of the challenger beside the bundle that decides. Raises CommandError, KafkaFailure.
 
-    That is the promoted champion; the configured bundle where none is.
+    That is the promoted champion; the configured bundle where none is. Decided as configured, and judged by the gates of a
+    promotion.
     """
-    thresholds = config.router.thresholds
     cheap, strong = (() if name is None else (name,) for name in pair)
-    rules = PolicyRules(cheap=cheap, strong=strong, cheap_below=thresholds.cheap, hard_above=thresholds.hard)
+    rules = replace(rules_for(config, datetime.now(UTC).date()), cheap=cheap, strong=strong)
     promoted = standing_champion(config)
     try:
         with champion_of(config, promoted) as champion:
             note(f"champion: {'the promoted' if promoted else 'the configured'} bundle")
-            found = compare(champion, challenger, _read(dataset), rules)
+            logged = _read(dataset)
+            _refuse_unknown(logged, (*cheap, *strong))
+            found = compare(champion, challenger, logged, rules)
             decides = load_bundle(champion).hash
     except (DatasetError, BundleError, SourceError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
-    if found.why_not is not None:
-        note(f"no conclusion: {found.why_not}")
     return {**evaluation_of(found), "champion": decides}
+
+
+def _refuse_unknown(logged: Logged, named: Sequence[str]) -> None:
+    """Raises CommandError for a model that the log does not know."""
+    for name in named:
+        if name not in logged.models:
+            raise CommandError(Exit.USAGE, f"no model {name!r} in these logs; they have {', '.join(logged.models)}")
 
 
 def _read(dataset: Path) -> Logged:

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -13,6 +13,7 @@ from tests.unit.heimdall_models.learning.made import COSTS, log
 from heimdall_fleet.cli.common import needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
+from heimdall_fleet.cli.promote import promote
 from heimdall_fleet.cli.train import evaluate, train
 from heimdall_models.bundle import load_bundle
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
@@ -41,8 +42,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     clean = {"HEIMDALL_CONFIG": "", "ENVIRONMENT": "", "ENV": "", "OPENAI_API_KEY": "sk-test-0123456789"}
 
-    def invoke(command: click.Command, *arguments: str) -> Result:
-        return CliRunner().invoke(command, arguments, obj=Globals(output="json"), env=clean)
+    def invoke(command: click.Command, *arguments: str, output: Literal["text", "json"] = "json") -> Result:
+        return CliRunner().invoke(command, arguments, obj=Globals(output=output), env=clean)
 
     return invoke
 
@@ -92,6 +93,13 @@ def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     assert raised.value.code is Exit.USAGE
 
 
+CANDIDATES = """\
+providers: {a: {type: custom, base_url: "http://127.0.0.1:9/v1"}, b: {type: custom, base_url: "http://127.0.0.1:9/v1"}}
+models: {a/cheap: {price: {input: 1, output: 1}}, b/strong: {price: {input: 20, output: 20}}}
+router: {cheap_candidates: [a/cheap], mid_candidates: [a/cheap], hard_candidates: [b/strong]}
+"""
+
+
 def audit_of(rows: int) -> list[dict[str, Any]]:
     """Decisions of the shipped bundle with outcomes and ratings: the cheap model fails at what has LaTeX in it."""
     serving = load_bundle(shipped("bundles/default"))
@@ -125,6 +133,7 @@ def audit_of(rows: int) -> list[dict[str, Any]]:
 
 def test_a_replayed_log_becomes_a_bundle_and_an_evaluation_with_intervals(run: Run, tmp_path: Path) -> None:
     Desk(tmp_path).run(*audit_of(2400))
+    Path("heimdall.yaml").write_text(CANDIDATES)
 
     trained = run(train, "--data", "data", "--out", "made", "--created", "2026-11-22")
     assert trained.exit_code == 0, trained.output
@@ -136,15 +145,59 @@ def test_a_replayed_log_becomes_a_bundle_and_an_evaluation_with_intervals(run: R
     assert judged.exit_code == 0, judged.output
     found = orjson.loads(judged.stdout)
     assert {"n", "apgr", "apgr_ci95", "cpt50", "cpt80", "auc", "baselines"} <= set(found)
-    assert found["conclusive"]
+    assert found["conclusive"], found["why_not"]
     assert found["champion"] == load_bundle(shipped("bundles/default")).hash
     assert found["difference"]["reward"]["value"] > 0
     assert found["baselines"]["always_cheap"]["effective"] > 100
     assert Path("report.html").read_text("utf-8").lower().startswith("<!doctype html>")
 
 
+def test_an_evaluation_and_a_promotion_with_the_same_data_give_the_same_verdict(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(400))
+    Path("heimdall.yaml").write_text(CANDIDATES)
+    bundle = str(shipped("bundles/default"))
+
+    gates = orjson.loads(run(evaluate, "--bundle", bundle, "--data", "data").stdout)["gates"]
+    promoted = run(promote, bundle, "--data", "data", "--dry-run")
+
+    failed = "; ".join(f"{gate['name']}: {gate['why']}" for gate in gates if not gate["passed"])
+    assert str(promoted.exception) == f"not promoted: {failed}"
+    assert "nothing is won" in failed
+
+
+def test_an_evaluation_ends_with_its_verdict_for_people(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(400))
+    Path("heimdall.yaml").write_text(CANDIDATES)
+
+    told = run(evaluate, "--data", "data", output="text").stdout.splitlines()
+
+    assert told[0] == "400 later decisions"
+    assert sum(line.startswith("gate ") for line in told) == 8
+    assert told[-1] == "`heimdall promote --data` would not promote it"
+
+
+def test_logs_of_another_fleet_are_neither_learned_from_nor_concluded_on(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(400))
+
+    trained, judged = run(train, "--data", "data", "--out", "made"), run(evaluate, "--data", "data")
+
+    assert "stands in these logs (a/cheap, b/strong): they are another fleet's" in str(trained.exception)
+    found = orjson.loads(judged.stdout)
+    assert not found["would_be_promoted"]
+    assert "give --config" in found["why_not"]
+
+
+def test_sides_are_named_as_the_log_names_them(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*audit_of(20))
+
+    judged = run(evaluate, "--data", "data", "--cheap", "a/chaep")
+
+    assert "no model 'a/chaep' in these logs; they have a/cheap, b/strong" in str(judged.exception)
+
+
 def test_a_replayed_log_that_teaches_nothing_stops_with_the_reason(run: Run, tmp_path: Path) -> None:
     Desk(tmp_path).run(*audit_of(20))
+    Path("heimdall.yaml").write_text(CANDIDATES)
 
     trained = run(train, "--data", "data", "--out", "made")
     assert isinstance(trained.exception, CommandError)
