@@ -47,7 +47,7 @@ MANIFEST = "manifest.json"
 _COLUMNS = (
     "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
     "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "reward", "bundle",
-    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema", "across",
+    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema", "across", "cached_from",
 )  # fmt: skip
 _SHADOWS = "shadows.parquet"
 _PAIR_SIGNALS = ("finish", "refusal", "schema")
@@ -106,7 +106,8 @@ class Logged:
 
     `served` and `candidates` number the `models`. `p_served`: probability that the logging policy asks the model that
     answered, NaN where failover or a cache changed it. `reward` 0..1, NaN where nothing is known. `clusters` and
-    `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question.
+    `cluster_weights` (n, k): nearest first, -1 and 0 where there are fewer. `question` is equal for one question; where its
+    hash is not known, for a decision and its cached copies: they share one draw.
     `forced`: a guardrail chose the bucket, or the caller the model. `text` is None where it may not be kept. `left_out`: why
     → how many rows. `across` (n, models): who could be drawn where exploration goes over all buckets, None where it never
     does. `paired`: these are pairs, and are judged by both answers.
@@ -260,9 +261,6 @@ def _logged(
     table = table.sort_by([("time", "ascending"), ("request_id", "ascending")])
     count = table.num_rows
     request_id = texts(table["request_id"])
-    question = texts(table["question"])
-    before = texts(table["bucket_before_guardrails"])
-    bucket = texts(table["bucket"])
     explored = np.array([value is True for value in table["explored"].to_pylist()], np.bool_)
     across = [(value or "").split("\n") if value else [] for value in table["across"].to_pylist()]
     reached = np.array([bool(each) for each in across], np.bool_)
@@ -284,9 +282,8 @@ def _logged(
         time_ms=table["time"].cast(pa.int64()).to_numpy() // 1000,
         request_id=request_id,
         features=table["features"].combine_chunks().flatten().to_numpy().reshape(count, len(FEATURE_NAMES)),
-        bucket=bucket,
-        forced=((before != "") & (before != bucket) & ~(explored & reached))
-        | (texts(table["decision_type"]) == "pinned"),
+        bucket=texts(table["bucket"]),
+        forced=_forced(table, explored & reached),
         explored=explored,
         alpha=numbers(table["alpha"]),
         served=np.array([number.get(name, NOBODY) for name in table["served_model"].to_pylist()], np.int64),
@@ -295,7 +292,7 @@ def _logged(
         cost_usd_micros=numbers(table["cost_usd_micros"]),
         clusters=clusters,
         cluster_weights=weights,
-        question=np.where(question == "", request_id, question),
+        question=_questions(table),
         bundle=texts(table["bundle"]),
         candidates=Terms(*(spread(count, len(names), rows, columns, terms[name]) for name in TERMS)),
         shadows=_numbered(count, shadows, number),
@@ -303,6 +300,20 @@ def _logged(
         text=tuple(table["text"].to_pylist()),
         left_out=left_out,
     )
+
+
+def _forced(table: Any, drawn_across: Flags) -> Flags:
+    """(n,) rows in which a guardrail chose the bucket, or the caller the model. A cached copy is what its origin was."""
+    before, bucket = texts(table["bucket_before_guardrails"]), texts(table["bucket"])
+    pinned = texts(table["decision_type"]) == "pinned"
+    copied = np.isin(texts(table["cached_from"]), texts(table["request_id"])[pinned])
+    return np.asarray(((before != "") & (before != bucket) & ~drawn_across) | pinned | copied)
+
+
+def _questions(table: Any) -> NDArray[np.str_]:
+    """(n,) the question's hash, else the request that the decision was copied from, else the request's own id."""
+    hashed, origin = texts(table["question"]), texts(table["cached_from"])
+    return np.where(hashed != "", hashed, np.where(origin != "", origin, texts(table["request_id"])))
 
 
 def _rewards(table: Any) -> tuple[Floats, int]:

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from tests.unit.heimdall_fleet.learn.made import NOON, Desk, decision, feedback, outcome
+from tests.unit.heimdall_fleet.learn.made import NOON, Desk, cached, decision, feedback, outcome
 
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.learning.logged import FEWEST_RATED, NOBODY, DatasetError, is_dataset, read_logged
@@ -36,6 +36,29 @@ def test_a_replayed_decision_comes_back_with_its_outcome(desk: Desk) -> None:
     assert logged.cluster_weights.sum() == pytest.approx(1.0)
     assert logged.question.tolist() == ["r1"]
     assert logged.text == (None,)
+
+
+def test_cached_copies_share_the_draw_and_the_caller_s_choice_of_their_origin(desk: Desk) -> None:
+    desk.run(
+        *(decision(name, question=said) for name, said in (("plain", None), ("asked", "hash"))),
+        decision("pinned", decision_type="pinned"),
+        *(cached(f"copy of {name}", name, 1) for name in ("plain", "pinned")),
+        {**cached("copy of asked", "asked", 1), "question": "hash"},
+    )
+
+    logged = read_logged(desk.out)
+
+    found = dict(zip(logged.request_id.tolist(), logged.question.tolist(), strict=True))
+    assert found == {
+        "plain": "plain",
+        "copy of plain": "plain",
+        "asked": "hash",
+        "copy of asked": "hash",
+        "pinned": "pinned",
+        "copy of pinned": "pinned",
+    }
+    forced = dict(zip(logged.request_id.tolist(), logged.forced.tolist(), strict=True))
+    assert sorted(name for name, is_so in forced.items() if is_so) == ["copy of pinned", "pinned"]
 
 
 @pytest.mark.parametrize(("rated", "silent"), [(FEWEST_RATED - 1, 0), (FEWEST_RATED, 30)])
