@@ -220,7 +220,8 @@ MEANINGS = {
     "feedback_for_unknown_ids": "ids in feedback without a request: they reward nothing until their request is replayed",
     "without_outcome": "requests without an outcome: still on their way, or lost in a gap",
     "without_decision": "requests without a decision: refused by triage, or lost in a gap; they train nothing",
-    "without_features": "decisions without features: cached ones whose origin is not in the data set",
+    "without_features": "decisions without features, which train nothing: defaults for a failed step, or cached ones whose "
+    "origin is not in the data set",
 }
 
 

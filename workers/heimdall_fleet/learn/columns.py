@@ -309,8 +309,9 @@ def finished(rows: Arrow, facts: Arrow, weights: Mapping[str, float]) -> Arrow:
     joined["r_score"] = _mapped(rewards.score, joined["r_score"])
     joined["r_accepted"] = _mapped(rewards.accepted, joined["accepted"])
     joined["r_label"] = pa.array(map(rewards.label, labels, buckets), pa.float64())
-    joined["r_retry"] = _mapped(rewards.retry, joined["retried"])
-    joined["r_followup"] = _mapped(rewards.followup, joined["followup"])
+    answered = pc.equal(joined["state"], "answered")
+    joined["r_retry"] = _mapped(rewards.retry, pc.if_else(answered, joined["retried"], None))
+    joined["r_followup"] = _mapped(rewards.followup, pc.if_else(answered, joined["followup"], None))
     signals = {name: _floats(joined[f"r_{name}"]) for name in rewards.SIGNALS}
     reward, source = rewards.combine(signals, weights)
     joined["reward"] = pa.array(reward, from_pandas=True)

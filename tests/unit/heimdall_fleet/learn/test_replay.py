@@ -110,11 +110,29 @@ def test_the_same_question_again_in_a_session_is_a_bad_sign_for_the_first_answer
     }
 
 
+def test_a_request_that_nobody_answered_has_no_signs_of_a_good_answer(desk: Desk) -> None:
+    asked = {"session": "s", "question": "q1", "text": "sort a list"}
+    desk.run(
+        *(
+            decision(name, at, **{**asked, "question": name})
+            for at, name in enumerate(("failed", "open", "rated", "last"))
+        ),
+        *(outcome(name, state="failed", selected_model=None) for name in ("failed", "rated")),
+        feedback("rated", score=0.0),
+        decision("much-later", 60, **{**asked, "question": "q2"}),
+    )
+    rows = desk.rows()
+    for name in ("failed", "open"):
+        assert [rows[name][each] for each in ("r_retry", "r_followup", "reward", "reward_source")] == [None] * 4
+    assert (rows["rated"]["reward"], rows["rated"]["reward_source"]) == (0.0, "explicit")
+
+
 def test_a_question_that_is_put_otherwise_has_a_short_edit_distance(desk: Desk) -> None:
     desk.run(
         decision("a", 0, session="s", text="sort a list"),
         decision("b", 1, session="s", text="sort my list"),
         decision("c", 2, session="s", text="Who was Ada?"),
+        *(outcome(name) for name in "abc"),
     )
     rows = desk.rows()
     assert rows["a"]["r_followup"] == pytest.approx(2 / 12)
@@ -308,5 +326,5 @@ async def test_chunks_say_where_each_line_is_and_how_far_it_is(tmp_path: Path) -
 
 def test_retry_within_is_what_the_terms_say(desk: Desk) -> None:
     desk.terms = replace(TERMS, retry_within=timedelta(minutes=1))
-    desk.run(decision("a", session="s", question="q"), decision("b", 5, session="s", question="q"))
+    desk.run(decision("a", session="s", question="q"), outcome("a"), decision("b", 5, session="s", question="q"))
     assert desk.rows()["a"]["r_retry"] == 1.0
