@@ -4,10 +4,11 @@
     python -m heimdall_models.training.convert mmlu-pro --out mmlu_pro.jsonl gpt-4o=biology.json …
     python -m heimdall_models.training.convert rows --score small=a.ok --score large=b.ok --out mine.jsonl mine.csv
 
-Files are CSV, JSON lines or one JSON array of objects. There are two kinds of layout: a row that holds the score of
-every model (`routellm`, `gsm8k`, `rows`), and a file for each model whose rows hold the given and the right answer
-(`mmlu-pro`, `zeroeval`, `answers`; name the model as NAME=FILE, or NAME is the file's name). A field is a path of names
-and numbers with dots between; a string that holds JSON is looked into. Answers are compared, never copied.
+Files are CSV, JSON lines or one JSON array of objects. There are three kinds of layout: a row that holds the score of
+every model (`routellm`, `gsm8k`, `rows`), a row that holds the given and the right answer of one (`mmlu-pro`, `zeroeval`,
+`answers`), and a row that holds a judge's score of one (`alpaca-eval`, `fastchat`). Where a row does not name
+its model, the file does: NAME=FILE, or NAME is the file's name. A field is a path of names and numbers with dots between;
+a string that holds JSON or a Python list is looked into. Answers are compared, never copied.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import orjson
@@ -32,9 +34,11 @@ from heimdall_models.training.tables import SCORE, TableError
 class Layout:
     """Where a row says what; empty = not there.
 
-    `scores`: model → path, for rows with every model's score; with none of them and no `given`, every column that holds
-    only true and false is a model. `given`, `right`: paths of the two answers. `options`: list of answer options that
-    belongs to the prompt. `scale`: what a full score is in the file.
+    `scores`: model → path, for rows with every model's score; with none of them, no `given` and no `score`, every column
+    that holds only true and false is a model. `given`, `right`: paths of the two answers. `score`: path of one model's score.
+    `model`: path of that model's name. `options`: list of answer options that belongs to the prompt. `scale`, `least`: what
+    a full and what a worthless answer scores in the file; below the latter is how judges say that they have no score.
+    `asked`: regular expression whose first group is what the prompt asks, where examples or instructions stand around it.
     """
 
     prompt: str = "prompt"
@@ -43,8 +47,12 @@ class Layout:
     options: str = ""
     given: str = ""
     right: str = ""
+    model: str = ""
+    score: str = ""
     scores: Mapping[str, str] = field(default_factory=dict)
     scale: float = 1.0
+    least: float = 0.0
+    asked: str = ""
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -60,12 +68,19 @@ LAYOUTS: Mapping[str, Layout] = {
         prompt="question", key="question_id", domain="category", options="options", given="pred", right="answer"
     ),
     "zeroeval": Layout(prompt="question", key="id", given="output.0.answer", right="answer"),
+    "alpaca-eval": Layout(
+        prompt="instruction", domain="dataset", model="generator_2", score="preference", scale=2.0, least=1.0
+    ),
+    "fastchat": Layout(
+        prompt="turns.0", key="question_id", domain="category", model="model", score="score", scale=10.0, least=1.0
+    ),
     "rows": Layout(),
     "answers": Layout(given="given", right="answer"),
 }
 """Layouts of lm-sys/RouteLLM (one CSV for each MMLU subject, one for GSM8K), openai/grade-school-math
-(example_model_solutions.jsonl), TIGER-AI-Lab/MMLU-Pro (eval_results) and yuchenlin/ZeroEval (result_dirs), and two
-to be described with options."""
+(example_model_solutions.jsonl), TIGER-AI-Lab/MMLU-Pro (eval_results), yuchenlin/ZeroEval (result_dirs),
+tatsu-lab/alpaca_eval (annotations.json: 1 prefers the reference, 2 the model) and FastChat's judge (one score from 1 to 10
+a turn; the questions are a file of their own), and two to be described with options."""
 
 _TRUE, _FALSE = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0"})
 _SUBJECT = re.compile(r"^mmlu_(?P<subject>.+)$")
@@ -76,22 +91,28 @@ _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 Row = dict[str, Any]
 
 
-def convert(layout: Layout, inputs: Sequence[tuple[str, Path]], bench: str) -> list[Row]:
+def convert(layout: Layout, inputs: Sequence[tuple[str, Path]], bench: str, questions: Sequence[Row] = ()) -> list[Row]:
     """Rows of an outcome table from (model name, file) pairs, one for each prompt, in order of first appearance.
 
-    Raises TableError that names the file and the field that is missing.
+    `questions`: objects whose fields a row has too if their `key` is that of the row. What a model scored on one prompt more
+    than once becomes the mean. Raises TableError that names the file and the field that is missing.
     """
+    if questions and not layout.key:
+        raise TableError("questions join rows by their key: name its field with --key")
+    asked = {str(at(question, layout.key)): question for question in questions}
     rows: dict[str, Row] = {}
-    for model, path in inputs:
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, path in inputs:
         records = read_records(path)
-        scores = layout.scores or ({} if layout.given else _model_columns(records, layout))
-        if not layout.given and not scores:
-            raise TableError(f"{path}: no column holds only true and false; name the scores with --score MODEL=FIELD")
-        for record in records:
+        scores = _columns(layout, records, path)
+        for own in records:
+            record = asked.get(str(at(own, layout.key)), {}) | own
             row = _row(layout, record, path, bench)
-            known = rows.setdefault(row["pid"], row)
-            known |= _scores(layout, scores, record, model)
-    return list(rows.values())
+            model = str(at(record, layout.model) or name) if layout.model else name
+            rows.setdefault(row["pid"], row)
+            for column, score in _scores(layout, scores, record, model).items():
+                found.setdefault(row["pid"], {}).setdefault(column, []).append(score)
+    return [row | {column: fmean(each) for column, each in found.get(pid, {}).items()} for pid, row in rows.items()]
 
 
 def read_records(path: Path) -> list[Row]:
@@ -111,7 +132,8 @@ def read_records(path: Path) -> list[Row]:
 
 
 def at(value: Any, path: str) -> Any:
-    """What stands at a dotted path; None where it does not exist. Strings that hold JSON are looked into.
+    """What stands at a dotted path; None where it does not exist. Strings that hold JSON or a Python list are looked
+    into.
 
     A field whose whole name is the path goes first: names of models have dots, too.
     """
@@ -157,6 +179,8 @@ def _row(layout: Layout, record: Row, path: Path, bench: str) -> Row:
     prompt = at(record, layout.prompt)
     if not isinstance(prompt, str):
         raise TableError(f"{path}: a row has no text at {layout.prompt!r}; its fields are {', '.join(record)}")
+    if layout.asked and (part := re.search(layout.asked, prompt, re.DOTALL)):
+        prompt = part[1]
     options = at(record, layout.options) if layout.options else None
     if isinstance(options, list):
         prompt += "".join(f"\n{chr(ord('A') + number)}. {text}" for number, text in enumerate(options))
@@ -171,11 +195,25 @@ def _row(layout: Layout, record: Row, path: Path, bench: str) -> Row:
     }
 
 
+def _columns(layout: Layout, records: Sequence[Row], path: Path) -> Mapping[str, str]:
+    if layout.given or layout.score:
+        return {}
+    scores = layout.scores or _model_columns(records, layout)
+    if not scores:
+        raise TableError(f"{path}: no column holds only true and false; name the scores with --score MODEL=FIELD")
+    return scores
+
+
 def _scores(layout: Layout, scores: Mapping[str, str], record: Row, model: str) -> dict[str, float]:
     if layout.given:
         return {SCORE + model: float(same_answer(at(record, layout.given), at(record, layout.right)))}
-    found = {name: _score(at(record, path)) for name, path in scores.items()}
-    return {SCORE + name: value / layout.scale for name, value in found.items() if value is not None}
+    paths = {model: layout.score} if layout.score else scores
+    found = {name: _score(at(record, path)) for name, path in paths.items()}
+    return {
+        SCORE + name: (value - layout.least) / (layout.scale - layout.least)
+        for name, value in found.items()
+        if value is not None and value >= layout.least
+    }
 
 
 def _score(value: Any) -> float | None:
@@ -206,6 +244,8 @@ def _object_in(text: str, name: str) -> Any:
             found = None
         if isinstance(found, list) or (isinstance(found, dict) and name in found):
             return found
+        if isinstance(literal := _literal(text.strip()), list):
+            return literal
     fields = re.findall(rf'"{re.escape(name)}"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,}}]+))', text)
     return {name: fields[-1][0] or fields[-1][1]} if fields else None
 
@@ -248,10 +288,20 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contaminated", type=Path, help="JSON lines whose `eval_prompt` rows are marked to be left out"
     )
-    for name in ("prompt", "key", "domain", "options", "given", "right"):
+    parser.add_argument("--questions", type=Path, help="file whose fields join the rows of the same key")
+    for name in ("prompt", "key", "domain", "options", "given", "right", "model"):
         parser.add_argument(f"--{name}", help=f"field that holds the {name}")
-    parser.add_argument("--score", action="append", default=[], metavar="MODEL=FIELD", help="score of a model")
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        dest="fields",
+        metavar="[MODEL=]FIELD",
+        help="score of a model; without a name, of the row's or the file's",
+    )
+    parser.add_argument("--asked", metavar="REGEX", help="its first group is what of a prompt is asked")
     parser.add_argument("--scale", type=float, help="what a full score is in the files (default 1)")
+    parser.add_argument("--least", type=float, help="what a worthless answer scores in the files (default 0)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -262,11 +312,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _options(parser)
     options = parser.parse_args(arguments)
     given = {name: value for name in Layout.__slots__ if (value := getattr(options, name, None)) is not None}
-    if options.score:
-        given["scores"] = dict(entry.split("=", 1) for entry in options.score if "=" in entry)
+    if named := dict(entry.split("=", 1) for entry in options.fields if "=" in entry):
+        given["scores"] = named
+    if single := [entry for entry in options.fields if "=" not in entry]:
+        given["score"] = single[-1]
     try:
         rows = convert(
-            replace(LAYOUTS[options.layout], **given), _inputs(options.files), options.bench or options.out.stem
+            replace(LAYOUTS[options.layout], **given),
+            _inputs(options.files),
+            options.bench or options.out.stem,
+            read_records(options.questions) if options.questions else (),
         )
         marked = _contaminated(options.contaminated)
     except TableError as error:

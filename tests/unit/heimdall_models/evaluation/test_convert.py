@@ -1,10 +1,11 @@
+import csv
 import json
 from pathlib import Path
 
 import orjson
 import pytest
 
-from heimdall_models.training.convert import LAYOUTS, convert, main, read_records, same_answer
+from heimdall_models.training.convert import LAYOUTS, Layout, convert, main, read_records, same_answer
 from heimdall_models.training.tables import TableError, read_table
 
 
@@ -110,6 +111,80 @@ def test_the_command_writes_a_table_that_training_reads(tmp_path: Path, capsys: 
     assert table.models == ("a", "b")
     assert table.scores.tolist() == [[0.7, 1.0]]
     assert orjson.loads(out.read_bytes().splitlines()[1])["contaminated"] is True
+
+
+def test_a_preference_of_alpaca_eval_is_a_score_of_the_model_that_the_row_names(tmp_path: Path) -> None:
+    row = {"instruction": "Say hello.", "dataset": "koala", "output_2": "not copied", "generator_2": "small"}
+    lines = [row | {"preference": 1.25}, row | {"instruction": "Count.", "preference": None}]
+    (tmp_path / "annotations.json").write_text(json.dumps(lines))
+    found = convert(LAYOUTS["alpaca-eval"], [("annotations", tmp_path / "annotations.json")], "alpaca_eval")
+    assert found == [
+        {
+            "pid": "alpaca_eval:Say hello.",
+            "bench": "alpaca_eval",
+            "domain": "koala",
+            "prompt": "Say hello.",
+            "s::small": 0.25,
+        },
+        {"pid": "alpaca_eval:Count.", "bench": "alpaca_eval", "domain": "koala", "prompt": "Count."},
+    ]
+
+
+def test_a_judges_scores_of_two_turns_are_one_mean_and_minus_one_is_no_score(tmp_path: Path) -> None:
+    questions = [
+        {"question_id": 81, "category": "writing", "turns": ["Write a poem.", "Make it rhyme."]},
+        {"question_id": 82, "category": "math", "turns": ["Add."]},
+    ]
+    judged = [
+        {"question_id": 81, "model": "maker/small", "turn": 1, "score": 10},
+        {"question_id": 81, "model": "maker/small", "turn": 2, "score": 1},
+        {"question_id": 82, "model": "maker/small", "turn": 1, "score": -1},
+        {"question_id": 82, "model": "large", "turn": 1, "score": 5.5},
+    ]
+    (tmp_path / "judged.jsonl").write_text("\n".join(map(json.dumps, judged)))
+    rows = convert(LAYOUTS["fastchat"], [("judged", tmp_path / "judged.jsonl")], "mt_bench", questions)
+    assert [(row["prompt"], row["domain"]) for row in rows] == [("Write a poem.", "writing"), ("Add.", "math")]
+    assert rows[0]["s::maker/small"] == 0.5
+    assert "s::maker/small" not in rows[1]
+    assert rows[1]["s::large"] == 0.5
+
+
+def test_what_is_asked_is_cut_out_of_the_examples_around_it(tmp_path: Path) -> None:
+    wrapped = "Which is wet?\nA) sun\nAnswer: B\n\nWhich is hot?\nA) sun\nB) sea\nAnswer with one letter."
+    with (tmp_path / "shots.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["id", "prompt", "small"], ["q7", str([wrapped]), "1.0"], ["q8", str(["No frame."]), ""]])
+    layout = Layout(
+        prompt="prompt.0", key="id", scores={"small": "small"}, asked=r"(?:.*\n\n)?(.+?)(?:\nAnswer with|$)"
+    )
+    rows = convert(layout, [("shots", tmp_path / "shots.csv")], "arc")
+    assert [row["prompt"] for row in rows] == ["Which is hot?\nA) sun\nB) sea", "No frame."]
+    assert (rows[0]["s::small"], "s::small" in rows[1]) == (1.0, False)
+
+
+def test_the_command_takes_questions_and_the_field_of_a_score(tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text('{"id": 1, "text": "hello there"}\n')
+    (tmp_path / "small.jsonl").write_text('{"id": 1, "rating": 4}\n')
+    out = tmp_path / "mine.jsonl"
+    fields = ["--key", "id", "--prompt", "text", "--score", "rating", "--scale", "5", "--least", "1"]
+    main(
+        [
+            "rows",
+            *fields,
+            "--questions",
+            str(tmp_path / "asked.jsonl"),
+            "--out",
+            str(out),
+            str(tmp_path / "small.jsonl"),
+        ]
+    )
+    assert read_table(out).scores.tolist() == [[0.75]]
+
+
+def test_questions_without_a_key_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "hi"}\n')
+    with pytest.raises(TableError, match="name its field with --key"):
+        convert(LAYOUTS["rows"], [("rows", tmp_path / "rows.jsonl")], "odd", [{"id": 1}])
 
 
 def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
