@@ -56,13 +56,15 @@ class Outcomes:
 
 
 def evaluate_bundle(
-    bundle: Bundle, tables: Sequence[OutcomeTable], cheap: str | None = None, strong: str | None = None
+    bundle: Bundle, tables: Sequence[OutcomeTable], cheap: Sequence[str] = (), strong: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Metrics of the bundle's difficulty on these tables, JSON-ready.
 
-    `cheap`, `strong`: the two models to route between; without them the sides are those of `pair_of`. Raises TableError
-    when no table has both models. The bundle's own training prompts are not left out here (`seen_in_training` names
-    their tables): what the bundle is worth on prompts it never saw is in its manifest, repeated as `recorded`.
+    `cheap`, `strong`: the models to route between, a side's score being their mean; without them the sides are those of
+    `pair_of`. Raises TableError when no table has all of them. `apgr_known`: the order by what the cheap side really scored,
+    which no prediction of that score can be expected to beat. The bundle's own training prompts are not left out here
+    (`seen_in_training` names their tables): what the bundle is worth on prompts it never saw is in its manifest, repeated
+    as `recorded`.
     """
     pairs = {table.name: pair for table in tables if (pair := pair_of(table, cheap, strong))}
     outcomes = outcomes_of(tables, cheap, strong)
@@ -73,6 +75,7 @@ def evaluate_bundle(
     percentile = np.where(verdicts.ok, verdicts.percentile, _UNKNOWN)
     others = {name: score(outcomes.conversations) for name, score in BASELINES.items()}
     return measured(outcomes, difficulty) | {
+        "apgr_known": _or_none(apgr(-outcomes.cheap, outcomes.cheap, outcomes.strong)),
         "bundle": bundle.hash,
         "classifier_failed": int((~verdicts.ok).sum()),
         "pairs": {name: asdict(pair) for name, pair in pairs.items()},
@@ -90,12 +93,13 @@ def evaluate_bundle(
     }
 
 
-def outcomes_of(tables: Sequence[OutcomeTable], cheap: str | None, strong: str | None) -> Outcomes:
+def outcomes_of(tables: Sequence[OutcomeTable], cheap: Sequence[str] = (), strong: Sequence[str] = ()) -> Outcomes:
     """The rows of all tables in which both sides have a score. Raises TableError when there are none."""
     pairs = [(table, pair) for table in tables if (pair := pair_of(table, cheap, strong))]
     if not pairs:
         have = "; ".join(f"{t.name}: {', '.join(t.models)}" for t in tables)
-        raise TableError(f"no table has scores of two models {cheap or 'any'} and {strong or 'any'}; they have: {have}")
+        wanted = " and ".join(", ".join(side) or "any other" for side in (cheap, strong))
+        raise TableError(f"no table has scores of two models, {wanted}; they have: {have}")
     low = np.concatenate([table.score_of(pair.cheap) for table, pair in pairs])
     high = np.concatenate([table.score_of(pair.strong) for table, pair in pairs])
     keep = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
@@ -114,21 +118,22 @@ def outcomes_of(tables: Sequence[OutcomeTable], cheap: str | None, strong: str |
     )
 
 
-def pair_of(table: OutcomeTable, cheap: str | None, strong: str | None) -> Pools | None:
+def pair_of(table: OutcomeTable, cheap: Sequence[str] = (), strong: Sequence[str] = ()) -> Pools | None:
     """The sides to compare: the models named; else the cheapest and the best model where costs say which is cheapest;
-    else the weaker and the better half. With one name given, the other side is the cheapest or the best of the others.
+    else the weaker and the better half. With one side given, the other is the cheapest or the best of the others.
 
-    None when the table lacks a model that was named, or has no other.
+    None when the table lacks a model that was named, when one is named on both sides, or when there is no other.
     """
-    if any(name is not None and name not in table.models for name in (cheap, strong)):
+    if {*cheap, *strong} - {*table.models} or {*cheap} & {*strong}:
         return None
     ranked = _best_first(table)
     lowest = _cheapest(table)
-    if cheap is None and strong is None and lowest in (None, ranked[0]):
+    if not cheap and not strong and lowest in (None, ranked[0]):
         return default_pools(table)
-    strong = strong or next((model for model in ranked if model != cheap), None)
-    cheap = cheap or (lowest if lowest not in (None, strong) else ranked[-1])
-    return None if strong is None or cheap is None or cheap == strong else Pools((cheap,), (strong,))
+    strong = strong or [model for model in ranked if model not in cheap][:1]
+    weakest = [model for model in (lowest, *reversed(ranked)) if model is not None and model not in strong]
+    cheap = cheap or weakest[:1]
+    return Pools(tuple(cheap), tuple(strong)) if cheap and strong else None
 
 
 def measured(outcomes: Outcomes, difficulty: Floats) -> dict[str, Any]:

@@ -106,15 +106,22 @@ def _plan(parent: Path, given: dict[str, Any]) -> "Plan":
 @click.option(
     "--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: the configured."
 )
-@click.option("--cheap", help="Name of the cheap model of the pair, as in the column s::NAME.")
-@click.option("--strong", help="Name of the strong model of the pair.")
+@click.option(
+    "--cheap",
+    multiple=True,
+    metavar="MODEL",
+    help="A model of the cheap side, as in the column s::MODEL. Given several times: the mean of these.",
+)
+@click.option("--strong", multiple=True, metavar="MODEL", help="A model of the strong side, likewise.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report with plots.")
 @click.pass_obj
 def evaluate(
-    options: Globals, paths: tuple[Path, ...], bundle: Path | None, cheap: str | None, strong: str | None,
+    options: Globals, paths: tuple[Path, ...], bundle: Path | None, cheap: tuple[str, ...], strong: tuple[str, ...],
     html: Path | None,
 ) -> None:  # fmt: skip
     """APGR with its 95 % interval, CPT(50 %), CPT(80 %), AUC, calibration, and baselines on the same rows.
+
+    A summary; -o json prints all the numbers, those of the curves too.
 
     On decisions that `heimdall replay` read, BUNDLE is the challenger of the one that decides (the promoted champion, else
     the configured one): off-policy estimates with intervals, and a refusal to conclude where the logs cannot tell.
@@ -131,15 +138,24 @@ def evaluate(
         note(f"the bundle was trained on {seen}: these figures flatter it; those under `recorded` do not")
     if options.output == "json":
         data(found)
-    elif "gates" in found:
-        print("\n".join(verdict_of(found)))
     else:
-        pretty(found)
+        print(_in_words(found))
+
+
+@needs_training_extra
+def _in_words(found: dict[str, Any]) -> str:
+    from heimdall_models.training.summary import summary
+
+    return "\n".join(verdict_of(found)) if "gates" in found else summary(found)
 
 
 @needs_training_extra
 def _evaluate(
-    paths: tuple[Path, ...], bundle: Path, pair: tuple[str | None, str | None], html: Path | None, options: Globals
+    paths: tuple[Path, ...],
+    bundle: Path,
+    sides: tuple[tuple[str, ...], tuple[str, ...]],
+    html: Path | None,
+    options: Globals,
 ) -> dict[str, Any]:
     from heimdall_fleet.cli.train_logged import dataset_of, evaluate_on
     from heimdall_models.learning.report import comparison_html
@@ -150,9 +166,9 @@ def _evaluate(
     dataset = dataset_of(paths)
     try:
         if dataset is not None:
-            found = evaluate_on(dataset, bundle, configuration(options).config, pair)
+            found = evaluate_on(dataset, bundle, configuration(options).config, sides)
         else:
-            found = evaluate_bundle(load_bundle(bundle), read_tables(paths), *pair)
+            found = evaluate_bundle(load_bundle(bundle), read_tables(paths), *sides)
     except (TableError, BundleError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     if html:

@@ -53,13 +53,15 @@ def train_on(dataset: Path, out: Path, config: Config, given: dict[str, Any]) ->
     return dict(trained.manifest)
 
 
-def evaluate_on(dataset: Path, challenger: Path, config: Config, pair: tuple[str | None, str | None]) -> dict[str, Any]:
+def evaluate_on(
+    dataset: Path, challenger: Path, config: Config, sides: tuple[tuple[str, ...], tuple[str, ...]]
+) -> dict[str, Any]:
     """What `heimdall evaluate` prints of the challenger beside the bundle that decides. Raises CommandError, KafkaFailure.
 
     That is the promoted champion; the configured bundle where none is. Decided as configured, and judged by the gates of a
     promotion.
     """
-    cheap, strong = (() if name is None else (name,) for name in pair)
+    cheap, strong = sides
     rules = replace(rules_for(config, datetime.now(UTC).date()), cheap=cheap, strong=strong)
     promoted = standing_champion(config)
     try:

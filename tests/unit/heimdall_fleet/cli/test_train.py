@@ -66,6 +66,14 @@ def test_a_table_becomes_a_bundle_and_the_bundle_an_evaluation(run: Run) -> None
     assert Path("report.html").read_text("utf-8").lower().startswith("<!doctype html>")
 
 
+def test_people_get_a_summary(run: Run) -> None:
+    write_table(Path("fresh.jsonl"), 80, 2)
+    judged = run(evaluate, "--data", "fresh.jsonl", "--cheap", "small", "--strong", "large", output="text")
+    assert judged.exit_code == 0, judged.output
+    assert "fresh: small against large" in judged.stdout
+    assert "nearest_phrase" in judged.stdout
+
+
 def test_a_table_without_scores_is_a_usage_error_that_says_what_is_missing(run: Run) -> None:
     Path("odd.jsonl").write_text('{"prompt": "hi"}\n')
     result = run(train, "--data", "odd.jsonl", "--out", "made")

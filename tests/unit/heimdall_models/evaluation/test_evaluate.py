@@ -32,7 +32,7 @@ def table(scores: dict[str, list[float | None]], costs: dict[str, list[float]] |
 
 def outcomes(prompts: list[str], cheap: list[float], strong: list[float]) -> Outcomes:
     rows = table_of("made", {"prompt": prompts, "s::a": cheap, "s::b": strong})
-    return outcomes_of([rows], "a", "b")
+    return outcomes_of([rows], ["a"], ["b"])
 
 
 def test_the_documented_keys_are_there(found: dict[str, Any]) -> None:
@@ -49,6 +49,10 @@ def test_a_bundle_beats_chance_on_prompts_like_those_it_learned(found: dict[str,
     assert found["baselines"]["random"]["behind_ci95"][0] > 0
 
 
+def test_the_order_by_what_the_cheap_side_really_scored_is_shown_beside(found: dict[str, Any]) -> None:
+    assert found["apgr"] < found["apgr_known"] <= 1.5
+
+
 def test_shares_of_the_buckets_and_win_rates_are_shares(found: dict[str, Any]) -> None:
     assert sum(found["buckets"].values()) == pytest.approx(1.0)
     assert set(found["win_rates"]["against"]) == {"always_cheap", "always_strong"}
@@ -63,32 +67,45 @@ def test_tables_of_the_training_data_are_named(bundle: Built, tables: list[Path]
 
 def test_without_a_pair_the_cheapest_meets_the_best() -> None:
     costs = {"a": [1.0, 1.0], "b": [0.1, 0.1], "c": [2.0, 2.0]}
-    assert pair_of(table({"a": [0, 1], "b": [0, 0], "c": [1, 1]}, costs), None, None) == Pools(("b",), ("c",))
+    assert pair_of(table({"a": [0, 1], "b": [0, 0], "c": [1, 1]}, costs)) == Pools(("b",), ("c",))
 
 
 def test_without_costs_the_weaker_half_meets_the_better_half() -> None:
     rows = table({"a": [1, 1], "b": [0, 0], "c": [0, 1], "d": [1, 1]})
-    assert pair_of(rows, None, None) == Pools(("b", "c"), ("a", "d"))
+    assert pair_of(rows) == Pools(("b", "c"), ("a", "d"))
 
 
 def test_one_name_is_set_against_the_best_or_the_weakest_of_the_others() -> None:
     rows = table({"a": [0, 1], "b": [0, 0], "c": [1, 1]})
-    assert pair_of(rows, "a", None) == Pools(("a",), ("c",))
-    assert pair_of(rows, None, "a") == Pools(("b",), ("a",))
+    assert pair_of(rows, ["a"]) == Pools(("a",), ("c",))
+    assert pair_of(rows, strong=["a"]) == Pools(("b",), ("a",))
+    assert pair_of(rows, strong=["b"]) == Pools(("a",), ("b",))
+
+
+def test_a_side_of_several_models_scores_their_mean() -> None:
+    rows = table({"a": [0, 1], "b": [1, 1], "c": [1, 1]})
+    assert pair_of(rows, ["a", "b"]) == Pools(("a", "b"), ("c",))
+    assert outcomes_of([rows], ["a", "b"], ["c"]).cheap.tolist() == [0.5, 1.0]
+
+
+def test_no_model_stands_on_both_sides() -> None:
+    rows = table({"a": [0, 1], "b": [1, 1]})
+    assert pair_of(rows, ["a"], ["a"]) is None
+    assert pair_of(rows, ["a", "b"]) is None
 
 
 def test_a_table_without_the_pair_is_left_out_and_no_table_at_all_is_an_error() -> None:
     with_pair, without = table({"a": [0, 1], "b": [1, 1]}), table({"x": [0, 1], "y": [1, 1]})
-    assert len(outcomes_of([with_pair, without], "a", "b").cheap) == 2
-    with pytest.raises(TableError, match="no table has scores of two models a and b"):
-        outcomes_of([without], "a", "b")
+    assert len(outcomes_of([with_pair, without], ["a"], ["b"]).cheap) == 2
+    with pytest.raises(TableError, match="no table has scores of two models, a and b"):
+        outcomes_of([without], ["a"], ["b"])
 
 
 def test_prompts_that_one_side_did_not_answer_do_not_count() -> None:
     rows = table({"a": [0, 1, None], "b": [1, None, 1]})
-    assert len(outcomes_of([rows], "a", "b").cheap) == 1
+    assert len(outcomes_of([rows], ["a"], ["b"]).cheap) == 1
     with pytest.raises(TableError, match="no prompt has scores of both sides"):
-        outcomes_of([table({"a": [0, None], "b": [None, 1]})], "a", "b")
+        outcomes_of([table({"a": [0, None], "b": [None, 1]})], ["a"], ["b"])
 
 
 def test_intervals_are_wider_when_prompts_repeat_a_question() -> None:
@@ -124,6 +141,6 @@ def test_a_tie_is_half_a_win() -> None:
 def test_two_equally_good_models_have_no_area_and_no_crash(bundle: Built, fresh: Path) -> None:
     rows = read_table(fresh)
     same = replace(rows, scores=np.repeat(rows.scores[:, :1], rows.scores.shape[1], axis=1))
-    found = evaluate_bundle(load_bundle(bundle[0]), [same], "small", "large")
+    found = evaluate_bundle(load_bundle(bundle[0]), [same], ["small"], ["large"])
     assert found["apgr"] is None
     assert np.isnan(found["apgr_ci95"]).all()

@@ -80,4 +80,6 @@ def test_names_from_a_table_cannot_bring_markup_into_the_page(bundle: Built, fre
 def test_a_pair_without_a_gap_is_still_a_page(bundle: Built, fresh: Path) -> None:
     rows = read_table(fresh)
     same = replace(rows, scores=np.repeat(rows.scores[:, :1], rows.scores.shape[1], axis=1))
-    assert "<dt>APGR</dt><dd><b>–</b>" in report_html(evaluate_bundle(load_bundle(bundle[0]), [same], "small", "large"))
+    assert "<dt>APGR</dt><dd><b>–</b>" in report_html(
+        evaluate_bundle(load_bundle(bundle[0]), [same], ["small"], ["large"])
+    )
