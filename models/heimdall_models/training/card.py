@@ -67,7 +67,8 @@ Created {m["created"]}; parent {m["parent"] or "none"}.
   {m["export_largest_difference"]:.1e} in probability over the whole training table.
 - Buckets: percentiles of the difficulty of held-out predictions over the distinct prompts of the tables below, on which the
   bundle puts {_buckets(m["reference_buckets"])}. Traffic that is not
-  like them lands in other shares: everyday chat almost all cheap, proofs and large programs mostly hard."""
+  like them lands in other shares: small talk almost all cheap, proofs and large programs mostly hard, and what users ask
+  in earnest anywhere, by its length."""
 
 
 def _bend(manifest: Mapping[str, Any]) -> str:
@@ -207,12 +208,14 @@ _LIMITS = """## What it does not know
 
 - The measured prompts are exam questions in English: multiple choice, school mathematics, competition mathematics, predicting
   what a small Python function returns. Open chat, long documents, agents with tools, images and other languages are covered
-  only by the everyday prompts, by judgement.
+  only by the everyday prompts, by judgement. On open chat that was measured afterwards, its order is that of length and
+  about as good as chance (docs/training.md, "Benchmarks it was not chosen on").
 - On benchmarks left out it ranks by the amount of work in a prompt and little else: the tables above say where that leads
   plain length, and by how much. What outcomes say about words and subjects did not carry over from one benchmark to the
   next and is not in the bundle; labels of one's own traffic bring it back.
 - The way of fitting was chosen among variants by looking at these six tables left out, so their figures are somewhat
-  flattering, though each fit by itself never saw the table it is judged on.
+  flattering, though each fit by itself never saw the table it is judged on. On six others that
+  the design was not chosen on it is judged in docs/training.md.
 - Where even the strong models fail most of what is hard (competition mathematics: see *known*), sending the hardest prompts to
   a strong model is worse than chance, for this bundle and for any other order by difficulty.
 - The cheap pools are models of 2023 and 2024. Today's cheap models answer more; the order of prompts carries over, the
