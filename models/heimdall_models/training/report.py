@@ -149,8 +149,9 @@ def _baselines(found: Mapping[str, Any]) -> str:
         )
         for name, row in found["baselines"].items()
     )
+    known = ("what the cheap side really scored", number(found.get("apgr_known")), "", "", "", "", "")
     head = ("score", "APGR", "95 %", "lead of the bundle, 95 %", "CPT 50 %", "CPT 80 %", "the bundle is")
-    return table(head, (own, *rest))
+    return table(head, (own, *rest, known))
 
 
 def _cpts(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -224,7 +225,8 @@ def _lead(limits: Sequence[float]) -> str:
 
 _BASELINES_SAY = (
     "APGR is the mean share of the quality gap that is recovered over all shares of strong calls. Leads are "
-    "differences on the same resampled questions."
+    "differences on the same resampled questions. No prediction can be expected to beat the order by what the cheap side "
+    "really scored; where that is below 0.5, the strong side fails what is hardest, too."
 )
 _DOMAINS_SAY = "Domains of 30 prompts and more."
 _RECORDED_SAY = "Each figure from rows that the fit it comes from never saw."

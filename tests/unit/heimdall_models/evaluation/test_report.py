@@ -38,6 +38,10 @@ def test_both_plots_say_in_words_what_they_show(found: dict[str, Any]) -> None:
     assert f"the bundle's area is {found['apgr']:.3f}".replace("'", "&#x27;") in text
 
 
+def test_what_the_cheap_side_really_scored_stands_under_the_baselines(found: dict[str, Any]) -> None:
+    assert f"what the cheap side really scored</th><td>{found['apgr_known']:.3f}</td>" in report_html(found)
+
+
 def test_the_page_follows_the_reader_s_colour_scheme(found: dict[str, Any]) -> None:
     assert "prefers-color-scheme:dark" in report_html(found)
 
