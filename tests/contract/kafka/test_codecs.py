@@ -14,21 +14,28 @@ from tests.brokers.tools import Recorder, committed, fill, running, until
 from heimdall_fleet.kafka.driver.producing import WORTH_COMPRESSING_BYTES, RawProducer
 from heimdall_fleet.kafka.offsets import Checkpoint
 from heimdall_fleet.kafka.records import Outgoing
-from heimdall_fleet.kafka.settings import IntakeSettings, ProducerSettings
+from heimdall_fleet.kafka.settings import Compression, IntakeSettings, ProducerSettings
 
 Unique = Callable[[str], str]
-NONE, GZIP, ZSTD, UNKNOWN = 0, 1, 4, 7
+NONE, GZIP, SNAPPY, ZSTD, UNKNOWN = 0, 1, 2, 4, 7
 _CRC_AT, _ATTRIBUTES_AT = 17, 21
 _CODEC_BITS = 7
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "codec"), [(WORTH_COMPRESSING_BYTES - 1, NONE), (WORTH_COMPRESSING_BYTES, ZSTD)]
+    ("size_bytes", "compression", "codec"),
+    [
+        (WORTH_COMPRESSING_BYTES - 1, "zstd", NONE),
+        (WORTH_COMPRESSING_BYTES, "zstd", ZSTD),
+        (WORTH_COMPRESSING_BYTES, "snappy", SNAPPY),
+        (WORTH_COMPRESSING_BYTES, "gzip", GZIP),
+        (WORTH_COMPRESSING_BYTES, "none", NONE),
+    ],
 )
-async def test_a_small_batch_stays_uncompressed_and_a_large_one_does_not(
-    embedded_broker: EmbeddedCluster, size_bytes: int, codec: int
+async def test_a_small_batch_stays_uncompressed_and_a_large_one_is_written_as_configured(
+    embedded_broker: EmbeddedCluster, size_bytes: int, compression: Compression, codec: int
 ) -> None:
-    producer = RawProducer(embedded_broker.settings(), ProducerSettings())
+    producer = RawProducer(embedded_broker.settings(), ProducerSettings(compression=compression))
     await producer.start(15.0)
     try:
         batch = producer.batch(size_bytes)

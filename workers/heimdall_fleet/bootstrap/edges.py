@@ -61,18 +61,20 @@ async def producing(config: Config, client_id: str) -> AsyncIterator[SupervisedP
 
 
 def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
-    return open_producer(kafka, _producer_settings(kafka, config))
+    return open_producer(kafka, producer_settings(kafka, config))
 
 
 def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
     """For records that come one at a time, after seconds at a provider: a few milliseconds fill the batches."""
     patient_ms = {config.kafka.topics.audit: 20}
-    return open_producer(kafka, replace(_producer_settings(kafka, config), linger_ms=5, patient_ms=patient_ms))
+    return open_producer(kafka, replace(producer_settings(kafka, config), linger_ms=5, patient_ms=patient_ms))
 
 
-def _producer_settings(kafka: KafkaSettings, config: Config) -> ProducerSettings:
+def producer_settings(kafka: KafkaSettings, config: Config) -> ProducerSettings:
+    """How every producer of the fleet writes."""
     return ProducerSettings(
         linger_ms=2,
+        compression=config.kafka.compression_type,
         max_record_bytes=config.kafka.max_message_bytes,
         request_timeout_ms=min(PRODUCE_TIMEOUT_MS, kafka.request_timeout_ms),
     )

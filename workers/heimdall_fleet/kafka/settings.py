@@ -6,6 +6,7 @@ from typing import Literal
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Compression = Literal["none", "gzip", "snappy", "zstd"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -65,6 +66,7 @@ class ProducerSettings:
     """Topics whose records may wait longer, since nobody waits for them: fewer and fuller batches."""
     batch_bytes: int = 128 * KIB
     """Size at which a batch is full; must stay below the topic's `max.message.bytes`."""
+    compression: Compression = "zstd"
     max_record_bytes: int = MIB
     """Our own limit on key, value and headers of one record, below the broker's: one record that the broker refuses
     as too large poisons an idempotent producer for its whole partition."""

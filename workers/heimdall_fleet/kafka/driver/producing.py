@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -11,11 +11,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from heimdall_fleet.kafka.driver.connection import abandon, awaiting, bounded, connection_arguments
 from heimdall_fleet.kafka.errors import BrokerUnavailable, KafkaFailure
 from heimdall_fleet.kafka.records import Outgoing
-from heimdall_fleet.kafka.settings import KIB, KafkaSettings, ProducerSettings
+from heimdall_fleet.kafka.settings import KIB, Compression, KafkaSettings, ProducerSettings
 
 WORTH_COMPRESSING_BYTES = 8 * KIB
 """zstd takes 20 to 50 µs for a single record, ten times as much as the rest of its batch."""
-_UNCOMPRESSED, _ZSTD = 0, 4
+_CODECS: Final[Mapping[Compression, int]] = {"none": 0, "gzip": 1, "snappy": 2, "zstd": 4}
+"""As a batch's attributes name them."""
 
 # Refusals of one record. Everything else that ends a batch (a lost sequence, a fenced id, a partition without a
 # leader, a dead sender task) leaves the producer useless for the partition, and the record may be sent again.
@@ -65,11 +66,11 @@ class RawProducer:
 
     def __init__(self, settings: KafkaSettings, tuning: ProducerSettings) -> None:
         self._batch_bytes = tuning.batch_bytes
+        self._codec = _CODECS[tuning.compression]
         self._aio = AIOKafkaProducer(
             **connection_arguments(settings),
             acks="all",
             enable_idempotence=True,
-            compression_type="zstd",
             max_batch_size=tuning.batch_bytes,
             max_request_size=tuning.max_record_bytes,
             request_timeout_ms=tuning.request_timeout_ms,
@@ -125,8 +126,8 @@ class RawProducer:
     def batch(self, size_bytes: int) -> RawBatch:
         """An empty batch, for records of that size together. Compressing a small one costs more than all else in it."""
         if size_bytes < WORTH_COMPRESSING_BYTES:
-            return _Batch(self._batch_bytes, _UNCOMPRESSED)
-        return _Batch(self._batch_bytes, _ZSTD)
+            return _Batch(self._batch_bytes, _CODECS["none"])
+        return _Batch(self._batch_bytes, self._codec)
 
     async def submit(self, batch: RawBatch, topic: str, partition: int) -> asyncio.Future[Any]:
         """Hand a batch over; the future's result has `base_offset`-like attribute `offset` of its first record."""
