@@ -189,6 +189,10 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
     counts = run["counts"]
     if not run["records"]:
         note("nothing to read: the range holds no record; a new fleet has none, and --resume may be at the end already")
+    elif not manifest["rows"]:
+        note(
+            "no decision and no outcome was among the records: feedback alone makes no rows, the audit is needed beside it"
+        )
     note(f"{run['records']:,} records read in {run['seconds']:.1f} s; {out} has {manifest['rows']:,} requests")
     for each in run["ranges"]:
         if "missing_means" in each:

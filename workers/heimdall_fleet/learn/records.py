@@ -138,12 +138,14 @@ def read_row(value: bytes | None) -> Row:
     if isinstance(record, dict) and "kind" not in record and isinstance(record.get("value"), dict):
         record = record["value"]
     if not isinstance(record, dict):
-        raise Unreadable("no JSON object")
+        raise Unreadable("no JSON object: one record a line is read, as `heimdall tail audit --values` writes it")
     read = _READERS.get(str(record.get("kind", "feedback")))
     if read is None:
         raise Unreadable(f"the kind {str(record['kind'])[:40]!r} is unknown: a newer fleet wrote it")
     try:
         return read(record)
+    except Unreadable:
+        raise
     except KeyError as error:
         raise Unreadable(f"the field {error} is missing") from error
     except (AttributeError, OverflowError, TypeError, ValueError, struct.error) as error:
@@ -270,6 +272,8 @@ def _feedback(record: Record) -> Row:
     score, accepted, label = record.get("score"), record.get("accepted"), record.get("label")
     if score is None and accepted is None and label is None:
         raise Unreadable("neither an audit record nor feedback: no `kind`, and no score, accepted or label")
+    if score is not None and not isinstance(score, int | float):
+        raise Unreadable(f"the score {str(score)[:40]!r} is no number")
     if score is not None and not 0 <= score <= 1:
         raise Unreadable(f"the score {score} is not between 0 and 1")
     if label is not None and label not in LABELS:
