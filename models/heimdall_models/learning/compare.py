@@ -20,7 +20,7 @@ from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logg
 from heimdall_models.learning.manifest import of_bundle, trained_until
 from heimdall_models.learning.offpolicy import Estimate, matches, mean_of, possible
 from heimdall_models.learning.outcome import effective_size, side_scores
-from heimdall_models.learning.pairs import has_pair, pairs_of
+from heimdall_models.learning.pairs import pairs_of
 from heimdall_models.learning.policy import AS_LOGGED, Choices, PolicyRules, choices_of, expected_cost
 from heimdall_models.learning.predict import judged_rows, predict
 from heimdall_models.learning.sides import STRONG, Sides, pools_of, sides_of, strangers
@@ -115,22 +115,21 @@ def compare(
     """
     bundles = {"champion": load_bundle(champion), "challenger": load_bundle(challenger)}
     facts = _facts(bundles["challenger"], clock)
-    late = _late(logged, bundles)
-    found = _compared(bundles, logged, late, rules, facts)
-    if found.conclusive:
+    found = _compared(bundles, logged, rules, facts)
+    pairs = pairs_of(logged)
+    if found.conclusive or not len(pairs):
         return found
-    by_pairs = _compared(bundles, pairs_of(logged), late[has_pair(logged)], rules, facts)
-    return by_pairs if by_pairs.conclusive else found
+    by_pairs = _compared(bundles, pairs, rules, facts)
+    return by_pairs if by_pairs.conclusive else replace(found, why_not=f"{found.why_not}. By pairs: {by_pairs.why_not}")
 
 
-def _compared(
-    bundles: Mapping[str, Bundle], logged: Logged, late: Flags, rules: PolicyRules, facts: Facts
-) -> Comparison:
+def _compared(bundles: Mapping[str, Bundle], logged: Logged, rules: PolicyRules, facts: Facts) -> Comparison:
     sides = sides_of(logged, pools_of(logged, rules.pools), rules.cheap, rules.strong)
+    late, early = _late(logged, bundles)
     judged = judged_rows(logged, late)
-    left_out = {**logged.left_out, "learned from, or decided with another text model": int((~late).sum()),
-                "no reward, or nobody knows with which probability": int(late.sum()) - len(judged)}  # fmt: skip
-    too_few = strangers(logged, rules.pools) or _too_few(logged, judged, sides)
+    early["no reward, or nobody knows with which probability"] = int(late.sum()) - len(judged)
+    left_out = {why: count for why, count in {**logged.left_out, **early}.items() if count}
+    too_few = strangers(logged, rules.pools) or _too_few(logged, judged, sides, early)
     predicted = None if too_few else predict(logged, judged, sides)
     if predicted is None:
         why = too_few or _ONE_SIDE
@@ -151,7 +150,7 @@ def _compared(
         policies={name: worth_of(each, ground) for name, each in (scores | _baselines(scores, ground)).items()},
         domains=_domains(scores, ground, bundles["champion"]),
         buckets={name: _shares(choice.bucket) for name, choice in choices.items()},
-        left_out={why: count for why, count in left_out.items() if count},
+        left_out=left_out,
         **_ranked(choices, bundles, ground),
     )
 
@@ -162,22 +161,29 @@ _ONE_SIDE = (
 )
 
 
-def _late(logged: Logged, bundles: Mapping[str, Bundle]) -> Flags:
-    """Rows that no bundle learned from, and whose features mean the same to both."""
-    late = np.ones(len(logged), np.bool_)
+def _late(logged: Logged, bundles: Mapping[str, Bundle]) -> tuple[Flags, dict[str, int]]:
+    """Rows that no bundle learned from, and whose features mean the same to both; and why how many others are none."""
+    same, later, unseen = (np.ones(len(logged), np.bool_) for _ in range(3))
     for bundle in bundles.values():
-        late &= np.isin(logged.request_id, of_bundle(logged, bundle).request_id)
+        same &= np.isin(logged.request_id, of_bundle(logged, bundle).request_id)
         until = trained_until(bundle)
         if until is not None:
-            late &= after(logged, until)
-    return late
+            later &= logged.time_ms > until
+            unseen &= after(logged, until)
+    return same & later & unseen, {
+        "decided with another text model than that of one of the two": int((~same).sum()),
+        "no later than what one of the two learned from": int((same & ~later).sum()),
+        "later, but their question was asked while one of the two learned": int((same & later & ~unseen).sum()),
+    }
 
 
-def _too_few(logged: Logged, judged: Indices, sides: Sides) -> str | None:
+def _too_few(logged: Logged, judged: Indices, sides: Sides, left_out: Mapping[str, int]) -> str | None:
     if len(judged) < FEWEST_ROWS:
+        what = "pairs" if logged.paired else "decisions"
+        others = "; ".join(f"{count} {why}" for why, count in left_out.items() if count)
         return (
-            f"{len(judged)} later decisions have a reward and a known probability, {FEWEST_ROWS} are needed; "
-            "wait for more traffic and feedback"
+            f"{len(judged)} later {what} have a reward and a known probability, {FEWEST_ROWS} are needed"
+            f"{f' (left out of {len(logged)}: {others})' if others else ''}; wait for more traffic and feedback"
         )
     if not sides.cheap or not sides.strong:
         return _ONE_SIDE
@@ -224,10 +230,15 @@ def _why_not(scores: Mapping[str, Scores], difference: Difference) -> str | None
                 "shown: overlap is too small. Let candidates stand in several buckets and explore, or record shadow pairs"
             )
     if difference.effective < FEWEST_EFFECTIVE:
+        times = (
+            f"about {FEWEST_EFFECTIVE / difference.effective:.0f} times as many"
+            if difference.effective
+            else "many more"
+        )
         return (
             f"the two differ in {difference.changed:.1%} of the decisions, and the logs show the challenger's choice in as "
             f"many of them as say {difference.effective:.0f} rows; {FEWEST_EFFECTIVE:.0f} are needed. "
-            "Raise router.exploration.share, or wait"
+            f"Wait for {times} rated decisions, raise router.exploration.share, or record shadow pairs"
         )
     return None
 

@@ -103,7 +103,11 @@ def judged(champion: Path, challenger: Path, logged: Logged, rules: PolicyRules)
 
 def failing(gates: tuple[Gate, ...]) -> str | None:
     """Why the challenger may not serve; None when it may."""
-    return "; ".join(f"{gate.name}: {gate.why}" for gate in gates if not gate.passed) or None
+    reasons: dict[str, list[str]] = {}
+    for gate in gates:
+        if not gate.passed:
+            reasons.setdefault(gate.why, []).append(gate.name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items()) or None
 
 
 def parted(logged: Logged, recent: timedelta | datetime) -> tuple[Logged, Logged]:

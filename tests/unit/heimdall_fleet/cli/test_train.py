@@ -15,8 +15,10 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.promote import promote
 from heimdall_fleet.cli.train import evaluate, train
+from heimdall_fleet.learn.turn import failing
 from heimdall_models.bundle import load_bundle
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.learning.gates import Gate
 from heimdall_models.shipped import shipped
 
 pytestmark = pytest.mark.slow
@@ -168,9 +170,9 @@ def test_an_evaluation_and_a_promotion_with_the_same_data_give_the_same_verdict(
     gates = orjson.loads(run(evaluate, "--bundle", bundle, "--data", "data").stdout)["gates"]
     promoted = run(promote, bundle, "--data", "data", "--dry-run")
 
-    failed = "; ".join(f"{gate['name']}: {gate['why']}" for gate in gates if not gate["passed"])
+    failed = failing(tuple(Gate(**gate) for gate in gates))
     assert str(promoted.exception) == f"not promoted: {failed}"
-    assert "nothing is won" in failed
+    assert "nothing is won" in str(failed)
 
 
 def test_an_evaluation_ends_with_its_verdict_for_people(run: Run, tmp_path: Path) -> None:

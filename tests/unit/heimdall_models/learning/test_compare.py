@@ -104,8 +104,26 @@ def test_few_decisions_are_no_conclusion(serving: Bundle, learned: Trained) -> N
 
     assert not found.conclusive
     assert "60 later decisions" in str(found.why_not)
+    assert "left out" not in str(found.why_not)
     assert not any(gate.passed for gate in judge(found) if gate.name in ("conclusive", "better"))
     assert evaluation_of(found)["difference"] is None
+
+
+def test_what_is_left_out_says_why_each_by_itself(serving: Bundle, learned: Trained) -> None:
+    rows = log(3000, serving)
+    late = np.flatnonzero(rows.time_ms > learned.manifest["training_data"]["until_ms"])
+    question, bundle, reward = rows.question.copy(), rows.bundle.copy(), rows.reward.copy()
+    question[late[:10]], bundle[late[10:15]], reward[late[20]] = question[0], "other", np.nan
+
+    found = compare(serving.path, learned.bundle, replace(rows, question=question, bundle=bundle, reward=reward), RULES)
+
+    assert found.n == len(late) - 16
+    assert found.left_out == {
+        "decided with another text model than that of one of the two": 5,
+        "no later than what one of the two learned from": 3000 - len(late),
+        "later, but their question was asked while one of the two learned": 10,
+        "no reward, or nobody knows with which probability": 1,
+    }
 
 
 def test_logs_without_exploration_are_no_conclusion(serving: Bundle, learned: Trained) -> None:
@@ -133,6 +151,7 @@ def test_too_little_exploration_is_no_conclusion(serving: Bundle, learned: Train
 
     assert not found.conclusive
     assert "as say" in str(found.why_not)
+    assert " times as many rated decisions" in str(found.why_not)
 
 
 def test_equal_rewards_are_no_conclusion(serving: Bundle, learned: Trained) -> None:

@@ -136,6 +136,16 @@ def test_lists_without_overlap_are_compared_by_pairs_and_the_interval_holds_the_
         assert worth.cost.value == pytest.approx((100.0, 2000.0)[side])
 
 
+def test_where_neither_decisions_nor_pairs_tell_the_reason_names_both(serving: Bundle, learned: Trained) -> None:
+    few = shadowed(later(log(600, serving, seed=5, exploration=0.0)), 0.1)
+
+    why_not = str(compare(serving.path, learned.bundle, few, RULES).why_not)
+
+    decisions, _, pairs = why_not.partition(". By pairs: ")
+    assert "overlap is too small" in decisions
+    assert f"{(few.shadows.model >= 0).sum()} later pairs have a reward" in pairs
+
+
 @pytest.mark.slow
 def test_intervals_by_pairs_hold_the_truth_in_nine_of_ten_logs(serving: Bundle, learned: Trained) -> None:
     gap = truth(load_bundle(learned.bundle)) - truth(serving)
