@@ -1,20 +1,17 @@
-"""Logged decisions with what came of them, as arrays: what `heimdall replay` wrote. The only module here with pyarrow."""
+"""Logged decisions with what came of them, as arrays: what `heimdall replay` wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
+from heimdall_models.features import FEATURE_NAMES
 from heimdall_models.learning.arrow import (
     NOBODY,
     TERMS,
@@ -24,10 +21,14 @@ from heimdall_models.learning.arrow import (
     clusters_of,
     flags_of,
     flat_candidates,
-    nulls,
     numbers,
     spread,
     texts,
+)
+from heimdall_models.learning.stored import (
+    DatasetError,
+    is_dataset,
+    read_stored,
 )
 
 __all__ = [
@@ -43,28 +44,10 @@ __all__ = [
     "read_logged",
 ]
 
-MANIFEST = "manifest.json"
-_COLUMNS = (
-    "request_id", "time", "bucket", "bucket_before_guardrails", "decision_type", "served_model", "p_served", "explored",
-    "alpha", "candidates", "features", "feature_version", "clusters", "cost_usd_micros", "reward", "bundle",
-    "reward_source", "question", "text", "r_finish", "r_refusal", "r_schema", "across", "cached_from",
-)  # fmt: skip
-_SHADOWS = "shadows.parquet"
 _PAIR_SIGNALS = ("finish", "refusal", "schema")
 """What is read off either answer."""
 FEWEST_RATED = 200
 """With so many answers that users rated, what is only read off the others counts no more."""
-
-_MOMENT_US = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class DatasetError(ValueError):
-    """A data set cannot be learned from: says which, what is wrong with it and what to do."""
-
-    def __init__(self, where: Path, what: str, fix: str) -> None:
-        super().__init__(f"{where}: {what}; {fix}")
-        self.what = what
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,92 +150,12 @@ class Logged:
         return replace(self, **arrays, candidates=terms, shadows=self.shadows.rows(chosen), across=across, text=text)
 
 
-def is_dataset(path: Path) -> bool:
-    """Whether `path` is a directory that `heimdall replay` wrote, and not one of outcome tables."""
-    return (path / MANIFEST).is_file() and (path / "rows").is_dir()
-
-
 def read_logged(dataset: Path, *, since: datetime | None = None, until: datetime | None = None) -> Logged:
     """The decisions of a replayed data set with `since` ≤ time < `until`. Raises DatasetError.
 
-    Left out and counted in `left_out`: rows without a decision or without features, and rows of another feature version:
-    the numbers of those mean something else, and without the prompt they cannot be computed again.
-    """
-    manifest = _manifest(dataset)
-    table = _between(_table(dataset), since, until)
-    if not table.num_rows:
-        span = "" if since is None and until is None else " in that range of time"
-        raise DatasetError(dataset, f"it has no decisions{span}", "replay more of the audit first")
-    known = ~nulls(table["features"])
-    version = np.array(table["feature_version"].to_pylist(), np.str_)
-    current = version == FEATURE_VERSION
-    left_out = {
-        "no features: the decision is in a gap of the audit, or was taken without them": int((~known).sum()),
-        f"features of another version than {FEATURE_VERSION}: without the prompt they cannot be computed again": int(
-            (known & ~current).sum()
-        ),
-    }
-    if not (known & current).any():
-        reasons = "; ".join(f"{count} rows: {why}" for why, count in left_out.items() if count)
-        raise DatasetError(dataset, f"no row can be used ({reasons})", "replay decisions of this version's workers")
-    gaps = sum(len(source.get("missing", ())) for run in manifest.get("runs", ()) for source in run.get("ranges", ()))
-    left_out["ranges of offsets missing from the audit: decisions in them are no random sample"] = gaps
-    kept = table.filter(pa.array(known & current))
-    weights = manifest.get("terms", {}).get("weights", {})
-    return _logged(kept, {why: count for why, count in left_out.items() if count}, _answered_shadows(dataset), weights)
-
-
-def _answered_shadows(dataset: Path) -> dict[str, dict[str, Any]]:
-    """By request id; none where the data set has no file of them."""
-    file = dataset / _SHADOWS
-    found = pq.read_table(file).to_pylist() if file.is_file() else []
-    return {row["request_id"]: row for row in found if row["state"] == "answered"}
-
-
-def _manifest(dataset: Path) -> dict[str, Any]:
-    if not is_dataset(dataset):
-        raise DatasetError(
-            dataset, "not a directory that `heimdall replay` wrote", "give the --out of a replay, or outcome tables"
-        )
-    try:
-        found: dict[str, Any] = orjson.loads((dataset / MANIFEST).read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise DatasetError(dataset / MANIFEST, f"cannot be read ({error})", "replay into a new directory") from error
-    names = found.get("feature_names")
-    if names is not None and tuple(names) != FEATURE_NAMES:
-        raise DatasetError(
-            dataset, "its rows have other features than this version computes", "replay into a new directory"
-        )
-    return found
-
-
-def _table(dataset: Path) -> Any:
-    files = sorted((dataset / "rows").glob("day=*/rows.parquet"))
-    try:
-        tables = [_columns_of(file) for file in files]
-        return pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(dataset, f"its rows cannot be read ({error})", "replay into a new directory") from error
-
-
-def _columns_of(file: Path) -> Any:
-    """The columns of one day; one that a replay before did not write yet is null."""
-    there = set(pq.read_schema(file).names)
-    table = pq.read_table(file, columns=[name for name in _COLUMNS if name in there], partitioning=None)
-    for name in _COLUMNS:
-        if name not in there:
-            table = table.append_column(name, pa.nulls(table.num_rows, _TYPES.get(name, pa.string())))
-    return table.select(list(_COLUMNS))
-
-
-def _between(table: Any, since: datetime | None, until: datetime | None) -> Any:
-    moment = table["time"].cast(pa.int64()).to_numpy()
-    keep = np.ones(len(moment), np.bool_)
-    if since is not None:
-        keep &= moment >= (since - _EPOCH) // _MOMENT_US
-    if until is not None:
-        keep &= moment < (until - _EPOCH) // _MOMENT_US
-    return table.filter(pa.array(keep))
+    What cannot be used is counted in `left_out` (stored.py)."""
+    stored = read_stored(dataset, since, until)
+    return _logged(stored.table, stored.left_out, stored.shadows, stored.weights)
 
 
 def _logged(
@@ -279,7 +182,7 @@ def _logged(
         left_out = {**left_out, "not rated: signs of theirs are not held against the ratings of the others": unrated}
     return Logged(
         models=names,
-        time_ms=table["time"].cast(pa.int64()).to_numpy() // 1000,
+        time_ms=table["time"].cast("int64").to_numpy() // 1000,
         request_id=request_id,
         features=table["features"].combine_chunks().flatten().to_numpy().reshape(count, len(FEATURE_NAMES)),
         bucket=texts(table["bucket"]),
@@ -381,18 +284,3 @@ def _numbered(
         found.cost_usd_micros[row] = np.nan if shadow["cost_usd_micros"] is None else shadow["cost_usd_micros"]
         found.share[row], found.p_drawn[row] = shadow["share"], shadow["p_drawn"]
     return found
-
-
-_CANDIDATE = pa.struct(
-    [("model", pa.string()), *((name, pa.float64()) for name in TERMS[:3]), ("cost_usd_micros", pa.int64())]
-)
-_TYPES: Mapping[str, Any] = {
-    "time": pa.timestamp("us", tz="UTC"),
-    "explored": pa.bool_(),
-    "candidates": pa.list_(_CANDIDATE),
-    "features": pa.list_(pa.float32(), len(FEATURE_NAMES)),
-    "clusters": pa.list_(pa.struct([("id", pa.int32()), ("weight", pa.float32())])),
-    "cost_usd_micros": pa.int64(),
-    **dict.fromkeys(("p_served", "alpha", "reward", "r_finish", "r_refusal", "r_schema"), pa.float64()),
-}
-_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _COLUMNS])

@@ -22,7 +22,10 @@ from heimdall_models.learning.train import Options, TooLittle, TrainingError, tr
 
 def dataset_of(paths: Sequence[Path]) -> Path | None:
     """The replayed data set among `paths`, None if they are outcome tables. Raises CommandError for a mixture."""
-    replayed = [path for path in paths if is_dataset(path)]
+    try:
+        replayed = [path for path in paths if is_dataset(path)]
+    except DatasetError as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
     if not replayed:
         return None
     if len(paths) > 1:

@@ -126,7 +126,7 @@ def test_a_data_set_of_nothing_but_another_version_is_refused(desk: Desk) -> Non
 def test_a_gap_of_the_topic_is_told(desk: Desk) -> None:
     desk.run(decision("r1"))
     manifest = orjson.loads(desk.layout.manifest.read_bytes())
-    manifest["runs"][0]["ranges"] = [{"source": "audit:0", "from": 5, "to": 9, "missing": [[0, 4], [7, 7]]}]
+    manifest["gaps"] = [{"source": "audit:0", "first": first, "last": last} for first, last in ((0, 4), (7, 7))]
     desk.layout.manifest.write_bytes(orjson.dumps(manifest))
 
     assert [count for why, count in read_logged(desk.out).left_out.items() if "no random sample" in why] == [2]
