@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from heimdall_fleet.code_pages import give_back_code
 from heimdall_fleet.config import Watcher
 from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.observe.server import ObserveServer
@@ -100,3 +101,4 @@ def _settle_memory() -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     settle_heap()
+    give_back_code()
