@@ -49,7 +49,7 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
         await asyncio.sleep(span_ms / 1_000)
 
     port = request.getfixturevalue("redis_port")
-    state = RedisState.connect(f"redis://127.0.0.1:{port}/0", prefix=f"{uuid.uuid4()}:")
+    state = RedisState.connect(f"redis://127.0.0.1:{port}/0", prefix=f"{uuid.uuid4()}:", timeout_s=15.0)
     yield Stage(state, wait)
     await state.close()
 
