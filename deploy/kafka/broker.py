@@ -85,17 +85,23 @@ class KafkaBroker:
 
     `data` keeps the log between runs; without it a temporary directory is used and removed. Port 0 takes a free one,
     which stays the same when the broker is restarted. `more` are properties over those above; with
-    `controller.quorum.voters` among them it is one broker of several.
+    `controller.quorum.voters` among them it is one broker of several. `scram` are passwords of users (SCRAM-SHA-512).
     """
 
     def __init__(
-        self, data: Path | None = None, port: int = 0, controller_port: int = 0, more: Mapping[str, str] | None = None
+        self,
+        data: Path | None = None,
+        port: int = 0,
+        controller_port: int = 0,
+        more: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
     ) -> None:
         self._temporary = data is None
         self._data = Path(tempfile.mkdtemp(prefix="heimdall-kafka-")) if data is None else data.resolve()
         self._port = port or _free_port()
         self._controller_port = controller_port or _free_port()
         self._more = dict(more or {})
+        self._scram = dict(scram or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -184,6 +190,8 @@ class KafkaBroker:
         several = "controller.quorum.voters" in self._more
         command += ["-t", SEVERAL_ID] if several else ["-t", _cluster_id(), "--standalone"]
         command += ["-c", str(properties)]
+        for name, password in self._scram.items():
+            command += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BrokerFailed(f"formatting {self._data} failed:\n{done.stdout}{done.stderr}")

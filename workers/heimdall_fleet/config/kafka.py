@@ -86,8 +86,8 @@ class Kafka(Section):
     request_timeout_ms: int = Field(90_000, ge=16_000, le=3_600_000)
     """Longest wait for one answer of the broker. To join a group is one request, and a group waits up to 15 s for
     its members at a rebalance."""
-    metadata_max_age_ms: int = Field(300_000, ge=100, le=86_400_000)
-    """How often the layout of the cluster is read again."""
+    metadata_max_age_ms: int = Field(60_000, ge=100, le=86_400_000)
+    """How often the layout of the cluster is read again: so soon a new partition is found."""
     fetch_max_wait_ms: int = Field(500, ge=1, le=30_000)
     """How long the broker waits for records before it answers an empty fetch; 5 to 20 on the embedded broker."""
     fetch_max_bytes: Bytes = Field(8 * 1024 * 1024, ge=1024, le=1_073_741_824)

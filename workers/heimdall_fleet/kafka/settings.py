@@ -24,6 +24,7 @@ class KafkaSettings:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     ssl_password: str | None = None
+    ssl_check_hostname: bool = True
     sasl_mechanism: SaslMechanism = "PLAIN"
     sasl_plain_username: str | None = None
     sasl_plain_password: str | None = None
@@ -31,6 +32,8 @@ class KafkaSettings:
     session_timeout_ms: int = 45_000
     """A member whose event loop stands still longer than this is expelled."""
     heartbeat_interval_ms: int = 3_000
+    metadata_max_age_ms: int = 60_000
+    """How soon a new partition is found at the latest."""
     rebalance_timeout_ms: int = 15_000
     """Time the group waits for a member to rejoin: the bounded commit on revoke (`COMMIT_TIMEOUT_S`) plus 10 s."""
     request_timeout_ms: int = 40_000

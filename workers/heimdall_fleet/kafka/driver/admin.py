@@ -45,9 +45,7 @@ class RawAdmin:
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 15.0) -> None:
         self._timeout_s = timeout_s
-        self._aio = AIOKafkaAdminClient(
-            **connection_arguments(settings), request_timeout_ms=int(timeout_s * 1000), metadata_max_age_ms=60_000
-        )
+        self._aio = AIOKafkaAdminClient(**connection_arguments(settings), request_timeout_ms=int(timeout_s * 1000))
 
     async def __aenter__(self) -> "RawAdmin":
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -80,24 +81,33 @@ async def stop_consumer(aio: Any, timeout_s: float) -> None:
 
 
 def connection_arguments(settings: KafkaSettings) -> dict[str, Any]:
-    """The arguments every aiokafka client shares."""
-    encrypted = settings.security_protocol in {"SSL", "SASL_SSL"}
+    """The arguments every aiokafka client shares. Raises `BrokerUnavailable` where the files of TLS cannot be used."""
     return {
         "bootstrap_servers": settings.bootstrap_servers,
         "client_id": settings.client_id,
         "security_protocol": settings.security_protocol,
-        "ssl_context": create_ssl_context(
-            cafile=settings.ssl_cafile,
-            certfile=settings.ssl_certfile,
-            keyfile=settings.ssl_keyfile,
-            password=settings.ssl_password,
-        )
-        if encrypted
-        else None,
+        "ssl_context": _tls(settings) if settings.security_protocol in {"SSL", "SASL_SSL"} else None,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_plain_username,
         "sasl_plain_password": settings.sasl_plain_password,
+        "metadata_max_age_ms": settings.metadata_max_age_ms,
     }
+
+
+def _tls(settings: KafkaSettings) -> ssl.SSLContext:
+    files = {name: getattr(settings, name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")}
+    try:
+        context: ssl.SSLContext = create_ssl_context(
+            cafile=settings.ssl_cafile,
+            certfile=settings.ssl_certfile,
+            keyfile=settings.ssl_keyfile,
+            password=settings.ssl_password or "",  # without one, OpenSSL would ask the terminal
+        )
+    except OSError as error:  # an unreadable file, and all that OpenSSL finds wrong inside
+        named = ", ".join(f"kafka.{name} {file}" for name, file in files.items() if file)
+        raise BrokerUnavailable(f"no TLS with {named}: {error}") from error
+    context.check_hostname = settings.ssl_check_hostname
+    return context
 
 
 async def preflight(settings: KafkaSettings, timeout_s: float = 5.0) -> None:
@@ -106,8 +116,9 @@ async def preflight(settings: KafkaSettings, timeout_s: float = 5.0) -> None:
     A client only says "unable to bootstrap" for a wrong password, a wrong authority and a refused port alike.
     """
     arguments = connection_arguments(settings)
+    del arguments["bootstrap_servers"], arguments["metadata_max_age_ms"]
     causes = []
-    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+    for host, port, _ in collect_hosts(settings.bootstrap_servers):
         try:
             connection = await bounded(
                 create_conn(host, port, request_timeout_ms=int(timeout_s * 1000), **arguments),

@@ -74,7 +74,6 @@ class RawProducer:
             max_batch_size=tuning.batch_bytes,
             max_request_size=tuning.max_record_bytes,
             request_timeout_ms=tuning.request_timeout_ms,
-            metadata_max_age_ms=60_000,
         )
 
     async def start(self, timeout_s: float) -> None:
