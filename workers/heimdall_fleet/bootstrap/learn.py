@@ -12,7 +12,7 @@ from heimdall_fleet.learn.archive import Shelf
 from heimdall_fleet.settings import directory_at
 from heimdall_fleet.triage.sources import PointerFile
 from heimdall_fleet.triage.tuning import try_out
-from heimdall_models.bundle import Bundle
+from heimdall_models.bundle import Bundle, BundleError, load_bundle
 from heimdall_schemas.control import Pointer
 
 
@@ -24,17 +24,27 @@ def shelf_for(config: Config) -> Shelf | None:
 
 @contextmanager
 def champion_of(config: Config, pointer: Pointer | None) -> Iterator[Path]:
-    """The directory of the bundle that decides while `pointer` stands on the control topic. Raises SourceError."""
+    """The directory of the bundle that decides while `pointer` stands on the control topic. Raises SourceError, and
+    BundleError where this version cannot use it."""
     archives = archives_for(config)
     if pointer is None:
         url = config.tuning.artifact_url
         directory = directory_at(url)
         if directory is not None:
-            yield directory
+            yield _readable(directory)
             return
         pointer = PointerFile(url, archives).pointer()
     with archives.opened(pointer) as path:
-        yield path
+        yield _readable(path)
+
+
+def _readable(directory: Path) -> Path:
+    try:
+        load_bundle(directory)
+    except BundleError as error:
+        fix = "it is the one that decides: point tuning.artifact_url at one of this version, or promote one"
+        raise BundleError(error.path, error.what, fix) from error
+    return directory
 
 
 async def promoted_bundle(config: Config, bundle_hash: str) -> Bundle | None:

@@ -83,7 +83,11 @@ def aliases(options: Globals) -> None:
     Example:
       heimdall bundles aliases
     """
-    for alias, pointer in asyncio.run(pointers(configuration(options).config)).items():
+    config = configuration(options).config
+    standing = asyncio.run(pointers(config))
+    if "champion" not in standing:
+        note(f"no champion was promoted: the bundle of tuning.artifact_url decides, {config.tuning.artifact_url}")
+    for alias, pointer in standing.items():
         row = {"alias": alias, **pointer.model_dump(mode="json")}
         if options.output == "json":
             data(row)

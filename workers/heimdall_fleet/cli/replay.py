@@ -89,6 +89,8 @@ def replay(  # noqa: PLR0913, PLR0917 - click hands every option over by itself
     if erase is not None:
         told = _erase(out, erase)
         note(f"{told['rows']:,} rows of {erase} are erased; later replays into {out} leave its records out")
+        if not told["rows"]:
+            note("none had this tenant: is it spelt as in the column `tenant`?")
     else:
         wish = Wish(sources, out, since, until, offsets, resume)
         told = replayed(configuration(options).config, wish)
@@ -98,10 +100,11 @@ def replay(  # noqa: PLR0913, PLR0917 - click hands every option over by itself
 
 @needs_training_extra
 def _erase(out: Path, tenant: str) -> dict[str, Any]:
+    from heimdall_fleet.learn.dataset import Layout
     from heimdall_fleet.learn.erase import erase
 
-    if not out.exists():
-        raise CommandError(Exit.NOT_FOUND, f"{out} does not exist: no data set to erase from")
+    if not Layout(out).position.exists():
+        raise CommandError(Exit.NOT_FOUND, f"{out} is no directory that a replay wrote: no data set to erase from")
     return erase(out, tenant)
 
 

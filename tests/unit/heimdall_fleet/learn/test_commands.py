@@ -4,9 +4,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from tests.bundles import dated
 from tests.unit.heimdall_fleet.learn.made import decision, feedback, lines, outcome
 
 from heimdall_fleet.cli.main import run
+from heimdall_models.bundle import MANIFEST
 from heimdall_models.shipped import shipped
 
 AUDIT = lines(decision("a", tenant="t"), outcome("a"), decision("b"), feedback("a", score=0.5))
@@ -30,6 +32,31 @@ def test_a_replay_tells_its_summary_as_json_and_everything_else_on_stderr(
     assert b"1 requests without an outcome" in shown.err
     assert run(["replay", "--out", "data", "--erase", "t", "-o", "json"]) == 0
     assert orjson.loads(capfdbinary.readouterr().out)["rows"] == 1
+    assert run(["replay", "--out", "data", "--erase", "T"]) == 0
+    assert b"is it spelt as in the column" in capfdbinary.readouterr().err
+
+
+def test_feedback_without_its_audit_says_what_is_missing(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    audit.write_bytes(lines(feedback("a", score=0.5)))
+    assert run(["replay", "--from", str(audit), "--out", "data"]) == 0
+    assert b"feedback alone makes no rows, the audit is needed beside it" in capfdbinary.readouterr().err
+
+
+def test_a_champion_of_another_version_is_named_with_the_way_out(
+    audit: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    older = dated(audit.with_name("older"), 2)
+    manifest = {**orjson.loads((older / MANIFEST).read_bytes()), "feature_version": "0"}
+    (older / MANIFEST).write_bytes(orjson.dumps(manifest))
+    audit.with_name("heimdall.yaml").write_text("tuning: {artifact_url: older}\n")
+    assert run(["replay", "--from", str(audit), "--out", "data"]) == 0
+    assert run(["train", "--data", "data", "--out", "learned"]) == 2
+    assert (
+        b"it is the one that decides: point tuning.artifact_url at one of this version" in capfdbinary.readouterr().err
+    )
+    assert not Path("learned").exists()
 
 
 @pytest.mark.parametrize(
@@ -47,6 +74,7 @@ def test_a_replay_tells_its_summary_as_json_and_everything_else_on_stderr(
         ),
         (["replay", "--out", "d", "--from", "audit.jsonl", "--since", "soon"], 2, b"is no time"),
         (["replay", "--out", "d", "--erase", "t"], 4, b"no data set"),
+        (["replay", "--out", ".", "--erase", "t"], 4, b"no data set"),
         (["feedback", "r"], 2, b"say something"),
     ],
 )
