@@ -210,6 +210,11 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
             note(f"  {count:,} {what}")
     if run["unknown_features"]:
         note(f"  features unknown to this version were left out: {', '.join(run['unknown_features'][:8])}")
+    shadows = manifest["shadows"]
+    if shadows["records"]:
+        note(
+            "  {records:,} shadows: {answered:,} answered, {paired:,} beside a row, {judged:,} judged".format(**shadows)
+        )
     for name, facts in manifest["coverage"].items():
         if facts["rows"]:
             note(f"  {name:<10} {facts['share']:>7.1%} of rows, mean {facts['mean']:.3f}")

@@ -23,7 +23,7 @@ from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
 from heimdall_fleet.learn.facts import DAY, OUTCOME, PASS_REQUESTS, STANDS, Facts, counts, micros, narrow_tables
-from heimdall_fleet.learn.shadows import merge_shadows, survey_shadows
+from heimdall_fleet.learn.shadows import judge_of_served, merge_shadows, survey_shadows
 from heimdall_fleet.learn.sql import Engine, files, quoted
 
 
@@ -204,10 +204,10 @@ def survey(layout: Layout, signals: tuple[str, ...]) -> dict[str, Any]:
         asked = [*_STANDING.values(), *(f"count({name}), avg({name})" for name in spoken)]
         found = engine.run(f"SELECT {', '.join(asked)} FROM rows_everywhere")[0]
         standing = dict(zip(_STANDING, found, strict=False))
-        rows, pairs = standing["rows"], found[len(_STANDING) :]
+        rows, pairs = standing["rows"], [*found[len(_STANDING) :], *judge_of_served(engine, layout)]
         coverage = {
             name: {"rows": count, "share": round(count / rows, 6) if rows else 0.0, "mean": _rounded(mean)}
-            for name, count, mean in zip(("reward", *signals), pairs[::2], pairs[1::2], strict=True)
+            for name, count, mean in zip(("reward", *signals, "judge"), pairs[::2], pairs[1::2], strict=True)
         }
         days = engine.run(f"SELECT {DAY} AS day, count(*) FROM rows_everywhere GROUP BY day ORDER BY day")
         versions = engine.run(

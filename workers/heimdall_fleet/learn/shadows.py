@@ -23,6 +23,18 @@ def merge_shadows(engine: Engine, layout: Layout) -> None:
     fresh.replace(layout.shadows)
 
 
+def judge_of_served(engine: Engine, layout: Layout) -> tuple[int, float | None]:
+    """Of how many rows a judge scored the answer that their caller got, beside a shadow's, and the mean."""
+    if not layout.shadows.exists():
+        return 0, None
+    count, mean = engine.run(
+        f"""SELECT count(*), avg(judge_served) FROM {files([layout.shadows])}
+            WHERE state = 'answered' AND judge_served IS NOT NULL AND judge_shadow IS NOT NULL
+              AND request_id IN (SELECT request_id FROM rows_everywhere WHERE decision_type IS NOT NULL)"""
+    )[0]
+    return int(count), mean
+
+
 def survey_shadows(engine: Engine, layout: Layout) -> dict[str, Any]:
     """How many there are, how many of them were answered and judged, and how many stand beside a row."""
     if not layout.shadows.exists():

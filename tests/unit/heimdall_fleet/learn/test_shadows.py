@@ -52,6 +52,20 @@ def test_scores_of_a_judge_are_kept(desk: Desk) -> None:
     assert desk.manifest()["shadows"]["judged"] == 1
 
 
+def test_what_a_judge_says_of_the_callers_own_answers_is_covered_like_a_signal_and_is_no_reward(desk: Desk) -> None:
+    scored = {
+        name: {"score_served": said, "score_shadow": 1.0} for name, said in (("r1", 0.25), ("r2", 0.75), ("x", 0.0))
+    }
+    desk.run(
+        *(decision(name) for name in ("r1", "r2", "r3", "r4")),
+        *(shadow(name, judge=judge) for name, judge in scored.items()),
+    )
+    assert desk.manifest()["coverage"]["judge"] == {"rows": 2, "share": 0.5, "mean": 0.5}
+    assert {row["reward"] for row in desk.rows().values()} == {None}
+    erase(desk.out, "nobody")
+    assert desk.manifest()["coverage"]["judge"]["rows"] == 2
+
+
 def test_a_shadow_that_was_not_answered_has_no_sign_of_worth(desk: Desk) -> None:
     desk.run(decision("r1"), shadow("r1", state="failed", failure="policy_budget", selected_model=None, attempts=[]))
     found = kept(desk)["r1"]
