@@ -165,8 +165,13 @@ def _with_interval(estimate: Fields, decimals: int = 3) -> str:
     value, (low, high) = estimate["value"], estimate["ci95"]
     if value is None:
         return "–"
-    between = "no interval" if low is None or high is None else f"{low:.{decimals}f} to {high:.{decimals}f}"
-    return f"{value:.{decimals}f} ({between})"
+    between = "no interval" if low is None or high is None else f"{_plain(low, decimals)} to {_plain(high, decimals)}"
+    return f"{_plain(value, decimals)} ({between})"
+
+
+def _plain(value: float, decimals: int) -> str:
+    """Without the sign of a zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 _POLICIES_SAY = (

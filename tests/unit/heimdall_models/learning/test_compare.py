@@ -192,6 +192,8 @@ def test_the_page_shows_both_bundles_and_every_policy(found: Comparison) -> None
     page = comparison_html(evaluation_of(found))
 
     assert "No conclusion" not in page
+    assert "-0.000" not in page
+    assert all(f'<th scope="row">{gate.name}</th><td>passed</td>' in page for gate in judge(found))
     assert all(
         name in page for name in ("champion", "challenger", "always cheap", "always strong", "Cost against reward")
     )
