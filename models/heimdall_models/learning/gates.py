@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ def _better(found: Comparison, rules: GateRules) -> Gate:
 
 
 def _reward(found: Comparison, rules: GateRules) -> Gate:
-    if found.difference is None:
+    if found.difference is None or not math.isfinite(found.difference.reward.high):
         return _unknown("reward")
     reward = found.difference.reward
     return Gate(
@@ -111,7 +112,7 @@ def _told(estimate: Estimate) -> str:
 
 
 def _unknown(name: str) -> Gate:
-    return Gate(name, False, "not known: the comparison has no numbers")
+    return Gate(name, False, "not known: the comparison has no numbers for it")
 
 
 GATES: tuple[Callable[[Comparison, GateRules], Gate], ...] = (

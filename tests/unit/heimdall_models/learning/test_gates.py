@@ -1,5 +1,6 @@
 """Each gate by itself: what passes, what does not, and that nothing unknown passes."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,11 @@ def test_a_loss_that_may_be_chance_is_no_clear_loss() -> None:
     wide = replace(GOOD, domains={"code": (40, around(-0.08, reach=0.2))})
 
     assert gates(wide)["domains"].passed
+
+
+def test_a_reward_without_an_interval_is_not_known() -> None:
+    difference = replace(DIFFERENCE, reward=Estimate(0.01, -math.inf, math.inf, 1.0))
+    assert not gates(replace(GOOD, difference=difference))["reward"].passed
 
 
 def test_a_comparison_without_numbers_opens_no_gate_that_needs_them() -> None:
