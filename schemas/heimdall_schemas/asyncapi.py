@@ -20,7 +20,7 @@ def _text(description: str, **more: Any) -> Json:
 
 _CLOUD_EVENT: Json = {
     h.CE_SPECVERSION: {"const": "1.0", "type": "string"},
-    h.CE_ID: _text("id of the record; of a request: the request id, UUIDv7 unless the caller has its own"),
+    h.CE_ID: _text("id of the record; of a request: the request id, if the caller has its own"),
     h.CE_TYPE: _text("heimdall.<message>.v1"),
     h.CE_SOURCE: _text("who wrote it: a service's name, or a URI"),
     h.CE_TIME: _text("when it was written, RFC 3339", format="date-time"),

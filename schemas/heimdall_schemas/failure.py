@@ -132,7 +132,8 @@ class Failure(Exception):
     """A request ends, or an attempt ends, with a code of the closed list.
 
     `message` is for people: what, where, why and how to fix it. `context` holds closed-vocabulary details; never prompt
-    text, never a credential. `detail_code` is the finer code of the Heimdall API where one exists (``AUTH_MISSING`` …).
+    text, never a credential. `detail_code` is the finer code of the Heimdall API where one exists (``AUTH_MISSING`` …),
+    `param` the field of the request that is at fault, as a path.
     """
 
     def __init__(
@@ -142,12 +143,14 @@ class Failure(Exception):
         *,
         detail_code: str | None = None,
         context: Mapping[str, Any] | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.detail_code = detail_code
         self.context = context
+        self.param = param
 
     def __str__(self) -> str:
         return f"{self.code.facts.family} ({self.detail_code or self.code}): {self.message}"
@@ -159,7 +162,7 @@ class Failure(Exception):
             "type": facts.family.value,
             "code": self.code.value,
             "message": self.message,
-            "param": None,
+            "param": self.param,
             "retryable": facts.retryable,
             "http_status": facts.http_status,
         }

@@ -5,6 +5,7 @@ Only what the fleet itself reads is declared. Every other field is kept: an orde
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,6 +18,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, check_depth, parse
 from heimdall_schemas.failure import Failure, FailureCode
@@ -74,7 +76,7 @@ class Options(BaseModel):
 
     request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
         None,
-        description="The request's id; the record header `ce_id` wins. Made by triage (UUIDv7) when absent.",
+        description="The request's id; the record header `ce_id` wins. Without either, made of the record's place.",
     )
     tenant: ShortText | None = Field(None, description="Whose budget, limits and rules hold.")
     user: ShortText | None = Field(None, description="The end user, for budgets and limits.")
@@ -174,7 +176,7 @@ def read_request(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> tuple[
     try:
         return Request.model_validate(body).heimdall, body
     except ValidationError as error:
-        raise Failure(FailureCode.CALLER_BAD_REQUEST, _explain(error)) from None
+        raise _refusal(error) from None
 
 
 def _is_plain(body: Mapping[str, Any]) -> bool:
@@ -229,13 +231,30 @@ _PLAIN_FIELDS: Mapping[str, Callable[[Any], bool]] = {
 """How a plain body looks where the schema declares a field; what it does not declare may be any single value."""
 
 
-def _explain(error: ValidationError) -> str:
-    """Each fault as `path: what is wrong`. The offending values are left out: they can be prompt text."""
+def _refusal(error: ValidationError) -> Failure:
+    """Each fault as `path: what is wrong`, `param` the first one's path. The offending values can be prompt text: none."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
-    lines = [f"{_path(fault['loc'])}: {fault['msg']}" for fault in faults[:8]]
+    lines = [f"{_path(fault['loc'])}: {_words(fault)}" for fault in faults[:8]]
     if len(faults) > len(lines):
         lines.append(f"and {len(faults) - len(lines)} more")
-    return "the request breaks its schema: " + "; ".join(lines)
+    message = "the request breaks its schema: " + "; ".join(lines)
+    return Failure(FailureCode.CALLER_BAD_REQUEST, message, param=_path(faults[0]["loc"]))
+
+
+def _words(fault: ErrorDetails) -> str:
+    """What is wrong in the words of a caller, who does not know pydantic."""
+    match fault["type"]:
+        case "extra_forbidden":
+            near = get_close_matches(str(fault["loc"][-1])[:64], Options.model_fields, n=1)
+            return "no such field; " + (
+                f"did you mean {near[0]}?" if near else "take it out, or put it beside heimdall"
+            )
+        case "timezone_aware":
+            return "a time needs its zone, as in 2026-11-21T12:00:30Z"
+        case "missing":
+            return "is required"
+        case _:
+            return fault["msg"].removeprefix("Value error, ")
 
 
 _UNION_TAGS = frozenset({"str", "list[Part]", "dict[str,any]"})

@@ -112,7 +112,7 @@ def test_a_refusal_names_the_field_and_never_repeats_what_stood_there(body: dict
 def test_a_refusal_speaks_of_the_body_and_not_of_our_classes() -> None:
     message = refusal(messages=[{"role": "user", "content": [{"text": "Hi"}]}], tool_choice=7).message
     assert "messages[0].content: Input should be a valid string" in message
-    assert "messages[0].content[0].type: Field required" in message
+    assert "messages[0].content[0].type: is required" in message
     assert "tool_choice: Input should be a valid dictionary" in message
 
 
@@ -208,3 +208,20 @@ def test_the_bodys_word_goes_before_the_headers_and_that_before_the_default(
 def test_the_newer_name_for_the_output_limit_goes_first() -> None:
     assert read(max_tokens=5, max_completion_tokens=9).max_output_tokens == 9
     assert read(max_tokens=5).max_output_tokens == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"heimdall": {"dedline": "x"}}, "heimdall.dedline", "did you mean deadline?"),
+        ({"heimdall": {"webhook": "x"}}, "heimdall.webhook", "take it out"),
+        ({"heimdall": {"deadline": "2026-11-23T01:00:00"}}, "heimdall.deadline", "needs its zone"),
+        ({"heimdall": {"deadline": "2026-11-23T01:00:00Z", "ttl_ms": 5}}, "heimdall", ": deadline and ttl_ms are both"),
+        ({"messages": None}, "messages", "messages: "),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "is required"),
+    ],
+)
+def test_a_refusal_names_the_field_at_fault_and_says_how_to_mend_it(body: Any, param: str, words: str) -> None:
+    failure = refusal(**body)
+    assert failure.as_error()["param"] == param
+    assert words in failure.message

@@ -60,7 +60,7 @@ async def _reserve_key(run: Run, room: Room) -> Ending | None:
             FailureCode.CALLER_BAD_REQUEST,
             f"heimdall.idempotency_key {key!r} came with another body before; one key stands for one request, "
             "take a new key for a new one",
-            context={"param": "heimdall.idempotency_key"},
+            param="heimdall.idempotency_key",
         )
     if claim.kind is ClaimKind.DONE:
         return copied(run, unpack(claim.stored), room)

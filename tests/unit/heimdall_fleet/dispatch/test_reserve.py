@@ -55,7 +55,7 @@ async def test_money_is_in_the_audit_once_for_a_key(bench: "Bench") -> None:
 async def test_the_same_key_with_another_body_is_refused_by_name(bench: "Bench") -> None:
     await bench.run(request_id="r1", idempotency_key="order-7", body={"temperature": 0})
     refused = await bench.run(request_id="r2", idempotency_key="order-7", body={"temperature": 1})
-    assert refused["error"]["code"] == "caller_bad_request"
+    assert (refused["error"]["code"], refused["error"]["param"]) == ("caller_bad_request", "heimdall.idempotency_key")
     assert "'order-7'" in refused["error"]["message"]
     assert len(bench.upstream.requests) == 1
 
