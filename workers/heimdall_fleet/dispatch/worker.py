@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.ending.endings import dead_lettered, failed
@@ -165,8 +166,14 @@ def read_cancel(value: bytes | None, cancels: Cancellations, now_ms: float) -> b
         return False
     try:
         request_id = Cancel.model_validate_json(value).request_id
-    except ValueError as error:
-        log.warning("a cancellation cannot be read: %s", error, extra={"action": "cancel_unreadable"})
+    except ValidationError as error:
+        # without the values: whoever takes the wrong topic may have put a prompt there
+        faults = "; ".join(f"{'.'.join(map(str, at['loc'])) or 'value'}: {at['msg']}" for at in error.errors()[:3])
+        log.warning(
+            'a cancellation is passed over: %s; send {"request_id": "..."}',
+            faults,
+            extra={"action": "cancel_unreadable"},
+        )
         return False
     return cancels.add(request_id, now_ms)
 

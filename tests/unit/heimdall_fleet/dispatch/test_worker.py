@@ -115,6 +115,16 @@ async def test_a_cancellation_that_cannot_be_read_cancels_nothing(bench: "Bench"
     assert not bench.worker.cancel(value)
 
 
+async def test_the_log_says_why_a_cancellation_is_passed_over_and_not_what_stood_in_it(
+    bench: "Bench", caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.worker.cancel(b'{"request_id":7,"messages":"a prompt on the wrong topic"}')
+    bench.worker.cancel(b"another prompt")
+    assert "request_id: Input should be a valid string" in caplog.messages[0]
+    assert "value: Invalid JSON" in caplog.messages[1]
+    assert not any("prompt" in message or "pydantic" in message for message in caplog.messages)
+
+
 async def test_a_stopping_worker_keeps_the_record_and_takes_nothing_back(bench: "Bench") -> None:
     gate = Gate()
     bench.upstream.on("openai", gate)
