@@ -33,13 +33,18 @@ def read_configuration(options: Globals, more: Mapping[str, object] | None = Non
 
 def configuration(options: Globals, more: Mapping[str, object] | None = None) -> Loaded:
     """The configuration of this command, its warnings shown. Raises CommandError (2) with every issue rendered."""
-    try:
-        loaded = read_configuration(options, more)
-    except ConfigError as error:
-        raise CommandError(Exit.USAGE, "\n".join(render(issue) for issue in error.issues)) from None
+    loaded = valid_configuration(options, more)
     for warning in loaded.warnings:
         note(render(warning))
     return loaded
+
+
+def valid_configuration(options: Globals, more: Mapping[str, object] | None = None) -> Loaded:
+    """As `configuration`, for a worker, which has a log for the warnings."""
+    try:
+        return read_configuration(options, more)
+    except ConfigError as error:
+        raise CommandError(Exit.USAGE, "\n".join(render(issue) for issue in error.issues)) from None
 
 
 def input_lines(file: Path | None) -> Iterator[tuple[int, bytes]]:

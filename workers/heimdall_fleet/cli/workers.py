@@ -1,7 +1,7 @@
 """`heimdall triage` and `heimdall dispatch`: one worker of a fleet."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,11 +11,12 @@ import click
 
 from heimdall_fleet import __version__
 from heimdall_fleet.bootstrap.edges import closed_labels
-from heimdall_fleet.cli.common import configuration, read_configuration
+from heimdall_fleet.cli.common import read_configuration, valid_configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.config import ConfigError, Loaded, Reload, Watcher, render
 from heimdall_fleet.config.change import secrets_of
+from heimdall_fleet.config.watch import tell
 from heimdall_fleet.observe import log
 from heimdall_fleet.observe.health import Health
 from heimdall_fleet.observe.metrics import Metrics
@@ -74,8 +75,7 @@ def dispatch(options: Globals, metrics_port: int | None) -> None:
 
 def _run(role: Role[W], options: Globals, metrics_port: int | None) -> None:
     flags = {"observe.metrics.port": metrics_port}
-    loaded = configuration(options, flags)
-    log.configure(loaded.config.observe.log, secrets=secrets_of(loaded.config))
+    loaded = with_log(options, flags)
     metrics = Metrics(role.name, __version__)
     metrics.allow(**closed_labels(loaded.config))
     health = Health(__version__, lambda: datetime.now(UTC))
@@ -85,6 +85,14 @@ def _run(role: Role[W], options: Globals, metrics_port: int | None) -> None:
         raise CommandError(Exit.USAGE, "\n".join(render(issue) for issue in error.issues)) from error
     except Failure as failure:
         raise CommandError(Exit.USAGE, failure.message) from failure
+
+
+def with_log(options: Globals, flags: Mapping[str, object]) -> Loaded:
+    """The configuration of a worker, whose log is set up from it and begins with its warnings."""
+    loaded = valid_configuration(options, flags)
+    log.configure(loaded.config.observe.log, secrets=secrets_of(loaded.config))
+    tell(loaded.warnings)
+    return loaded
 
 
 async def _serve(role: Role[W], loaded: Loaded, read: Callable[[], Loaded], metrics: Metrics, health: Health) -> None:

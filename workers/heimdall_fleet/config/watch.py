@@ -72,9 +72,7 @@ class Watcher:
             self.poll()
 
     def _told(self, reload: Reload) -> Reload:
-        for issue in reload.issues:
-            level = logging.ERROR if issue.severity == "error" else logging.WARNING
-            _log.log(level, "%s", issue, extra={"action": "config_issue"})
+        tell(reload.issues)
         if reload.outcome == "refused":
             _log.error(
                 "the changed configuration is refused; the last good one goes on serving",
@@ -84,6 +82,13 @@ class Watcher:
             _log.info("%s", change, extra={"action": "config_changed"})
         self._report(reload)
         return reload
+
+
+def tell(issues: tuple[Issue, ...]) -> None:
+    """One line of the log for each."""
+    for issue in issues:
+        level = logging.ERROR if issue.severity == "error" else logging.WARNING
+        _log.log(level, "%s", issue, extra={"action": "config_issue"})
 
 
 def stamp_of(files: tuple[Path, ...]) -> Stamp:
