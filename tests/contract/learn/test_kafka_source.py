@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.brokers.clusters import Cluster
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from tests.brokers.clusters import ApacheCluster, Cluster
 from tests.brokers.tools import producing
 from tests.unit.heimdall_fleet.learn.made import TERMS, Desk, decision, feedback, lines, outcome
 
+from heimdall_fleet.cli.replay import gaps_in_words
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.learn.kafka_source import KafkaSource, Range, _Part
 from heimdall_fleet.learn.replay import Job, open_dataset, replay
@@ -65,6 +69,24 @@ async def test_a_range_by_offsets_takes_those_records_and_no_others(
     told = await run(desk, cluster, [audit], Range(offsets={(audit, 0): 1, (audit, 1): 2}))
     assert told["records"] == 1
     assert list(desk.rows()) == ["r2"]
+
+
+@pytest.mark.kafka
+async def test_what_retention_deleted_before_it_was_read_is_a_gap(
+    apache_broker: ApacheCluster, unique: Unique, tmp_path: Path
+) -> None:
+    audit, desk = unique("audit"), Desk(tmp_path)
+    await apache_broker.create_topic(audit, 2)
+    await write(apache_broker, audit, decision("r0"))
+    await run(desk, apache_broker, [audit], Range())
+    await write(apache_broker, audit, decision("r2"), decision("r4"), decision("r6"))
+    admin = AIOKafkaAdminClient(bootstrap_servers=apache_broker.bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(audit, 0): RecordsToDelete(before_offset=3)})
+    await admin.close()
+    told = await run(desk, apache_broker, [audit], Range())
+    assert list(desk.rows()) == ["r0", "r6"]
+    assert gaps_in_words(told["ranges"])[0] == f"{audit}:0: 2 offsets from 1 to 2 hold no record"
 
 
 def test_offsets_without_records_are_a_gap() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -197,9 +197,9 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
             "no decision and no outcome was among the records: feedback alone makes no rows, the audit is needed beside it"
         )
     note(f"{run['records']:,} records read in {run['seconds']:.1f} s; {out} has {manifest['rows']:,} requests")
+    for line in gaps_in_words(run["ranges"]):
+        note(line)
     for each in run["ranges"]:
-        if "missing_means" in each:
-            note(each["missing_means"])
         if "unfinished_line" in each:
             note(
                 f"{each['source']}:{each['unfinished_line']}: the last line is cut off; the next --resume begins at it"
@@ -219,6 +219,22 @@ def _report(out: Path, run: dict[str, Any], manifest: dict[str, Any]) -> None:
         if facts["rows"]:
             note(f"  {name:<10} {facts['share']:>7.1%} of rows, mean {facts['mean']:.3f}")
 
+
+def gaps_in_words(ranges: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each gap of what was read, and what they mean for the data set."""
+    lines = [
+        f"{each['source']}: {last - first + 1:,} offsets from {first:,} to {last:,} hold no record"
+        for each in ranges
+        for first, last in each.get("missing", ())
+    ]
+    return [*lines, _A_GAP_MEANS] if lines else []
+
+
+_A_GAP_MEANS = (
+    "retention has deleted them, or they never did. Their requests are missing from the data set, or stand there without "
+    "decision or outcome. No random sample is missing: estimates hold for the times that are there. Replay more often than the "
+    "topic's retention, or keep the audit elsewhere (docs/audit-with-connect.md)"
+)
 
 MEANINGS = {
     "unreadable": "records could not be read and were set aside",

@@ -128,16 +128,4 @@ def _range(partition: Partition, part: _Part) -> dict[str, Any]:
     }
     if part.gaps:
         told["missing"] = [list(gap) for gap in part.gaps]
-        told["missing_means"] = meaning(partition, part.gaps)
     return told
-
-
-def meaning(partition: Partition, gaps: Sequence[tuple[int, int]]) -> str:
-    """What a gap does to the data set."""
-    lost = sum(last - first + 1 for first, last in gaps)
-    return (
-        f"{partition[0]} partition {partition[1]}: {lost:,} offsets from {gaps[0][0]} to {gaps[-1][1]} hold no record: "
-        "retention has deleted them, or they never did. Their requests are missing from the data set, or stand there "
-        "without decision or outcome. No random sample is missing: estimates hold for the times that are there. "
-        "Replay more often than the topic's retention, or keep the audit elsewhere (docs/audit-with-connect.md)"
-    )
