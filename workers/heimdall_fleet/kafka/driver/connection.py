@@ -105,7 +105,12 @@ def _tls(settings: KafkaSettings) -> ssl.SSLContext:
         )
     except OSError as error:  # an unreadable file, and all that OpenSSL finds wrong inside
         named = ", ".join(f"kafka.{name} {file}" for name, file in files.items() if file)
-        raise BrokerUnavailable(f"no TLS with {named}: {error}") from error
+        hint = (
+            "; is kafka.ssl_password that of the key?"
+            if isinstance(error, ssl.SSLError) and settings.ssl_keyfile
+            else ""
+        )
+        raise BrokerUnavailable(f"no TLS with {named}: {error}{hint}") from error
     context.check_hostname = settings.ssl_check_hostname
     return context
 
