@@ -1,6 +1,7 @@
 """Rules and dashboards use only metrics and labels that a worker declares, and targets that compose.yaml has."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -116,6 +117,14 @@ def test_every_alert_says_what_happened_and_what_to_know(rules: list[dict[str, A
     for alert in (rule for rule in rules if "alert" in rule):
         assert alert["annotations"].keys() == {"summary", "description"}, alert["alert"]
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}, alert["alert"]
+
+
+def test_every_action_on_the_operators_page_is_one_that_the_fleet_logs(root: Path, operations: str) -> None:
+    table = operations.partition("| action | says |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])}
+    sources = "".join(file.read_text() for file in (root / "workers").rglob("*.py"))
+    assert len(named) > 8
+    assert {name for name in named if f'"{name}"' not in sources} == set()
 
 
 def test_every_alert_is_in_the_operators_page(rules: list[dict[str, Any]], operations: str) -> None:
