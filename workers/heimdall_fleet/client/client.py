@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from heimdall_fleet.client import outgoing
 from heimdall_fleet.client.errors import CallerError, Closed, Expired, FleetError, Unreachable, from_failure
@@ -96,6 +97,7 @@ class HeimdallClient:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop_taking_calls(Closed("the client was closed before the reply came; the fleet works on"))
+        self._unusable = Closed("the client is closed; open a new one with `async with HeimdallClient(…)`")
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
@@ -194,8 +196,8 @@ class HeimdallClient:
         try:
             said = message(request_id=request_id, **fields)
         except ValidationError as error:
-            faults = "; ".join(fault["msg"] for fault in error.errors(include_input=False))
-            raise CallerError(FailureCode.CALLER_BAD_REQUEST, f"{entity}: {faults}") from None
+            faults = "; ".join(_words(entity, fault) for fault in error.errors(include_input=False))
+            raise CallerError(FailureCode.CALLER_BAD_REQUEST, faults) from None
         record = Outgoing(
             topics.named(entity),
             request_id.encode(),
@@ -249,3 +251,8 @@ class HeimdallClient:
         raise Unreachable(
             f"{doing} at {self._where}: {why}; check that the address is right and the broker runs"
         ) from cause
+
+
+def _words(entity: str, fault: ErrorDetails) -> str:
+    """`feedback.score: what is wrong`."""
+    return f"{'.'.join((entity, *map(str, fault['loc'])))}: {fault['msg'].removeprefix('Value error, ')}"

@@ -253,10 +253,17 @@ async def test_feedback_goes_out_under_the_request_id() -> None:
     }
 
 
-@pytest.mark.parametrize("said", [{}, {"score": 1.5}, {"comment": "nice"}])
-async def test_feedback_that_says_nothing_usable_is_refused(said: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "feedback: give score, accepted or label$"),
+        ({"score": 1.5}, "feedback.score: Input should be less"),
+        ({"comment": "nice"}, "feedback: give score"),
+    ],
+)
+async def test_feedback_that_says_nothing_usable_is_refused_by_name(said: dict[str, Any], words: str) -> None:
     async with client_on(MemoryTransport()) as client:
-        with pytest.raises(CallerError, match="feedback"):
+        with pytest.raises(CallerError, match=words):
             await client.feedback("r-1", **said)
 
 
@@ -341,5 +348,5 @@ async def test_a_client_that_is_not_open_says_so(opened_before: bool) -> None:
     if opened_before:
         async with client:
             pass
-    with pytest.raises(Closed):
+    with pytest.raises(Closed, match=r"open.* `async with"):
         await client.complete(messages=HELLO)
