@@ -22,6 +22,7 @@ LONG_CONTEXT_TOKENS = 200_000
 CONTEXT_200K = "context_200k"
 CONTEXT_OVERFLOW = "context_overflow"
 DEADLINE = "deadline"
+MAX_COST = "max_cost"
 
 _HARD = len(BUCKETS) - 1
 
@@ -132,7 +133,7 @@ GUARDRAILS: tuple[Guardrail, ...] = (
     Guardrail("structured_output", structured_output, _why_lacking("a response format")),
     Guardrail("tenant_allow_list", tenant_allow_list, _why_tenant),
     Guardrail("exclude", excluded_by_caller, _why_excluded),
-    Guardrail("max_cost", max_cost, _why_cost),
+    Guardrail(MAX_COST, max_cost, _why_cost),
     Guardrail(DEADLINE, deadline, _why_deadline),
 )
 
@@ -306,14 +307,20 @@ def _waive_deadline(result: Guarded, asked: Asked, book: PoolBook, row: int) -> 
     return True
 
 
+_CODES = {CONTEXT_OVERFLOW: FailureCode.CALLER_CONTEXT_TOO_LONG, MAX_COST: FailureCode.POLICY_BUDGET}
+"""What a request is told that fell out of every model by one rule."""
+
+
 def _refusal(result: Guarded, book: PoolBook, row: int) -> Failure:
     fallen = result.fallen.get(row, [])
     at = int(result.pool[row])
     pools = book.pools[: len(BUCKETS)] if at <= _HARD else [book.pools[at]]
     reasons = {one["model"]: one["fell_out"] for one in fallen}
     reasons |= {name: why for pool in pools for name, why in pool.left_out.items() if name not in reasons}
-    too_long = bool(fallen) and all(one["fell_out"].startswith(CONTEXT_OVERFLOW) for one in fallen)
-    code = FailureCode.CALLER_CONTEXT_TOO_LONG if too_long else FailureCode.POLICY_NO_CANDIDATE
+    code = next(
+        (code for rule, code in _CODES.items() if fallen and all(one["fell_out"].startswith(rule) for one in fallen)),
+        FailureCode.POLICY_NO_CANDIDATE,
+    )
     listed = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "no candidate is configured"
     return Failure(code, f"no model may answer this request: {listed}", context={"fell_out": reasons})
 

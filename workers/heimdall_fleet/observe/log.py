@@ -4,7 +4,7 @@
     log.info("%s answered 500", provider, extra={"action": "attempt_failed", "request_id": request_id})
 
 `action` is the event's name for machines and never changes with its wording. What libraries log goes through the same
-formatter, as action "library".
+formatter, as action "library", the same message once in 10 s.
 """
 
 import gzip
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import orjson
 
 from heimdall_fleet.observe.scrub import Scrubber, printable
+from heimdall_fleet.observe.seldom import Seldom
 
 if TYPE_CHECKING:
     from heimdall_fleet.config.running import Log as LogSettings
@@ -99,6 +100,7 @@ def configure(settings: "LogSettings", *, secrets: Iterable[str] = (), stream: T
     handler = _handler(settings, stream)
     scrubber = Scrubber(secrets)
     handler.setFormatter(JsonFormatter(scrubber) if settings.format == "json" else TextFormatter(scrubber))
+    handler.addFilter(Seldom(_OWN))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -94,7 +94,7 @@ def decision_record(
 ) -> Outgoing:
     """What was decided and all that is needed to decide it again. No prompt text, unless the tenant's may be kept."""
     added: dict[str, Any] = {
-        "correlation_id": readable(incoming.address.correlation_id), "time": time, "worker": desk.worker
+        "correlation_id": readable(incoming.correlation_id), "time": time, "worker": desk.worker
     }  # fmt: skip
     if desk.questions.any:
         added |= desk.questions.fields(incoming.body, incoming.options.tenant)
@@ -110,7 +110,7 @@ def ending(incoming: Incoming, failure: Failure, state: State, now_ms: int, desk
     """A readable request that goes no further: an error reply, and its outcome record."""
     return [
         error_reply(incoming.request_id, incoming.address, failure, state, desk),
-        _outcome(incoming.request_id, incoming.address, incoming.record.partition, (failure, state, now_ms), desk),
+        _outcome(incoming, (failure, state, now_ms), desk),
     ]
 
 
@@ -119,10 +119,9 @@ def burial(unreadable: Unreadable, now_ms: int, desk: Desk) -> list[Outgoing]:
     state = State.DEAD_LETTERED
     address, failure = unreadable.address, unreadable.failure
     replies = [error_reply(unreadable.request_id, address, failure, state, desk)] if address else []
-    verdict = (failure, state, now_ms)
     return [
         *replies,
-        _outcome(unreadable.request_id, address, unreadable.record.partition, verdict, desk),
+        _outcome(unreadable, (failure, state, now_ms), desk),
         desk.undertaker.letter(unreadable.record, failure, unreadable.request_id, now_ms=now_ms),
     ]
 
@@ -145,14 +144,12 @@ NOTHING_DONE: dict[str, Any] = {
 }
 
 
-def _outcome(
-    request_id: str, address: Address | None, partition: int, verdict: tuple[Failure, State, int], desk: Desk
-) -> Outgoing:
+def _outcome(asked: Incoming | Unreadable, verdict: tuple[Failure, State, int], desk: Desk) -> Outgoing:
     failure, state, now_ms = verdict
     value: dict[str, Any] = {
         "kind": "outcome",
-        "request_id": request_id,
-        "correlation_id": readable(address.correlation_id) if address else request_id,
+        "request_id": asked.request_id,
+        "correlation_id": readable(asked.correlation_id),
         "time": rfc3339(now_ms),
         "state": state,
         "failure": failure.code,
@@ -168,8 +165,5 @@ def _outcome(
         "timings_ms": {},
         "worker": desk.worker,
     }
-    return _audited(request_id, partition, value, desk)
-
-
-def _audited(request_id: str, request_partition: int, value: dict[str, Any], desk: Desk) -> Outgoing:
-    return audit_record(request_id, encode(value), desk.audit_partition(request_partition), desk.topics)
+    partition = desk.audit_partition(asked.record.partition)
+    return audit_record(asked.request_id, encode(value), partition, desk.topics)

@@ -12,6 +12,7 @@ from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.ids import derived_id
 from heimdall_schemas.order import Address
 from heimdall_schemas.request import Options, deadline_ms, read_request
+from heimdall_schemas.text import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Incoming(NamedTuple):
     deadline_ms: int
     trace: tuple[tuple[str, bytes], ...]
 
+    @property
+    def correlation_id(self) -> bytes:
+        return self.address.correlation_id
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -41,6 +46,13 @@ class Unreadable:
     request_id: str
     address: Address | None
     failure: Failure
+
+    @property
+    def correlation_id(self) -> bytes:
+        """What its asker looks for it by, also where nowhere can be answered to."""
+        if self.address is not None:
+            return self.address.correlation_id
+        return h.last(self.record.headers).get(h.CORRELATION_ID) or self.request_id.encode()
 
 
 def read(record: Record, rules: ReadRules, partitions: PartitionCount) -> Incoming | Unreadable:
@@ -90,5 +102,6 @@ def expired(incoming: Incoming, now_ms: int) -> Failure | None:
     late_ms = now_ms - incoming.deadline_ms
     return Failure(
         FailureCode.POLICY_EXPIRED,
-        f"the deadline passed {late_ms:,} ms before the request was read; give it more time, or add triage workers",
+        f"the deadline passed {late_ms:,} ms before the request was read (its record was written at "
+        f"{rfc3339(incoming.record.timestamp_ms)}); give it more time, or add triage workers",
     )

@@ -9,6 +9,7 @@ from heimdall_fleet.kafka.records import Record
 from heimdall_fleet.triage.read import Incoming, ReadRules, Unreadable, expired, read
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import FailureCode
+from heimdall_schemas.text import rfc3339
 from heimdall_schemas.topics import Topics
 
 TOPICS = Topics("heimdall")
@@ -80,6 +81,7 @@ def test_a_request_past_its_deadline_is_told_by_how_much() -> None:
     failure = expired(incoming, SENT_MS + 1500)
     assert failure is not None
     assert "500 ms" in failure.message
+    assert rfc3339(SENT_MS) in failure.message
 
 
 BAD = {
@@ -117,6 +119,12 @@ def test_a_reply_topic_that_is_not_allowed_leaves_no_address() -> None:
     unreadable = refused(orjson.dumps(BODY), {"reply-to": b"__consumer_offsets"})
     assert unreadable.failure.code is FailureCode.CALLER_REPLY_TOPIC
     assert unreadable.address is None
+    assert unreadable.correlation_id == unreadable.request_id.encode()
+
+
+def test_who_cannot_be_answered_is_still_found_by_the_correlation_id() -> None:
+    headers = {"reply-to": b"__consumer_offsets", "correlation-id": b"mine"}
+    assert refused(orjson.dumps(BODY), headers).correlation_id == b"mine"
 
 
 def test_too_many_headers_are_refused_but_answered() -> None:

@@ -137,7 +137,7 @@ def test_a_cost_ceiling_takes_out_what_is_expected_to_cost_more(
     assert found.record["guardrails"] == ["max_cost"]
     (refused,) = answer([make_input(0.9, options={"max_cost_usd": 0.0})], judge)
     assert isinstance(refused, Refusal)
-    assert refused.failure.code is FailureCode.POLICY_NO_CANDIDATE
+    assert refused.failure.code is FailureCode.POLICY_BUDGET
     assert "google/gemini-3.8-flash: max_cost: expected" in refused.failure.message
 
 
