@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.brokers.clusters import Cluster, EmbeddedCluster
+from aiokafka import AIOKafkaProducer
+from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster
 from tests.brokers.tools import Recorder, committed, fill, running, until
 
 from heimdall_fleet.kafka.intake import open_intake
@@ -242,3 +243,28 @@ async def test_a_broker_that_is_not_there_yet_is_waited_for(embedded_broker: Emb
             await until(lambda: len(recorder.ended) == 1)
     finally:
         embedded_broker.broker.set_up(True)
+
+
+@pytest.mark.kafka
+async def test_of_transactions_only_what_was_committed_is_handled(apache_broker: ApacheCluster, unique: Unique) -> None:
+    topic = unique("intake")
+    await apache_broker.create_topic(topic, 1)
+    settings = settings_for(topic, unique)
+    recorder = Recorder()
+    async with (
+        AIOKafkaProducer(bootstrap_servers=apache_broker.bootstrap, transactional_id=unique("writer")) as producer,
+        running(apache_broker.settings(), settings, recorder),
+    ):
+        for ends, count in (("abort", 3), ("commit", 2), ("abort", 1)):
+            await producer.begin_transaction()
+            for _ in range(count):
+                await producer.send_and_wait(topic, b"x", partition=0)
+            await (producer.abort_transaction() if ends == "abort" else producer.commit_transaction())
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"x", partition=0)
+        await until(lambda: len(recorder.ended) == 2)
+        await asyncio.sleep(0.5)  # what must not come has time to
+        assert sorted(recorder.ended) == [(0, 4), (0, 5)]
+        await producer.commit_transaction()
+        await until(lambda: len(recorder.ended) == 3)
+    assert recorder.ended[-1] == (0, 9)
