@@ -28,7 +28,7 @@ demo-learning: setup  ## the learning loop on the embedded broker: a model gets 
 	@$(BIN)/heimdall demo-learning -o json
 
 test: setup lint  ## lint, types, layers and every test that needs no Apache Kafka
-	$(BIN)/pytest -n 2 --dist loadfile -m "not kafka and not slow" tests
+	$(BIN)/pytest -n 2 --dist worksteal -m "not kafka and not slow" tests
 
 test-slow: setup  ## whole commands that take tens of seconds: benchmarks, training
 	$(BIN)/pytest -m "slow and not kafka" --timeout 300 tests
