@@ -5,7 +5,7 @@ A replay writes them; a cluster may write the same columns (docs/audit-with-conn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,7 +123,7 @@ def _usable(dataset: Path, table: Any) -> tuple[Any, dict[str, int]]:
     return kept.filter(pa.array(finite)), left_out
 
 
-def _without(table: Any, column: str, odd: Any) -> tuple[Any, int]:
+def _without(table: Any, column: str, odd: Callable[[Floats], Flags]) -> tuple[Any, int]:
     """The table with null for the values that are odd, and how many these were. NaN is as good as null."""
     values = numbers(table[column])
     strange = odd(values)

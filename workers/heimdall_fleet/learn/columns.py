@@ -335,30 +335,16 @@ def _floats(column: Arrow) -> NDArray[np.float64]:
 
 def _features(lists: Arrow, packed: Arrow) -> Arrow:
     """One list for each row, of those in the data set from lists, of those that come from bytes; null without either."""
-    matrix = np.zeros((len(lists), len(FEATURE_NAMES)), np.float32)
-    listed, come = (np.asarray(each.is_valid().to_numpy(zero_copy_only=False), np.bool_) for each in (lists, packed))
-    if listed.any():
-        matrix[listed] = lists.flatten().to_numpy().reshape(-1, len(FEATURE_NAMES))
-    if come.any():
-        matrix[come] = _matrix(packed.drop_null())
-    return _as_lists(matrix, listed | come)
+    return pc.if_else(lists.is_valid(), lists.cast(_FEATURES), _unpacked(packed.cast(_PACKED)))
 
 
 def _unpacked(packed: Arrow) -> Arrow:
-    """The same bytes as lists."""
+    """Bytes as lists of the numbers in them; null where there are none."""
     width = len(FEATURE_NAMES)
     numbers = pa.Array.from_buffers(
         pa.float32(), len(packed) * width, [None, packed.buffers()[1]], offset=packed.offset * width
     )
     return pa.FixedSizeListArray.from_arrays(numbers, type=_FEATURES, mask=packed.is_null())
-
-
-def _matrix(packed: Arrow) -> NDArray[np.float32]:
-    return np.frombuffer(b"".join(packed.to_pylist()), np.float32).reshape(-1, len(FEATURE_NAMES))
-
-
-def _as_lists(matrix: NDArray[np.float32], there: NDArray[np.bool_]) -> Arrow:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=_FEATURES, mask=pa.array(~there))
 
 
 def write_rows(batches: Iterable[Arrow], file: Path) -> int:

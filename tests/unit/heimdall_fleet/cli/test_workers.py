@@ -1,6 +1,4 @@
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,19 +6,7 @@ import pytest
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.workers import with_log
 
-
-@pytest.fixture(autouse=True)
-def _logging_is_put_back() -> Iterator[None]:
-    root, fleet = logging.getLogger(), logging.getLogger("heimdall_fleet")
-    handlers, level, fleet_level = list(root.handlers), root.level, fleet.level
-    root.handlers = []
-    yield
-    for handler in root.handlers:
-        handler.close()
-    root.handlers = handlers
-    root.setLevel(level)
-    fleet.setLevel(fleet_level)
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("logging_is_put_back")
 
 
 def test_a_worker_tells_the_warnings_of_its_configuration_in_its_log_and_nowhere_else(

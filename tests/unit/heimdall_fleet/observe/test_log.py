@@ -3,7 +3,6 @@ import io
 import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,7 @@ from heimdall_fleet.observe.log import configure
 CANARY = "canary-secret-0123456789"
 
 
-@pytest.fixture(autouse=True)
-def _logging_is_put_back() -> Iterator[None]:
-    root, fleet = logging.getLogger(), logging.getLogger("heimdall_fleet")
-    handlers, level, fleet_level = list(root.handlers), root.level, fleet.level
-    root.handlers = []
-    yield
-    for handler in root.handlers:
-        handler.close()
-    root.handlers = handlers
-    root.setLevel(level)
-    fleet.setLevel(fleet_level)
-    logging.captureWarnings(False)
+pytestmark = pytest.mark.usefixtures("logging_is_put_back")
 
 
 def start(**settings: Any) -> io.StringIO:
