@@ -1,12 +1,13 @@
 """The `kafka` section: where the broker is and how to speak to it."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.units import Bytes
+from heimdall_fleet.kafka.settings import Compression, SaslMechanism, SecurityProtocol
 from heimdall_schemas.topics import Topics
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -49,9 +50,9 @@ class Kafka(Section):
     group_instance_id: str | None = Field(None, pattern=r"^[a-zA-Z0-9._-]{1,200}$")
     """Static membership: unique per worker (a StatefulSet's ordinal), or unset. Of two with one id, one stands aside."""
 
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    security_protocol: SecurityProtocol = "PLAINTEXT"
     """Whether the connection is encrypted (SSL) and whether the fleet logs in (SASL)."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
     """How the fleet logs in, with a SASL protocol."""
     sasl_plain_username: str | None = None
     """User of PLAIN and SCRAM."""
@@ -74,7 +75,7 @@ class Kafka(Section):
     max_message_bytes: Bytes = Field(1_900_000, ge=1024, le=1_073_741_824)
     """Largest record the fleet produces. Stays below `max.message.bytes` of the topics (2 MiB as they are created):
     one refusal by the broker would poison the producer."""
-    compression_type: Literal["none", "gzip", "snappy", "zstd"] = "zstd"
+    compression_type: Compression = "zstd"
     """Compression of what the fleet produces. lz4 is left out: the client only knows its slowest level."""
 
     session_timeout_ms: int = Field(45_000, ge=500, le=1_800_000)
