@@ -70,7 +70,7 @@ def _ranges(engine: Engine, at_a_time: int) -> list[str]:
                     WHERE hash(request_id) % {SAMPLED} = 0))
             WHERE place % {at_a_time // SAMPLED} = 0 ORDER BY request_id"""
     )
-    ends = ["'" + request_id.replace("'", "''") + "'" for (request_id,) in found]
+    ends = [f"'{quoted(request_id)}'" for (request_id,) in found]
     lower = ["true", *(f"request_id >= {end}" for end in ends)]
     upper = [*(f"request_id < {end}" for end in ends), "true"]
     return [f"{low} AND {high}" for low, high in zip(lower, upper, strict=True)]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from heimdall_fleet.learn.dataset import Layout
-from heimdall_fleet.learn.sql import Engine, files
+from heimdall_fleet.learn.sql import Engine, files, quoted
 
 
 def merge_shadows(engine: Engine, layout: Layout) -> None:
@@ -12,13 +12,13 @@ def merge_shadows(engine: Engine, layout: Layout) -> None:
         return
     known = files([layout.shadows]) if layout.shadows.exists() else "(SELECT * EXCLUDE (seq) FROM new_shadow LIMIT 0)"
     fresh = layout.work / "shadows.parquet"
-    quoted = str(fresh).replace("'", "''")
     engine.run(
         f"""COPY (SELECT * EXCLUDE (seq, place) FROM
                     (SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY seq) AS place
                      FROM (SELECT *, -1 AS seq FROM {known}
                            UNION ALL BY NAME SELECT * FROM new_shadow WHERE state IS NOT NULL))
-                  WHERE place = 1 ORDER BY epoch_us(time), request_id) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)"""
+                  WHERE place = 1 ORDER BY epoch_us(time), request_id)
+            TO '{quoted(fresh)}' (FORMAT parquet, COMPRESSION zstd)"""
     )
     fresh.replace(layout.shadows)
 

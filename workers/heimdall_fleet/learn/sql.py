@@ -87,5 +87,6 @@ def files(paths: list[Path], *, numbered: bool = False) -> str:
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false{number})"
 
 
-def quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def quoted(text: Path | str) -> str:
+    """As it stands between quotes in a statement."""
+    return str(text).replace("'", "''")
