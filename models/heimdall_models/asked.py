@@ -15,7 +15,6 @@ from heimdall_models.embed import CLUSTER_TEMPERATURE, DIMENSIONS, EmbeddingCach
 from heimdall_models.features import Features, extract
 from heimdall_models.pools import FAR, Flags, Floats, Indices
 from heimdall_models.text_model import TextModel
-from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.request import AUTO, Options
 
 _log = logging.getLogger(__name__)
@@ -67,12 +66,12 @@ _ASKING_FIELDS = tuple((field.name, field.default) for field in fields(Asking))
 
 def read_asking(
     item: DecisionInput,
-    resolve: Callable[[str], str | None],
+    served: Callable[[str], str],
     previous: Callable[[tuple[str | None, str]], str | None],
 ) -> Asking:
     """The caller's wishes; `previous` knows the model of a tenant's session.
 
-    Raises Failure `caller_unknown_model` when the request pins a name that `resolve` lacks.
+    Raises what `served` raises when the request pins a name that nobody serves.
     """
     body = item.body
     name = body.get("model", AUTO)
@@ -84,24 +83,13 @@ def read_asking(
         tenant=options.tenant,
         session=options.session,
         previous=None if options.session is None else previous((options.tenant, options.session)),
-        pinned=None if name == AUTO else _pinned(name, resolve),
+        pinned=None if name == AUTO else served(name),
         candidates=None if options.candidates is None else tuple(options.candidates),
         exclude=tuple(options.exclude or ()),
         alpha=options.alpha,
         max_cost_usd_micros=None if options.max_cost_usd is None else round(options.max_cost_usd * 1_000_000),
         own_effort=own_effort,
     )
-
-
-def _pinned(name: str, resolve: Callable[[str], str | None]) -> str:
-    found = resolve(name)
-    if found is None:
-        raise Failure(
-            FailureCode.CALLER_UNKNOWN_MODEL,
-            f'no configured provider serves the model {name!r}; send "model": "auto" or a name of GET /v1/models',
-            context={"model": name[:256]},
-        )
-    return found
 
 
 def asking_fields(asking: Asking) -> dict[str, Any]:

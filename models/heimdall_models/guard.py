@@ -218,6 +218,8 @@ def guard(asked: Asked, bucket: Indices, book: PoolBook) -> Guarded:
     if not eligible.any(axis=1).all():
         for row in np.flatnonzero(~eligible.any(axis=1)).tolist():
             _relocate(result, asked, book, row)
+    if not asked.plain:
+        _note_left_out(result, book)
     if long.any():
         result.preferred = _prefer_gemini(result, book, long)
     return result
@@ -261,6 +263,16 @@ def note_fallen(result: Guarded, view: View, guardrail: Guardrail, mask: Flags) 
             }
             for slot in np.flatnonzero(mask[at]).tolist()
         )
+
+
+def _note_left_out(result: Guarded, book: PoolBook) -> None:
+    """What a caller names and nobody can ask stands in the record; the fleet's own lists are told of once, in the log."""
+    for row, at in enumerate(result.pool.tolist()):
+        if at > _HARD and (left_out := book.pools[at].left_out):
+            result.fallen.setdefault(row, []).extend(
+                {"model": name, "bucket": BUCKETS[result.bucket[row]].value, "score": None, "fell_out": why}
+                for name, why in left_out.items()
+            )
 
 
 def _relocate(result: Guarded, asked: Asked, book: PoolBook, row: int) -> None:

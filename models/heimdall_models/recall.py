@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import orjson
@@ -13,7 +14,7 @@ from heimdall_models.experiment import CONTROL, arm_of
 from heimdall_models.features import MAX_BATCH
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Kept, Refusal, took_json
-from heimdall_schemas.failure import Failure
+from heimdall_schemas.failure import Failure, FailureCode
 
 _SHORT_BYTES = 128 * 1024
 """Above it a full batch is judged in two: its arrays would not stay in the processor's cache, which costs a quarter."""
@@ -30,11 +31,13 @@ class Heard(NamedTuple):
 
 def hear(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, now_s: float) -> list[Heard | Refusal]:
     """What every caller asks for, or the refusal of one that pins an unknown model."""
-    served, resolve = judge.rules.served, judge.book.catalogue.resolve
+    names, resolve = judge.rules.served, judge.book.catalogue.resolve
 
-    def resolve_served(name: str) -> str | None:
+    def served(name: str) -> str:
         found = resolve(name)
-        return found if found in served else None
+        if found is None or found not in names:
+            raise _unknown(name, names)
+        return found
 
     def previous(session: tuple[str | None, str]) -> str | None:
         return memory.sessions.get(session, now_s)
@@ -42,7 +45,7 @@ def hear(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, now_s: fl
     heard: list[Heard | Refusal] = []
     for item in batch:
         try:
-            asking = read_asking(item, resolve_served, previous)
+            asking = read_asking(item, served, previous)
         except Failure as failure:
             heard.append(Refusal(item.request_id, failure))
             continue
@@ -50,6 +53,17 @@ def hear(batch: Sequence[DecisionInput], judge: Judge, memory: Memory, now_s: fl
         key = b"" if memory.decisions is None else cache_key(item, asking, one.salt)
         heard.append(Heard(item, asking, one, key))
     return heard
+
+
+def _unknown(name: str, served: Collection[str]) -> Failure:
+    """Whoever sent it has no list of the fleet's models at hand: the names that come nearest stand in the message."""
+    near = get_close_matches(name.lower(), served, n=3, cutoff=0.4)
+    instead = f" or one that is served, such as {', '.join(near)}" if near else ""
+    return Failure(
+        FailureCode.CALLER_UNKNOWN_MODEL,
+        f'no configured provider serves the model {name!r}; send "model": "auto"{instead}',
+        context={"model": name[:256]},
+    )
 
 
 def _judge_for(item: DecisionInput, asking: Asking, judge: Judge) -> Judge:

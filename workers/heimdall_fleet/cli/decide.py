@@ -139,6 +139,7 @@ def _reasons(answer: Decided) -> list[str]:
     where = "difficulty unknown" if percentile is None else f"harder than {percentile:.0%} of reference traffic"
     reasons = [f"{where}: bucket {record['bucket_before_guardrails']}"]
     reasons += [f"guardrail {name}" for name in record["guardrails"]]
+    reasons += [f"{each['model']}: {each['fell_out']}" for each in record["candidates"] if each.get("fell_out")]
     reasons.append(f"{record['decision_type']}: score {decision['final_score']:+.4f} with alpha {record['alpha']:g}")
     if decision["fallback_used"]:
         reasons.append(f"fallback: {decision['fallback_reason']}")

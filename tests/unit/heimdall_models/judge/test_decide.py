@@ -267,6 +267,14 @@ def test_an_unknown_name_is_refused_and_the_rest_of_the_batch_is_not(
     assert isinstance(fine, Decided)
 
 
+def test_who_pins_an_unknown_name_is_told_the_names_that_come_nearest(
+    judge: Judge, make_input: MakeInput, answer: Answers
+) -> None:
+    (refused,) = answer([make_input(model="claude-hiaku-5.5")], judge)
+    assert isinstance(refused, Refusal)
+    assert "anthropic/claude-haiku-5.5" in refused.failure.message
+
+
 def test_candidates_without_provider_price_or_entry_are_left_out_and_said_once(
     judge_with: JudgeWith, make_input: MakeInput, decided: One
 ) -> None:
@@ -276,6 +284,18 @@ def test_candidates_without_provider_price_or_entry_are_left_out_and_said_once(
     answer = decided(make_input(0.1), judge)
     assert set(answer.decision["alpha_scores"]) == {"openai/gpt-6-luna"}
     assert answer.decision["selected_provider"] == "openai"
+
+
+def test_a_candidate_of_the_caller_that_nobody_serves_stands_in_the_record_with_the_reason(
+    judge: Judge, make_input: MakeInput, decided: One
+) -> None:
+    answer = decided(make_input(options={"candidates": ["openai/gpt-6-sol", "nobody/nothing"]}), judge)
+    assert answer.decision["selected_model"] == "openai/gpt-6-sol"
+    (fallen,) = [one for one in answer.record["candidates"] if one.get("fell_out")]
+    assert fallen["model"] == "nobody/nothing"
+    assert "not in the catalogue" in fallen["fell_out"]
+    assert not answer.decision["guardrail_triggered"]
+    assert recompute(answer.record | answer.decision, judge).proved
 
 
 def test_a_bucket_without_any_model_escalates(judge_with: JudgeWith, make_input: MakeInput, decided: One) -> None:
