@@ -95,5 +95,5 @@ async def _print_stream(client: HeimdallClient, body: dict[str, Any], deadline: 
 def _print_error(request_id: str | None, error: HeimdallError) -> Exit:
     facts = error.heimdall.model_dump(mode="json", exclude_unset=True) if error.heimdall else {"request_id": request_id}
     data({"error": {"code": error.code, "message": error.message, "retryable": error.retryable}, "heimdall": facts})
-    note(f"{request_id}: {error}")
+    note(f"{request_id or 'not sent'}: {error}")
     return Exit.DEADLINE if isinstance(error, Expired) else Exit.CHECK_FAILED
