@@ -9,6 +9,7 @@ from typing import Any
 
 from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until_possible
 from heimdall_fleet.dispatch.capacity.account import Account, reread
+from heimdall_fleet.dispatch.capacity.pool import KeysOut
 from heimdall_fleet.dispatch.capacity.probe import ask, is_up, models_request
 from heimdall_fleet.dispatch.routes import RouteBook
 from heimdall_fleet.dispatch.settings import ShadowSettings
@@ -59,6 +60,7 @@ class DispatchService:
         """What `/readyz` and `/health` say of this worker."""
         health.add("kafka", lambda: broker_check(self.wires.orders.facts().group, self.wires.producer.facts()))
         health.add("providers", self._providers_check)
+        health.add("keys", lambda: keys_check(self._keys_out()))
         health.add("state", self._state_check)
 
     async def run(self) -> None:
@@ -120,11 +122,20 @@ class DispatchService:
             seen = show_group(self.metrics, facts.group, self.wires.producer.facts(), seen)
             self.metrics.dispatch.in_flight.set(facts.in_flight)
             self.metrics.dispatch.in_flight_bytes.set(facts.in_flight_bytes)
-            room = self.worker.room
-            for provider, state in room.pool.health(room.clock.mono_ms()).items():
-                self.metrics.dispatch.breaker(provider, "", state["breaker"])
-                for key, key_state in state["keys"].items():
-                    self.metrics.dispatch.breaker(provider, key, key_state["breaker"])
+            self._show_providers()
+
+    def _show_providers(self) -> None:
+        room = self.worker.room
+        for provider, state in room.pool.health(room.clock.mono_ms()).items():
+            self.metrics.dispatch.breaker(provider, "", state["breaker"])
+            for key, key_state in state["keys"].items():
+                self.metrics.dispatch.breaker(provider, key, key_state["breaker"])
+        out = self._keys_out()
+        self.metrics.dispatch.keys_out(out.reasons, out.bare)
+
+    def _keys_out(self) -> KeysOut:
+        room = self.worker.room
+        return room.pool.keys_out(room.clock.mono_ms())
 
     async def _renew_reservations(self) -> None:
         """What is in work here is not taken over. With the state down, a second call is the lesser evil."""
@@ -185,6 +196,15 @@ class DispatchService:
         if not self.worker.accepts():
             return Check("unhealthy", {**details, "reason": "nearly every call fails; intake is paused"})
         return Check("degraded" if closed else "healthy", details)
+
+
+def keys_check(out: KeysOut) -> Check:
+    """Degraded while a key is out of use: its neighbours, and other providers, go on."""
+    if not out.reasons:
+        return Check("healthy")
+    reason = "give the key another value where it comes from; it is also tried again every five minutes"
+    named = {f"{provider}/{key}": why for (provider, key), why in out.reasons.items()}
+    return Check("degraded", {"out": named, "providers_without_a_key": list(out.bare), "reason": reason})
 
 
 def state_check(shared: bool, group: GroupFacts, partitions: int) -> Check:

@@ -45,7 +45,8 @@ class FleetTelemetry:
 
     def alarm(self, alarm: Alarm) -> None:
         log.error(
-            "the key is out of use until an operator acts: %s",
+            "the key is out of use%s; give it another value where it comes from: %s",
+            ", the last one of its provider" if alarm.last else "",
             alarm.reason,
             extra={"action": "key_disabled", "provider": alarm.provider, "key": alarm.key},
         )

@@ -146,8 +146,10 @@ class DispatchMetrics:
         )
         # Circuit breaker: 0 closed, 1 half-open, 2 open. An empty key is the provider's own.
         self.breaker_state = make.gauge("heimdall_breaker_state", "Circuit breaker", "provider", "key")
-        # 1 while the provider gets traffic, 0 while it is taken out.
+        # 1 while the provider gets traffic, 0 while its breaker takes it out or none of its keys is in use.
         self.provider_health = make.gauge("heimdall_provider_health", "Provider is used", "provider")
+        # 1 for a key that is out of use, and why (a failure code); a key in use has no series.
+        self.key_out = make.gauge("heimdall_key_out", "Key is out of use", "provider", "key", "reason")
         # Calls made a second time after a crash, an expulsion or an ambiguous time-out; each may have been paid twice.
         self.repeated_calls = make.counter("heimdall_dispatch_repeated_calls_total", "Calls made again")
         # Answers that came after we had given up on them.
@@ -190,6 +192,14 @@ class DispatchMetrics:
         self.breaker_state.labels(name, key).set(_BREAKER_VALUES[state])
         if not key:
             self.provider_health.labels(name).set(0 if state == "open" else 1)
+
+    def keys_out(self, reasons: Mapping[tuple[str, str], str], bare: Iterable[str]) -> None:
+        """Show the keys that are out of use, by provider and key, and as not used the providers with no other key."""
+        self.key_out.clear()
+        for (provider, key), reason in reasons.items():
+            self.key_out.labels(self._closed.provider(provider), key, reason).set(1)
+        for provider in bare:
+            self.provider_health.labels(self._closed.provider(provider)).set(0)
 
     def forget_children(self) -> None:
         """Look labels up again: the closed sets have changed."""

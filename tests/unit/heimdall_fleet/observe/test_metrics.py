@@ -111,6 +111,20 @@ def test_the_providers_own_breaker_says_whether_it_is_used(metrics: Metrics) -> 
     assert value(metrics, "heimdall_provider_health", provider="openai") == 1
 
 
+def test_a_key_that_is_out_has_a_series_until_it_is_back_and_a_provider_without_keys_is_not_used(
+    metrics: Metrics,
+) -> None:
+    metrics.dispatch.breaker("openai", "", "closed")
+    metrics.dispatch.keys_out({("openai", "main"): "provider_auth"}, ["openai"])
+    labels = {"provider": "openai", "key": "main", "reason": "provider_auth"}
+    assert value(metrics, "heimdall_key_out", **labels) == 1
+    assert value(metrics, "heimdall_provider_health", provider="openai") == 0
+    metrics.dispatch.breaker("openai", "", "closed")
+    metrics.dispatch.keys_out({}, [])
+    assert value(metrics, "heimdall_key_out", **labels) is None
+    assert value(metrics, "heimdall_provider_health", provider="openai") == 1
+
+
 def test_the_hit_ratio_is_that_of_the_last_five_seconds_and_stays_when_idle(metrics: Metrics) -> None:
     def ratio_at(now: float) -> float | None:
         metrics.refresh(now)

@@ -22,6 +22,7 @@ class Group:
 
 
 _SMOOTHING = 0.2
+_REFUSED_LOOK_MS = 300_000.0
 _UNMEASURED = 0.0
 
 
@@ -37,6 +38,7 @@ class KeyState:
         "error_share",
         "group",
         "latency_ms",
+        "look_at",
         "name",
         "picked",
         "settings",
@@ -50,21 +52,41 @@ class KeyState:
         self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
         self.disabled: str | None = None
         self.disabled_until = math.inf
+        self.look_at = math.inf
         self.latency_ms = _UNMEASURED
         self.error_share = 0.0
         self.credit = 0.0
         self.picked = 0
 
     def ready_at(self, now_ms: float) -> float:
-        """When a call may start with this key; never for one that waits for an operator."""
+        """When a call may start with this key; never for one that was refused, but for its look now and then."""
         opens = max(self.group.closed_until, self.aimd.closed_until)
         if self.breaker.open_until is not None:
             opens = max(opens, self.breaker.ready_at(now_ms))
-        return opens if self.disabled is None else max(opens, self.disabled_until)
+        if self.disabled is None or now_ms >= self.look_at:
+            return opens
+        return max(opens, self.disabled_until)
 
-    def disable(self, reason: str, until_ms: float) -> None:
-        """Out of use: until the provider's own quota opens again, or for good."""
+    def disable(self, reason: str, until_ms: float, now_ms: float) -> None:
+        """Out of use until the provider's own quota opens again; without a date, until it is replaced or a look finds
+        that it works."""
         self.disabled, self.disabled_until = reason, until_ms
+        self.look_at = now_ms + _REFUSED_LOOK_MS if until_ms == math.inf else until_ms
+
+    def looked(self, now_ms: float) -> None:
+        """One call tries a refused key; the others wait for what it finds, or for the next look."""
+        self.look_at = now_ms + _REFUSED_LOOK_MS
+
+    def out(self, now_ms: float) -> str | None:
+        """Why the key is out of use now, as a failure code."""
+        return self.disabled if now_ms < self.disabled_until else None
+
+    def inherit(self, old: "KeyState") -> None:
+        """The same credential under a new list of keys: what is known of it goes on."""
+        self.breaker, self.aimd = old.breaker, old.aimd
+        self.disabled, self.disabled_until, self.look_at = old.disabled, old.disabled_until, old.look_at
+        self.latency_ms, self.error_share = old.latency_ms, old.error_share
+        self.group.closed_until = max(self.group.closed_until, old.group.closed_until)
 
     def serves(self, model_there: str, model_id: str) -> bool:
         return serves(self.settings.models, model_there, model_id)

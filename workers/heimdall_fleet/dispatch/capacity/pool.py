@@ -119,11 +119,22 @@ class ProviderState:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something an operator must act on. Names only."""
+    """A key that went out of use: something an operator must act on. Names only.
+
+    `last`: its provider has no other key that is in use.
+    """
 
     provider: str
     key: str
     reason: str
+    last: bool
+
+
+class KeysOut(NamedTuple):
+    """Keys that are out of use, with the failure code, by provider and key; and the providers that have no other."""
+
+    reasons: Mapping[tuple[str, str], str]
+    bare: tuple[str, ...]
 
 
 def _nobody(provider: str) -> int:
@@ -190,6 +201,8 @@ class Pool:
         self._taken += 1
         key = pick(open_keys, provider.settings.strategy, provider.turn, provider.settings.floor_share)
         key.aimd.start()
+        if key.disabled is not None:
+            key.looked(now_ms)
         provider.in_flight += 1
         probes = (
             key.breaker.start(now_ms),
@@ -230,10 +243,7 @@ class Pool:
         for key in fresh:
             old = before.get(key.name)
             if old is not None and old.settings.secret == key.settings.secret:
-                key.breaker, key.aimd = old.breaker, old.aimd
-                key.disabled, key.disabled_until = old.disabled, old.disabled_until
-                key.latency_ms, key.error_share = old.latency_ms, old.error_share
-                key.group.closed_until = max(key.group.closed_until, old.group.closed_until)
+                key.inherit(old)
         state.take_up(fresh)
 
     def __contains__(self, provider: str) -> bool:
@@ -257,6 +267,16 @@ class Pool:
             }
             for name, state in self._providers.items()
         }
+
+    def keys_out(self, now_ms: float) -> KeysOut:
+        out = {
+            (name, key.name): reason
+            for name, state in self._providers.items()
+            for key in state.keys
+            if (reason := key.out(now_ms)) is not None
+        }
+        bare = (name for name, state in self._providers.items() if all((name, key.name) in out for key in state.keys))
+        return KeysOut(out, tuple(bare))
 
     def probe(self, provider: str, good: bool) -> bool:
         """What the free probe of a provider found; true when it takes the provider out, or brings it back."""
@@ -287,8 +307,9 @@ def _note(ticket: Ticket, failure: AttemptFailure, now_ms: float) -> Alarm | Non
     if failure.code is FailureCode.PROVIDER_OVERLOADED and failure.retry_after_ms:
         ticket.provider.closed_until = max(ticket.provider.closed_until, now_ms + failure.retry_after_ms)
     if failure.disable_key and (key.disabled is None or now_ms >= key.disabled_until):
-        key.disable(failure.code.value, _reopens_at(failure, now_ms))
-        return Alarm(ticket.route.provider, key.name, failure.message)
+        key.disable(failure.code.value, _reopens_at(failure, now_ms), now_ms)
+        last = all(each.out(now_ms) for each in ticket.provider.keys)
+        return Alarm(ticket.route.provider, key.name, failure.message, last)
     return None
 
 
@@ -301,7 +322,7 @@ def _reopens_at(failure: AttemptFailure, now_ms: float) -> float:
 def _key_health(key: KeyState, now_ms: float) -> dict[str, Any]:
     return {
         "breaker": key.breaker.state(now_ms).value,
-        "disabled": key.disabled if now_ms < key.disabled_until else None,
+        "disabled": key.out(now_ms),
         "closed_for_ms": int(min(max(0.0, key.group.closed_until - now_ms), 1e12)),
         "in_flight": key.aimd.in_flight,
         "limit": key.aimd.limit,

@@ -36,6 +36,7 @@ def readiness(of: Pool, now_ms: float = 0.0, without: frozenset[str] = NONE, mod
     return of.status(route(model), without, now_ms).readiness
 
 
+REFUSED = AttemptFailure(C.PROVIDER_AUTH, Action.OTHER_KEY, "invalid", disable_key=True)
 LIMITED = AttemptFailure(C.PROVIDER_RATE_LIMITED, Action.OTHER_KEY, "429", retry_after_ms=5_000)
 
 
@@ -81,15 +82,40 @@ def test_a_retry_after_of_nothing_is_no_leave_to_hammer_the_provider() -> None:
 
 def test_a_key_that_is_refused_goes_out_with_one_alarm_and_comes_back_with_a_new_secret() -> None:
     of = pool(key("a"))
-    refused = AttemptFailure(C.PROVIDER_AUTH, Action.OTHER_KEY, "invalid", disable_key=True)
     tickets = [of.take(route(), NONE, 0.0) for _ in range(2)]
-    alarms = [of.learn(ticket, refused, 0.0) for ticket in tickets if ticket]
+    alarms = [of.learn(ticket, REFUSED, 0.0) for ticket in tickets if ticket]
     assert [alarm is not None for alarm in alarms] == [True, False]
     assert readiness(of) is Readiness.NEVER
     of.replace_keys("openai", [key("a")])
     assert readiness(of) is Readiness.NEVER
     of.replace_keys("openai", [KeySettings("a", "rotated")])
     assert readiness(of) is Readiness.READY
+
+
+def test_one_call_in_five_minutes_tries_a_refused_key_and_its_answer_brings_it_back() -> None:
+    of = pool(key("a"))
+    ask(of, REFUSED)
+    assert readiness(of, 299_999.0) is Readiness.NEVER
+    looking = of.take(route(), NONE, 300_000.0)
+    assert looking is not None
+    assert of.take(route(), NONE, 300_001.0) is None
+    assert of.learn(looking, REFUSED, 300_002.0) is None
+    assert readiness(of, 599_999.0) is Readiness.NEVER
+    assert of.keys_out(599_999.0) == ({("openai", "a"): "provider_auth"}, ("openai",))
+    ask(of, None, 600_000.0)
+    assert {readiness(of, 600_001.0) for _ in range(2)} == {Readiness.READY}
+    assert of.keys_out(600_001.0) == ({}, ())
+
+
+def test_the_alarm_of_a_providers_last_key_says_so() -> None:
+    of = pool(key("a"), key("b"))
+    alarms = []
+    for _ in range(2):
+        ticket = of.take(route(), NONE, 0.0)
+        assert ticket is not None
+        alarms.append(of.learn(ticket, REFUSED, 0.0))
+    assert [alarm.last for alarm in alarms if alarm] == [False, True]
+    assert of.keys_out(0.0).bare == ("openai",)
 
 
 def test_a_key_added_at_run_time_is_used_and_a_call_under_way_is_still_given_back() -> None:

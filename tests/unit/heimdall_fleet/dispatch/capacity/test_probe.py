@@ -94,7 +94,7 @@ def test_a_provider_that_its_probe_takes_out_gets_no_call_until_it_is_back() -> 
         (FailureCode.PROVIDER_AUTH, 7_200_000, Readiness.NEVER),
     ],
 )
-def test_a_key_comes_back_when_its_quota_is_dated_and_else_waits_for_an_operator(
+def test_a_key_comes_back_for_everybody_only_when_its_quota_is_dated(
     code: FailureCode, pause_ms: int | None, later: Readiness
 ) -> None:
     pool = Pool([provider()])
@@ -103,4 +103,5 @@ def test_a_key_comes_back_when_its_quota_is_dated_and_else_waits_for_an_operator
     failure = AttemptFailure(code, Action.OTHER_KEY, "no", disable_key=True, retry_after_ms=pause_ms)
     assert pool.learn(ticket, failure, 0.0) is not None
     assert pool.health(1.0)["p"]["keys"]["a"]["disabled"] == code.value
+    assert pool.take(ROUTE, frozenset(), 7_200_001.0) is not None
     assert pool.status(ROUTE, frozenset(), 7_200_001.0).readiness is later
