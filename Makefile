@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # Tests start many processes; without kept bytecode each of them compiles the fleet anew.
 export PYTHONDONTWRITEBYTECODE :=
-LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+LOCKED := --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: setup demo demo-learning test test-slow test-kafka faults soak lint bench kafka schemas docs lock clean help
 

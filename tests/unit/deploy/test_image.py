@@ -122,6 +122,15 @@ def test_it_installs_what_was_tested(root: Path) -> None:
         assert {name: version for name, version in installed.items() if tested.get(name) != version} == {}, lock
 
 
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "deploy/requirements-fleet.lock", "deploy/requirements-learn.lock"]
+)
+def test_every_python_gets_the_same_versions(root: Path, lock: str) -> None:
+    """Else what is tested with one Python is not what another one, such as the image's, installs."""
+    pins = PIN.findall((root / lock).read_text())
+    assert sorted(pins) == sorted(dict(pins).items())
+
+
 def test_it_installs_everything_that_a_worker_needs(root: Path, project: dict[str, Any]) -> None:
     installed = dict(PIN.findall((root / "deploy/requirements-fleet.lock").read_text()))
     wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["fleet"]]
