@@ -57,7 +57,7 @@ async def member(cluster: ApacheCluster, group_id: str, topic: str, log: Path, s
         *(sys.executable, "-m", "tests.brokers.member"),
         *(cluster.bootstrap, group_id, topic, str(log), str(seconds)),
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
     )
     try:
         yield Member(process, log)
