@@ -63,6 +63,9 @@ _DEAD_LETTER: Json = {
     h.DLQ_TIMESTAMP: _text("the record's timestamp, Unix milliseconds"),
     h.DLQ_GROUP: _text("the consumer group that read it"),
     h.DLQ_CUT: _text("bytes of the original value; only when the value here is cut"),
+    h.DLQ_DAMAGE: _text(
+        "offsets and fault of a batch that cannot be decoded; the value is the batch as it stands in the log"
+    ),
     h.REQUEST_ID: _text("id of the request"),
 }
 

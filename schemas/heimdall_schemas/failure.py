@@ -54,6 +54,7 @@ class FailureCode(StrEnum):
     HEIMDALL_REPLY_TOO_LARGE = "heimdall_reply_too_large"
     HEIMDALL_UNAVAILABLE = "heimdall_unavailable"
     HEIMDALL_INTERRUPTED = "heimdall_interrupted"
+    HEIMDALL_UNREADABLE = "heimdall_unreadable"
     HEIMDALL_INTERNAL = "heimdall_internal"
 
     @property
@@ -123,6 +124,9 @@ FACTS: Mapping[FailureCode, Facts] = {
     _C.HEIMDALL_UNAVAILABLE: Facts(True, 503, _E.NETWORK, "broker or state cannot be reached"),
     _C.HEIMDALL_INTERRUPTED: Facts(
         True, 503, _E.INTERNAL, "the worker that made a call was lost before it could tell how the call ended"
+    ),
+    _C.HEIMDALL_UNREADABLE: Facts(
+        False, 500, _E.INTERNAL, "a batch of records in Kafka cannot be decoded: its codec, checksum or format"
     ),
     _C.HEIMDALL_INTERNAL: Facts(True, 500, _E.INTERNAL, "a bug of the fleet"),
 }

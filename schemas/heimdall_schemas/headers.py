@@ -46,6 +46,7 @@ DLQ_OFFSET = "heimdall-dlq-original-offset"
 DLQ_TIMESTAMP = "heimdall-dlq-original-timestamp"
 DLQ_GROUP = "heimdall-dlq-original-group"
 DLQ_CUT = "heimdall-dlq-original-bytes"
+DLQ_DAMAGE = "heimdall-dlq-damage"
 
 FORBIDDEN = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
 """Headers that are credentials by name: never copied to any topic."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from heimdall_fleet.kafka.driver.consuming import Listener
 from heimdall_fleet.kafka.errors import BrokerUnavailable, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
-from heimdall_fleet.kafka.records import Partition, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Partition, Record
 
 
 class FakeLog:
@@ -85,6 +85,9 @@ class FakeConsumer:
             interrupt, self.before_answer = self.before_answer, None
             await interrupt()
         return polled
+
+    async def damaged(self, partition: Partition) -> DamagedBatch | None:
+        return DamagedBatch(*self._after(partition)[0]) if partition in self.broken else None
 
     def seek(self, partition: Partition, offset: int) -> None:
         if partition in self._positions:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from heimdall_fleet import __version__
-from heimdall_fleet.kafka.records import Outgoing, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Outgoing, Record
 from heimdall_schemas import headers as h
-from heimdall_schemas.failure import Failure
+from heimdall_schemas.failure import Failure, FailureCode
 
 MAX_ERROR_CHARS = 500
 
@@ -48,6 +48,12 @@ class Undertaker:
             headers=(*_bounded(carried), *facts),
             timestamp_ms=None,
         )
+
+
+def refuse_damaged(record: Record) -> None:
+    """Raises Failure `heimdall_unreadable` for what stands in for records that nobody can decode."""
+    if isinstance(record, DamagedBatch):
+        raise Failure(FailureCode.HEIMDALL_UNREADABLE, record.why)
 
 
 MAX_CARRIED = 40

@@ -1,5 +1,7 @@
 """What batches are compressed with: ours, and those of others that nobody can read."""
 
+import asyncio
+import contextlib
 import struct
 from collections.abc import Callable
 
@@ -11,9 +13,12 @@ from aiokafka.record.util import calc_crc32c
 from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster
 from tests.brokers.tools import Recorder, committed, fill, running, until
 
+from heimdall_fleet.kafka.driver.consuming import Listener, RawConsumer
 from heimdall_fleet.kafka.driver.producing import WORTH_COMPRESSING_BYTES, RawProducer
+from heimdall_fleet.kafka.driver.reading import TopicReader
+from heimdall_fleet.kafka.errors import Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
-from heimdall_fleet.kafka.records import Outgoing
+from heimdall_fleet.kafka.records import Outgoing, Partition, Record
 from heimdall_fleet.kafka.settings import Compression, IntakeSettings, ProducerSettings
 
 Unique = Callable[[str], str]
@@ -47,6 +52,12 @@ async def test_a_small_batch_stays_uncompressed_and_a_large_one_is_written_as_co
         await producer.stop(1.0)
 
 
+class Deaf(Listener):
+    async def on_revoked(self) -> None: ...
+
+    async def on_assigned(self, partitions: frozenset[Partition]) -> None: ...
+
+
 async def send_unreadable(cluster: Cluster, topic: str, partition: int, codec: int) -> None:
     """A batch whose head claims a codec that its records are not written in; its checksum is right. Raises KafkaError."""
     builder = BatchBuilder(1 << 16, 0)
@@ -70,6 +81,51 @@ async def test_apache_kafka_takes_no_batch_that_cannot_be_read(
     await apache_broker.create_topic(topic, 1)
     with pytest.raises(KafkaError):
         await send_unreadable(apache_broker, topic, 0, codec)
+
+
+async def test_a_batch_that_cannot_be_read_is_told_whole_with_its_offsets_and_what_is_wrong(
+    embedded_broker: EmbeddedCluster, unique: Unique
+) -> None:
+    topic = unique("codecs")
+    await embedded_broker.create_topic(topic, 1)
+    await fill(embedded_broker, topic, per_partition=5, partitions=1)
+    await send_unreadable(embedded_broker, topic, 0, GZIP)
+    await fill(embedded_broker, topic, per_partition=1, partitions=1)
+    consumer = RawConsumer(embedded_broker.settings(), unique("group"), [topic], Deaf())
+    await consumer.start()
+    try:
+        await until(lambda: (topic, 0) in consumer.buffered())
+        read: list[Record] = []
+        async with asyncio.timeout(20):
+            while len(read) < 5:
+                with contextlib.suppress(Unreadable):
+                    read += await consumer.poll((topic, 0), 1)
+                await consumer.wait(0.5)
+        damaged = await consumer.damaged((topic, 0))
+        assert damaged is not None
+        assert damaged.offset == 7
+        assert f"a batch of 3 records, {topic}-0 at 5 to 7, cannot be decoded: BadGzipFile (gzip); " in damaged.why
+        assert b'{"messages": []}' in (damaged.value or b"")
+        consumer.seek((topic, 0), damaged.offset + 1)
+        async with asyncio.timeout(20):
+            while not (after := await consumer.poll((topic, 0), 1)):
+                await consumer.wait(0.5)
+        assert [record.offset for record in after] == [8]
+    finally:
+        await consumer.stop(1.0)
+
+
+async def test_a_reader_passes_over_what_cannot_be_read_and_reads_all_else(
+    embedded_broker: EmbeddedCluster, unique: Unique, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = unique("codecs")
+    await embedded_broker.create_topic(topic, 1)
+    await fill(embedded_broker, topic, per_partition=2, partitions=1)
+    await send_unreadable(embedded_broker, topic, 0, GZIP)
+    await fill(embedded_broker, topic, per_partition=2, partitions=1)
+    async with asyncio.timeout(20), TopicReader(embedded_broker.settings()) as reader:
+        assert [record.offset async for record in reader.read([topic])] == [0, 1, 5, 6]
+    assert f"{topic}-0 at 2 to 4" in caplog.text
 
 
 async def test_a_batch_that_cannot_be_read_holds_its_own_partition_and_no_other(

@@ -93,7 +93,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     worker.room = replace(room, holds=orders.holds)
     wires = Wires(
         orders=orders,
-        resting=open_intake(kafka, _resting(config), RetryHandler(producer, clock).handle),
+        resting=open_intake(kafka, _resting(config), RetryHandler(producer, clock, worker.refuse).handle),
         producer=producer,
         cancels=lambda: TopicReader(kafka),
     )

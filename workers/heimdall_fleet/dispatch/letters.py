@@ -123,8 +123,9 @@ def read_letter(record: Record) -> Letter:
 def redriven(letter: Letter, topics: Topics, now_ms: int) -> Outgoing:
     """The letter's record for the topic and partition it failed on: the same id, no attempts, the same span of time.
 
-    Raises Failure: `caller_too_large` for a letter that holds only part of its record, `heimdall_internal` for one whose
-    origin no worker reads. The ceiling of `max_cost_usd` stays; what earlier attempts cost is not counted again.
+    Raises Failure: `caller_too_large` for a letter that holds only part of its record, `heimdall_unreadable` for one that
+    holds a batch nobody can decode, `heimdall_internal` for one whose origin no worker reads. The ceiling of `max_cost_usd`
+    stays; what earlier attempts cost is not counted again.
     """
     headers = h.last(letter.record.headers)
     if h.DLQ_CUT in headers:
@@ -132,6 +133,8 @@ def redriven(letter: Letter, topics: Topics, now_ms: int) -> Outgoing:
             FailureCode.CALLER_TOO_LARGE,
             f"the letter holds only the first bytes of {_number(headers, h.DLQ_CUT, 0):,}; its sender must send it again",
         )
+    if h.DLQ_DAMAGE in headers:
+        raise Failure(FailureCode.HEIMDALL_UNREADABLE, _text(headers, h.DLQ_DAMAGE))
     topic, partition = _origin(letter, headers, topics)
     kept = [(name, value) for name, value in h.without(letter.record.headers, _RESET) if not _is_own(name)]
     kept.append((REDRIVEN, str(times_redriven(letter.record.headers) + 1).encode()))

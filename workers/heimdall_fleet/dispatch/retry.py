@@ -1,12 +1,14 @@
 """Resting: an order that cannot be asked for a while goes to a retry topic and is brought back when it is due."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
 from heimdall_fleet.dispatch.clock import Clock
 from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dlq import refuse_damaged
 from heimdall_fleet.kafka.records import Header, Outgoing, Producer, Record
 from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
@@ -61,15 +63,23 @@ def earlier_attempts(headers: h.Headers) -> list[dict[str, Any]]:
 
 
 class RetryHandler:
-    """The intake handler of the retry topics. A topic has one step, so its records come due in their order."""
+    """The intake handler of the retry topics. A topic has one step, so its records come due in their order.
 
-    def __init__(self, producer: Producer, clock: Clock) -> None:
+    `refuse`: what becomes of a record that does not rest.
+    """
+
+    def __init__(self, producer: Producer, clock: Clock, refuse: Callable[[Record, Failure], Awaitable[None]]) -> None:
         self._producer = producer
         self._clock = clock
+        self._refuse = refuse
 
     async def handle(self, record: Record) -> None:
         """Wait until the order is due and send it back; returns when the broker has it. Raises KafkaFailure."""
-        due_ms, back = returning(record)
+        try:
+            due_ms, back = returning(record)
+        except Failure as failure:
+            await self._refuse(record, failure)
+            return
         await asyncio.sleep(max(0, due_ms - self._clock.unix_ms()) / 1_000)
         await self._producer.send(back)
 
@@ -77,8 +87,10 @@ class RetryHandler:
 def returning(record: Record) -> tuple[int, Outgoing]:
     """When the order is due (Unix milliseconds), and the record for the topic it came from.
 
-    Raises Failure `heimdall_internal` when a header that `resting` writes is missing.
+    Raises Failure `heimdall_internal` when a header that `resting` writes is missing, `heimdall_unreadable` for a batch
+    that cannot be decoded.
     """
+    refuse_damaged(record)
     found = h.last(record.headers)
     try:
         due_ms, partition = int(found[DUE_MS]), int(found[SOURCE_PARTITION])

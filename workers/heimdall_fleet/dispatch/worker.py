@@ -28,7 +28,7 @@ from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run, begin
 from heimdall_fleet.dispatch.shadow.draw import unstreamed
 from heimdall_fleet.dispatch.shadow.work import answer_shadow, send_shadow
-from heimdall_fleet.dlq import Undertaker
+from heimdall_fleet.dlq import Undertaker, refuse_damaged
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.records import Record
 from heimdall_fleet.timelimit import TimeLimits
@@ -63,8 +63,7 @@ class DispatchWorker:
         try:
             run = self._read(record)
         except Failure as failure:
-            order = nameless_order(record, self.room.topics.replies)
-            await self._bury(record, begin(order, {}, self.room.clock.unix_ms(), self.room.clock.mono_ms()), failure)
+            await self.refuse(record, failure)
             return
         try:
             await self._answer(record, run)
@@ -81,11 +80,17 @@ class DispatchWorker:
         else:
             self.outage.forget(run.request_id)
 
+    async def refuse(self, record: Record, failure: Failure) -> None:
+        """The end of a record that is no order: its asker, if the headers name one, is told, and it is dead-lettered."""
+        order = nameless_order(record, self.room.topics.replies)
+        await self._bury(record, begin(order, {}, self.room.clock.unix_ms(), self.room.clock.mono_ms()), failure)
+
     def cancel(self, value: bytes | None) -> bool:
         """A record of the cancel topic; true when it stopped an order that was running here."""
         return read_cancel(value, self.room.cancels, self.room.clock.mono_ms())
 
     def _read(self, record: Record) -> Run:
+        refuse_damaged(record)
         order = read_order(record.value, record.headers)
         body: Mapping[str, Any] = decode(order.body, self.limits)
         if order.shadow is not None:

@@ -16,6 +16,7 @@ A rebalance, step by step; between any two steps the process may die, and what t
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ _REFRESH_S = 2.0
 _REFRESH_TIMEOUT_S = 3.0
 _RETRY_S = 0.5
 _UNREADABLE_RETRY_S = 5.0
+_UNREADABLE_TRIES = 3
+_CAREFUL_S = 30.0
 _WAIT_FOR_MAP_S = 0.05
 _ASIDE_S = 60.0
 _TWIN = "another worker has the same kafka.group_instance_id; this one stands aside for a minute. Give each its own"
@@ -46,6 +49,23 @@ class Chunk(NamedTuple):
 
     tracker: OffsetTracker
     records: Sequence[Record]
+
+
+class Trouble:
+    """A partition whose records could not be decoded: how often in a row, and how careful we are with it.
+
+    Until `careful_until` it is read one record at a time, or the good ones before the bad one would never be seen.
+    """
+
+    __slots__ = ("careful_until", "retry_at", "tries")
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.retry_at = self.careful_until = -math.inf
+
+    def again(self, now: float) -> None:
+        self.tries += 1
+        self.retry_at, self.careful_until = now + _UNREADABLE_RETRY_S, now + _CAREFUL_S
 
 
 class Want(NamedTuple):
@@ -76,7 +96,7 @@ class Group(Listener):
         self._served: dict[Partition, int] = {}
         self._serving = 0
         self._mean_bytes = _FIRST_GUESS_BYTES
-        self._unreadable_until: dict[Partition, float] = {}
+        self._troubles: dict[Partition, Trouble] = {}
         self._answering = False
         self._commit_task: asyncio.Task[None] | None = None
         self._commit_wanted = asyncio.Event()
@@ -175,7 +195,7 @@ class Group(Listener):
             assigned=assignment.partitions,
             lag=lag,
             held=frozenset(p for p in assignment.loaded if assignment.trackers[p].overflowing),
-            unreadable=frozenset(p for p, until in self._unreadable_until.items() if until > now),
+            unreadable=frozenset(p for p, trouble in self._troubles.items() if trouble.retry_at > now),
             rebalances=self._rebalances,
             commits=assignment.commits,
             commits_failed=assignment.commits_failed,
@@ -228,9 +248,9 @@ class Group(Listener):
         if not self._stable:
             return []
         ready = [p for p in consumer.buffered() if self._assignment.may_read(p)]
-        if self._unreadable_until:
+        if self._troubles:
             now = self._clock()
-            ready = [p for p in ready if self._unreadable_until.get(p, 0.0) <= now]
+            ready = [p for p in ready if p not in self._troubles or self._troubles[p].retry_at <= now]
         ready.sort(key=lambda p: self._served.get(p, 0))
         return ready
 
@@ -255,20 +275,42 @@ class Group(Listener):
         self._serving += 1
         self._served[partition] = self._serving
         epoch = self._epoch
+        trouble = self._troubles.get(partition)
         try:
-            polled = await consumer.poll(partition, limit)
+            polled = await consumer.poll(partition, 1 if trouble else limit)
         except Unreadable as error:
             log.error("unreadable: %s", error, extra={"action": "kafka_unreadable"})
-            self._unreadable_until[partition] = self._clock() + _UNREADABLE_RETRY_S
-            return None
+            damaged = await self._damaged(consumer, partition)
+            polled = [] if damaged is None else [damaged]
         if not polled:
             return None
         if epoch != self._epoch:
             # A rebalance came between: put them back, or the tracker would count them as finished.
             consumer.seek(partition, polled[0].offset)
             return None
-        self._unreadable_until.pop(partition, None)
+        if trouble:
+            self._calm(partition, trouble)
         return self._admit(partition, polled)
+
+    async def _damaged(self, consumer: RawConsuming, partition: Partition) -> Record | None:
+        """After some tries: what cannot be decoded as one record, to be dead-lettered, and the position behind it.
+
+        A wrong checksum may have come about on the way here, and then the next try reads what the broker has.
+        """
+        trouble = self._troubles.setdefault(partition, Trouble())
+        trouble.again(self._clock())
+        if trouble.tries < _UNREADABLE_TRIES:
+            return None
+        damaged = await consumer.damaged(partition)
+        if damaged is not None:
+            consumer.seek(partition, damaged.offset + 1)
+            trouble.retry_at = -math.inf
+        return damaged
+
+    def _calm(self, partition: Partition, trouble: Trouble) -> None:
+        trouble.tries = 0
+        if trouble.careful_until <= self._clock():
+            del self._troubles[partition]
 
     def _admit(self, partition: Partition, polled: Sequence[Record]) -> Chunk:
         tracker = self._assignment.trackers[partition]

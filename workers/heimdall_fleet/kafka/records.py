@@ -28,6 +28,19 @@ class Record(NamedTuple):
         return len(self.value or b"") + len(self.key or b"")
 
 
+class DamagedBatch(Record):
+    """A batch that nobody can decode, as one record at its last offset, so that it has an end like any other.
+
+    `value` is the batch as it stands in the log; the only header, `heimdall-dlq-damage`, says what is wrong and where.
+    """
+
+    __slots__ = ()
+
+    @property
+    def why(self) -> str:
+        return (self.headers[0][1] or b"").decode()
+
+
 class Outgoing(NamedTuple):
     """A record to be sent.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from heimdall_fleet.addresses import PartitionCount, ReplyRules, read_address
+from heimdall_fleet.dlq import refuse_damaged
 from heimdall_fleet.kafka.records import Record
 from heimdall_schemas import headers as h
 from heimdall_schemas.codec import Limits
@@ -61,6 +62,7 @@ def read(record: Record, rules: ReadRules, partitions: PartitionCount) -> Incomi
     request_id = _header_id(found) or fallback_id(record)
     address: Address | None = None
     try:
+        refuse_damaged(record)
         address = read_address(found, request_id, rules.replies, partitions)
         h.check(record.headers, rules.limits)
         options, body = read_request(record.value, rules.limits)

@@ -16,7 +16,7 @@ from heimdall_fleet.dispatch.letters import (
     told,
 )
 from heimdall_fleet.dlq import Undertaker
-from heimdall_fleet.kafka.records import Outgoing, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Outgoing, Record
 from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import read_order
@@ -124,6 +124,9 @@ def test_what_cannot_be_sent_again_says_why(bench: "Bench") -> None:
     unreadable = order._replace(headers=(*(e for e in order.headers if e[0] != h.PLAN), (h.PLAN, b"{")))
     with pytest.raises(Failure, match="plan cannot be read"):
         redriven(read_letter(written(buried(unreadable))), TOPICS, 1)
+    batch = DamagedBatch(*request(value=b"raw")._replace(headers=((h.DLQ_DAMAGE, b"its checksum is wrong"),)))
+    with pytest.raises(Failure, match="its checksum is wrong"):
+        redriven(read_letter(written(buried(batch))), TOPICS, 1)
     with pytest.raises(Failure, match="discarded"):
         redriven(read_letter(written(buried(request()._replace(topic="other")))), TOPICS, 1)
 

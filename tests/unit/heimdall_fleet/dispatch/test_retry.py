@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.retry import RetryHandler, earlier_attempts, resting, returning, step_for
 from heimdall_fleet.dispatch.run import Attempt, begin
-from heimdall_fleet.kafka.records import Outgoing, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Outgoing, Record
+from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import read_order
 from heimdall_schemas.topics import Delay, Topics
@@ -27,6 +28,9 @@ class Still:
 
     def mono_ms(self) -> float:
         return 0.0
+
+
+TOPICS = Topics()
 
 
 @given(st.floats(0, 2_000_000), st.floats(0, 2_000_000))
@@ -69,8 +73,17 @@ async def test_a_due_order_is_sent_back_at_once(bench: "Bench") -> None:
     record = bench.order()
     run = begin(read_order(record.value, record.headers), {}, 0, 0.0)
     rest = resting(record, run, Delay.SHORT, Topics(), 0)
-    await RetryHandler(bench.producer, Still(20_000)).handle(_as_read(rest))
+    await RetryHandler(bench.producer, Still(20_000), bench.worker.refuse).handle(_as_read(rest))
     assert [sent.topic for sent in bench.producer.sent] == [record.topic]
+
+
+async def test_a_record_that_does_not_rest_and_a_batch_that_cannot_be_decoded_are_dead_lettered(bench: "Bench") -> None:
+    handler = RetryHandler(bench.producer, Still(0), bench.worker.refuse)
+    await handler.handle(Record("retry", 3, 7, 0, None, b"?", ()))
+    await handler.handle(DamagedBatch("retry", 3, 9, 0, None, b"raw", ((h.DLQ_DAMAGE, b"its checksum is wrong"),)))
+    letters = [h.last(tuple(sent.headers)) for sent in bench.producer.to(TOPICS.dlq)]
+    assert [letter[h.DLQ_REASON] for letter in letters] == [b"heimdall_internal", b"heimdall_unreadable"]
+    assert letters[1][h.DLQ_ERROR] == b"its checksum is wrong"
 
 
 async def test_a_record_that_does_not_rest_says_so(bench: "Bench") -> None:

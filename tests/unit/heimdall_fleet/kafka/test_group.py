@@ -12,7 +12,7 @@ from heimdall_fleet.kafka.driver.consuming import Listener
 from heimdall_fleet.kafka.errors import BrokerUnavailable
 from heimdall_fleet.kafka.group import Group, Want
 from heimdall_fleet.kafka.offsets import Checkpoint, OffsetTracker
-from heimdall_fleet.kafka.records import Partition, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Partition, Record
 
 A: Partition = ("t", 0)
 B: Partition = ("t", 1)
@@ -217,6 +217,33 @@ async def test_an_unreadable_partition_disturbs_no_other() -> None:
         s.prepare = lambda consumer: consumer.broken.add(A)
         assert await s.take(5) == {B: [0, 1, 2, 3, 4]}
         assert s.group.facts().unreadable == {A}
+
+
+async def test_what_cannot_be_decoded_in_three_tries_is_handed_out_as_one_record_and_passed() -> None:
+    async with scene() as s:
+        s.prepare = lambda consumer: consumer.broken.add(A)
+        assert await s.take(5) == {B: [0, 1, 2, 3, 4]}
+        for _ in range(2):
+            s.ahead_s += 5.1
+            chunks = [chunk for _ in range(3) for chunk in await s.group.take(PLENTY, 0.01)]
+        assert [type(record) for chunk in chunks for record in chunk.records] == [DamagedBatch]
+        s.consumer.broken.clear()
+        s.ahead_s += 5.1
+        assert await s.take(4) == {A: [1, 2, 3, 4]}
+        for offset in range(5):
+            s.trackers[A].finish(offset)
+        await s.committed(A, Checkpoint(5, ""))
+
+
+async def test_after_what_could_not_be_decoded_a_partition_is_read_singly_for_a_while_only() -> None:
+    async with scene() as s:
+        s.prepare = lambda consumer: consumer.broken.add(A)
+        await s.take(5)
+        s.consumer.broken.clear()
+        s.ahead_s += 5.1
+        assert [len(chunk.records) for chunk in await s.group.take(PLENTY, 0.01)] == [1]
+        s.ahead_s += 30.0
+        assert [len(chunk.records) for _ in range(2) for chunk in await s.group.take(PLENTY, 0.01)] == [1, 3]
 
 
 async def test_a_log_that_starts_again_is_read_again() -> None:

@@ -5,8 +5,9 @@ import orjson
 import pytest
 
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.kafka.records import Record
+from heimdall_fleet.kafka.records import DamagedBatch, Record
 from heimdall_fleet.triage.read import Incoming, ReadRules, Unreadable, expired, read
+from heimdall_schemas import headers as h
 from heimdall_schemas.codec import Limits
 from heimdall_schemas.failure import FailureCode
 from heimdall_schemas.text import rfc3339
@@ -107,6 +108,15 @@ def test_a_bad_body_keeps_its_reply_address(value: bytes, code: FailureCode) -> 
     assert unreadable.request_id == "r-1"
     assert unreadable.address is not None
     assert unreadable.address.correlation_id == b"c-1"
+
+
+def test_a_batch_that_cannot_be_decoded_has_no_address_since_it_is_many_requests() -> None:
+    batch = DamagedBatch("requests", 0, 7, 0, None, b"raw", ((h.DLQ_DAMAGE, b"at 5 to 7: its checksum is wrong"),))
+    unreadable = read(batch, RULES, partitions)
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.failure.code is FailureCode.HEIMDALL_UNREADABLE
+    assert unreadable.failure.message == "at 5 to 7: its checksum is wrong"
+    assert unreadable.address is None
 
 
 def test_a_fault_is_named_by_its_place_and_never_echoes_the_prompt() -> None:

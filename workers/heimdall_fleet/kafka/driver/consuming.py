@@ -12,9 +12,10 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import OffsetAndMetadata
 
 from heimdall_fleet.kafka.driver.connection import awaiting, bounded, connection_arguments, stop_consumer, translated
+from heimdall_fleet.kafka.driver.damage import damaged_batch
 from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
-from heimdall_fleet.kafka.records import Partition, Record
+from heimdall_fleet.kafka.records import DamagedBatch, Partition, Record
 from heimdall_fleet.kafka.settings import KafkaSettings
 
 _NOBODY = TopicPartition("", -1)
@@ -55,6 +56,7 @@ class RawConsuming(Protocol):
     async def wait(self, timeout_s: float) -> None: ...
     def buffered(self) -> Sequence[Partition]: ...
     async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]: ...
+    async def damaged(self, partition: Partition) -> DamagedBatch | None: ...
     def seek(self, partition: Partition, offset: int) -> None: ...
     def highwater(self, partition: Partition) -> int | None: ...
     async def committed(
@@ -221,7 +223,10 @@ class RawConsumer:
             arrived.cancel()
 
     async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]:
-        """Buffered records of one partition; raises `Unreadable` if they cannot be decoded or fetched."""
+        """Buffered records of one partition; raises `Unreadable` if they cannot be decoded or fetched.
+
+        aiokafka then forgets the good ones before the bad one as well: they come again, one by one with `max_records` 1.
+        """
         wanted = TopicPartition(*partition)
         with translated("poll"):
             self._aio._coordinator.check_errors()  # else the group's refusal would look like the partition's
@@ -232,6 +237,10 @@ class RawConsumer:
             raise Unreadable(f"{partition[0]}-{partition[1]}: {error!r}") from error
         records: Sequence[Any] = polled.get(wanted, ())
         return records if not records or type(records[0]) is Record else [_record(wanted, raw) for raw in records]
+
+    async def damaged(self, partition: Partition) -> DamagedBatch | None:
+        """The batch at the partition's position, where it cannot be decoded and says where it ends. Raises KafkaFailure."""
+        return await damaged_batch(self._aio, partition, self._timeout_s)
 
     def _read_as_ours(self, wanted: Any) -> None:
         """Let aiokafka make our records and not its own first, which is a quarter of what reading a record costs.

@@ -1,16 +1,24 @@
 """Reading without a group: replies by the client; cancellations, `heimdall tail` and `explain` by the fleet."""
 
+import logging
+import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from heimdall_fleet.kafka.driver.connection import bounded, connection_arguments, stop_consumer, translated
-from heimdall_fleet.kafka.errors import UnknownTopic
+from heimdall_fleet.kafka.driver.damage import damaged_batch
+from heimdall_fleet.kafka.errors import UnknownTopic, Unreadable
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings
 
+log = logging.getLogger(__name__)
+
 _POLL_MS = 1000
+_TRIES = 3
+_CAREFUL_S = 30.0
 
 
 class PartitionReader:
@@ -21,6 +29,8 @@ class PartitionReader:
 
     def __init__(self, settings: KafkaSettings, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._stumbles = 0
+        self._careful_until_s = -math.inf
         self._aio = AIOKafkaConsumer(
             **connection_arguments(settings),
             group_id=None,
@@ -82,14 +92,49 @@ class PartitionReader:
         return found
 
     async def read(self) -> Sequence[Record]:
-        """The next records in order; none when a second passed without any."""
-        with translated("read records"):
-            polled = await self._aio.getmany(timeout_ms=_POLL_MS)
+        """The next records in order; none when a second passed without any.
+
+        A batch that cannot be decoded time after time is passed over with a word in the log: nobody could read it.
+        """
+        try:
+            polled = await self._poll()
+        except Unreadable as error:
+            await self._pass_over(error)
+            return []
+        if polled:
+            self._stumbles = 0
         return [
             Record(at.topic, at.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
             for at, records in polled.items()
             for raw in records
         ]
+
+    async def _poll(self) -> Mapping[Any, Sequence[Any]]:
+        # One by one after a failure: aiokafka forgets the good records before a bad one as well.
+        at_most = 1 if time.monotonic() < self._careful_until_s else None
+        try:
+            polled: Mapping[Any, Sequence[Any]] = await self._aio.getmany(timeout_ms=_POLL_MS, max_records=at_most)
+        except Exception as error:  # any codec may raise anything about bytes that others wrote
+            raise Unreadable(f"{error!r}") from error
+        return polled
+
+    async def _pass_over(self, error: Unreadable) -> None:
+        self._stumbles += 1
+        self._careful_until_s = time.monotonic() + _CAREFUL_S
+        if self._stumbles < _TRIES:
+            log.warning("cannot decode, trying again: %s", error, extra={"action": "kafka_unreadable"})
+            return
+        passed = 0
+        for at in self._aio.assignment():
+            damaged = await damaged_batch(self._aio, (at.topic, at.partition), self._timeout_s)
+            if damaged is not None:
+                log.error("passed over: %s", damaged.why, extra={"action": "kafka_unreadable"})
+                self._aio.seek(at, damaged.offset + 1)
+                passed += 1
+        if not passed:
+            with translated("read records"):
+                raise error.__cause__ or error
+        self._stumbles = 0
 
     async def stop(self) -> None:
         """Never waits long for a broker that is gone."""
