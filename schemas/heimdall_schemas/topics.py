@@ -48,6 +48,11 @@ class Topic:
     max_message_bytes: int = 2 * MIB
 
     @property
+    def may_grow(self) -> bool:
+        """Whether more partitions do no harm. Where the last record of a key counts, an older one would stay elsewhere."""
+        return self.cleanup_policy != "compact"
+
+    @property
     def retention_ms(self) -> int | None:
         return None if self.retention is None else int(self.retention.total_seconds() * 1000)
 

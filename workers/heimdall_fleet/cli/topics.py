@@ -37,7 +37,7 @@ def plan(options: Globals) -> None:
 @topics.command()
 @click.pass_obj
 def check(options: Globals) -> None:
-    """Exit code 1 when a topic is missing or differs from the table."""
+    """Exit code 1 when a topic is missing or differs from the table. Partitions that were added are no difference."""
     found = _plan(*_target(options))
     _show(found, options)
     if not found.clean:
@@ -90,9 +90,13 @@ def _show(found: Plan, options: Globals) -> None:
             {"topic": d.topic, "setting": d.setting, "expected": d.expected, "found": d.found, "advice": d.advice()}
             for d in found.drift
         ]
-        data({"missing": [topic.name for topic in found.missing], "drift": drift, "fine": list(found.fine)})
+        grown = [{"topic": d.topic, "expected": d.expected, "found": d.found} for d in found.grown]
+        missing = [topic.name for topic in found.missing]
+        data({"missing": missing, "drift": drift, "fine": list(found.fine), "grown": grown})
     for topic in found.missing:
         note(f"  {topic.name}: missing ({topic.partitions} partitions, {topic.cleanup_policy}): {topic.purpose}")
     for each in found.drift:
         note(f"  {each.topic}: {each.setting} is {each.found}, should be {each.expected}; {each.advice()}")
+    for each in found.grown:
+        note(f"  {each.topic}: {each.found} partitions, {each.expected} by default; they were added, and that is fine")
     note(f"{len(found.fine)} fine, {len(found.missing)} missing, {len(found.drift)} differences")

@@ -21,6 +21,8 @@ class Drift:
 
     def advice(self) -> str:
         """How an operator repairs it; changing a live topic is never done for them."""
+        if self.setting == "partitions" and int(self.found) < int(self.expected):
+            return f"kafka-topics --alter --topic {self.topic} --partitions {self.expected}"
         if self.setting == "partitions":
             return (
                 "partitions can only be added, and keys move to others then: "
@@ -31,15 +33,16 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `create` would do, and what it would not touch."""
+    """What `create` would do, and what it would not touch. `grown`: fine topics that have more partitions than the table."""
 
     missing: tuple[Topic, ...]
     drift: tuple[Drift, ...]
     fine: tuple[str, ...]
+    grown: tuple[Drift, ...] = ()
 
     @property
     def clean(self) -> bool:
-        """Whether the cluster is exactly as the table says."""
+        """Whether the fleet can work with the cluster as the table promises."""
         return not self.missing and not self.drift
 
 
@@ -53,7 +56,7 @@ def wanted_config(topic: Topic) -> dict[str, str]:
 
 def compare(table: Iterable[Topic], found: Mapping[str, TopicState]) -> Plan:
     """The table against the topics a cluster has."""
-    missing, drift, fine = [], [], []
+    missing, drift, fine, grown = [], [], [], []
     for topic in table:
         state = found.get(topic.name)
         if state is None:
@@ -62,12 +65,14 @@ def compare(table: Iterable[Topic], found: Mapping[str, TopicState]) -> Plan:
             drift.extend(differences)
         else:
             fine.append(topic.name)
-    return Plan(tuple(missing), tuple(drift), tuple(fine))
+            if state.partitions > topic.partitions:
+                grown.append(Drift(topic.name, "partitions", str(topic.partitions), str(state.partitions)))
+    return Plan(tuple(missing), tuple(drift), tuple(fine), tuple(grown))
 
 
 def _differences(topic: Topic, state: TopicState) -> list[Drift]:
     differences = []
-    if state.partitions != topic.partitions:
+    if state.partitions < topic.partitions or (state.partitions > topic.partitions and not topic.may_grow):
         differences.append(Drift(topic.name, "partitions", str(topic.partitions), str(state.partitions)))
     for setting, expected in wanted_config(topic).items():
         found = state.config.get(setting, "")

@@ -34,8 +34,24 @@ def test_every_difference_is_named_with_an_advice() -> None:
         Drift(topic.name, "partitions", "12", "3"),
         Drift(topic.name, "retention.ms", str(topic.retention_ms), "1"),
     )
-    assert all(topic.name in drift.advice() or "partitions" in drift.advice() for drift in plan.drift)
+    assert plan.drift[0].advice() == f"kafka-topics --alter --topic {topic.name} --partitions 12"
+    assert f"retention.ms=[{topic.retention_ms}]" in plan.drift[1].advice()
     assert not plan.clean
+
+
+def test_partitions_that_were_added_are_told_and_fine() -> None:
+    topic = next(row for row in TABLE if row.entity == "requests")
+    plan = compare([topic], {topic.name: replace(as_it_should_be(topic), partitions=48)})
+    assert plan.clean
+    assert plan.fine == (topic.name,)
+    assert plan.grown == (Drift(topic.name, "partitions", "24", "48"),)
+
+
+def test_a_second_partition_of_a_topic_that_is_read_by_key_is_a_difference() -> None:
+    topic = next(row for row in TABLE if row.entity == "control")
+    plan = compare([topic], {topic.name: replace(as_it_should_be(topic), partitions=2)})
+    assert plan.drift == (Drift(topic.name, "partitions", "1", "2"),)
+    assert "next version" in plan.drift[0].advice()
 
 
 def test_the_order_of_cleanup_policies_is_no_difference() -> None:
