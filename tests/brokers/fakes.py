@@ -16,6 +16,8 @@ class FakeLog:
         self.records: dict[Partition, list[Record]] = {}
         self.commits: dict[Partition, Checkpoint] = {}
         self.history: list[dict[Partition, Checkpoint]] = []
+        self.markers = 0
+        """Offsets without a record at the end of each log, as transactions leave them."""
 
     def append(self, partition: Partition, *values: bytes) -> None:
         log = self.records.setdefault(partition, [])
@@ -93,9 +95,13 @@ class FakeConsumer:
         if partition in self._positions:
             self._positions[partition] = offset
 
+    def position(self, partition: Partition) -> int | None:
+        position = self._positions.get(partition)
+        return position if position is None or self._after(partition) else max(position, self.highwater(partition) or 0)
+
     def highwater(self, partition: Partition) -> int | None:
         log = self.log.records.get(partition)
-        return log[-1].offset + 1 if log else None
+        return log[-1].offset + 1 + self.log.markers if log else None
 
     async def committed(self, partitions: Collection[Partition], timeout_s: float) -> Mapping[Partition, Checkpoint]:
         self._fail("committed")

@@ -91,6 +91,7 @@ async def test_a_poll_gives_one_partition_in_order_and_never_too_much(member: Me
     assert {type(record) for record in seen} == {Record}
     assert consumer.highwater(place) == 10
     assert list(await consumer.poll(place, 4)) == []
+    assert (consumer.position(place), consumer.position((topic, 99))) == (10, None)
 
 
 async def test_a_seek_puts_records_back(member: Member) -> None:
@@ -98,7 +99,9 @@ async def test_a_seek_puts_records_back(member: Member) -> None:
     place = (topic, 0)
     await arrived(consumer, place)
     await consumer.poll(place, 3)
+    assert consumer.position(place) == 3
     consumer.seek(place, 1)
+    assert consumer.position(place) == 1
     consumer.seek((topic, 99), 1)  # not assigned: nothing happens
     await arrived(consumer, place)
     assert (await consumer.poll(place, 1))[0].offset == 1

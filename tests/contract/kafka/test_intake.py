@@ -253,7 +253,7 @@ async def test_of_transactions_only_what_was_committed_is_handled(apache_broker:
     recorder = Recorder()
     async with (
         AIOKafkaProducer(bootstrap_servers=apache_broker.bootstrap, transactional_id=unique("writer")) as producer,
-        running(apache_broker.settings(), settings, recorder),
+        running(apache_broker.settings(), settings, recorder) as intake,
     ):
         for ends, count in (("abort", 3), ("commit", 2), ("abort", 1)):
             await producer.begin_transaction()
@@ -267,4 +267,6 @@ async def test_of_transactions_only_what_was_committed_is_handled(apache_broker:
         assert sorted(recorder.ended) == [(0, 4), (0, 5)]
         await producer.commit_transaction()
         await until(lambda: len(recorder.ended) == 3)
+        await until(lambda: intake.facts().group.lag == {(topic, 0): 0})  # the marker at 10 is no record to wait for
     assert recorder.ended[-1] == (0, 9)
+    assert await committed(apache_broker, settings.group_id, [(topic, 0)]) == {(topic, 0): Checkpoint(11, "")}

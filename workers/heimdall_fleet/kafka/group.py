@@ -282,15 +282,17 @@ class Group(Listener):
             log.error("unreadable: %s", error, extra={"action": "kafka_unreadable"})
             damaged = await self._damaged(consumer, partition)
             polled = [] if damaged is None else [damaged]
-        if not polled:
-            return None
         if epoch != self._epoch:
-            # A rebalance came between: put them back, or the tracker would count them as finished.
-            consumer.seek(partition, polled[0].offset)
+            if polled:  # put them back, or the tracker would count them as finished
+                consumer.seek(partition, polled[0].offset)
             return None
-        if trouble:
+        if trouble and polled:
             self._calm(partition, trouble)
-        return self._admit(partition, polled)
+        chunk = self._admit(partition, polled) if polled else None
+        position = consumer.position(partition)
+        if position is not None:
+            self._assignment.trackers[partition].pass_holes(position)
+        return chunk
 
     async def _damaged(self, consumer: RawConsuming, partition: Partition) -> Record | None:
         """After some tries: what cannot be decoded as one record, to be dead-lettered, and the position behind it.

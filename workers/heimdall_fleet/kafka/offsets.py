@@ -82,6 +82,13 @@ class OffsetTracker:
         self.next = offsets[-1] + 1
         return True
 
+    def pass_holes(self, position: int) -> None:
+        """Reading has come to `position`: below it, what was not handed out is no record but a transaction's marker."""
+        if self.next is not None and position > self.next:
+            self.next = position
+            self._skip_ahead()
+            self.dirty = True
+
     def finish(self, offset: int) -> None:
         """`offset` reached its end; unknown offsets are ignored (another member may have finished it meanwhile)."""
         if offset in self._running:

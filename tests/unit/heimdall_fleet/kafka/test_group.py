@@ -246,6 +246,17 @@ async def test_after_what_could_not_be_decoded_a_partition_is_read_singly_for_a_
         assert [len(chunk.records) for _ in range(2) for chunk in await s.group.take(PLENTY, 0.01)] == [1, 3]
 
 
+async def test_a_marker_behind_the_last_record_is_no_lag_and_is_committed_with_it() -> None:
+    async with scene() as s:
+        s.log.markers = 1
+        await s.take(10)
+        assert s.group.facts().lag[A] == 6
+        for offset in range(5):
+            s.trackers[A].finish(offset)
+        await s.committed(A, Checkpoint(6, ""))
+        assert s.group.facts().lag[A] == 0
+
+
 async def test_a_log_that_starts_again_is_read_again() -> None:
     async with scene() as s:
         await s.take(10)

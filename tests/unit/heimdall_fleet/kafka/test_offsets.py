@@ -48,6 +48,17 @@ def test_holes_in_the_log_do_not_hold_the_position() -> None:
     assert tracker.position == 16
 
 
+def test_holes_that_were_read_past_move_the_position_and_nothing_in_flight() -> None:
+    tracker = tracker_at(5)
+    assert tracker.take(5)
+    tracker.pass_holes(8)
+    assert tracker.position == 5
+    tracker.finish(5)
+    assert tracker.checkpoint() == Checkpoint(8, "")
+    tracker.pass_holes(6)
+    assert tracker.position == 8
+
+
 def test_a_running_or_finished_offset_is_not_handed_out_again() -> None:
     tracker = tracker_at(0)
     tracker.take(0)

@@ -58,6 +58,7 @@ class RawConsuming(Protocol):
     async def poll(self, partition: Partition, max_records: int) -> Sequence[Record]: ...
     async def damaged(self, partition: Partition) -> DamagedBatch | None: ...
     def seek(self, partition: Partition, offset: int) -> None: ...
+    def position(self, partition: Partition) -> int | None: ...
     def highwater(self, partition: Partition) -> int | None: ...
     async def committed(
         self, partitions: Collection[Partition], timeout_s: float
@@ -256,6 +257,11 @@ class RawConsumer:
         wanted = TopicPartition(*partition)
         if wanted in self._aio.assignment():
             self._aio.seek(wanted, offset)
+
+    def position(self, partition: Partition) -> int | None:
+        """The offset that the next record polled will have at least; None while it is not known."""
+        state = self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
+        return None if state is None or not state.has_valid_position else int(state.position)
 
     def highwater(self, partition: Partition) -> int | None:
         """The offset after the partition's last record, as of the last fetch."""
