@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from heimdall_schemas.audit import Attempt, Decision, State
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.faults import faults_of
 from heimdall_schemas.topics import Bucket
 
 
@@ -126,8 +127,7 @@ def read_reply(value: bytes | None) -> Reply | ErrorReply | ReplyChunk:
             return ReplyChunk.model_validate(body)
         return Reply.model_validate(body)
     except ValidationError as error:
-        faults = error.errors(include_input=False, include_url=False)
-        why = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:4])
+        why = faults_of(error).text
     except (AttributeError, TypeError, ValueError) as error:
         why = str(error)
     raise Failure(FailureCode.HEIMDALL_INTERNAL, f"this record is no reply: {why}")

@@ -5,7 +5,6 @@ Only what the fleet itself reads is declared. Every other field is kept: an orde
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,10 +17,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, check_depth, parse
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.faults import faults_of
 from heimdall_schemas.text import unix_ms_of
 
 AUTO = "auto"
@@ -232,38 +231,10 @@ _PLAIN_FIELDS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def _refusal(error: ValidationError) -> Failure:
-    """Each fault as `path: what is wrong`, `param` the first one's path. The offending values can be prompt text: none."""
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    lines = [f"{_path(fault['loc'])}: {_words(fault)}" for fault in faults[:8]]
-    if len(faults) > len(lines):
-        lines.append(f"and {len(faults) - len(lines)} more")
-    message = "the request breaks its schema: " + "; ".join(lines)
-    return Failure(FailureCode.CALLER_BAD_REQUEST, message, param=_path(faults[0]["loc"]))
-
-
-def _words(fault: ErrorDetails) -> str:
-    """What is wrong in the words of a caller, who does not know pydantic."""
-    match fault["type"]:
-        case "extra_forbidden":
-            near = get_close_matches(str(fault["loc"][-1])[:64], Options.model_fields, n=1)
-            return "no such field; " + (
-                f"did you mean {near[0]}?" if near else "take it out, or put it beside heimdall"
-            )
-        case "timezone_aware":
-            return "a time needs its zone, as in 2026-11-21T12:00:30Z"
-        case "missing":
-            return "is required"
-        case _:
-            return fault["msg"].removeprefix("Value error, ")
-
-
-_UNION_TAGS = frozenset({"str", "list[Part]", "dict[str,any]"})
-"""Steps that pydantic puts into a path for the members of a union; no caller wrote them."""
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location if step not in _UNION_TAGS)
-    return "".join(steps).lstrip(".")[:200] or "body"
+    """`param` is the path of the first fault."""
+    found = faults_of(error, known=Options.model_fields, otherwise="take it out, or put it beside heimdall")
+    message = f"the request breaks its schema: {found.text}"
+    return Failure(FailureCode.CALLER_BAD_REQUEST, message, param=found.param)
 
 
 def deadline_ms(options: Options, sent_at_ms: int, header_expiry_ms: int | None, default_ttl_ms: int) -> int:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from heimdall_fleet.client import outgoing
 from heimdall_fleet.client.errors import CallerError, Closed, Expired, FleetError, Unreachable, from_failure
@@ -27,6 +26,7 @@ from heimdall_fleet.client.transport import Outgoing, Transport
 from heimdall_schemas import codec
 from heimdall_schemas.control import Cancel, Feedback
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.faults import faults_of
 from heimdall_schemas.ids import new_id
 from heimdall_schemas.reply import Reply
 from heimdall_schemas.text import rfc3339
@@ -196,8 +196,7 @@ class HeimdallClient:
         try:
             said = message(request_id=request_id, **fields)
         except ValidationError as error:
-            faults = "; ".join(_words(entity, fault) for fault in error.errors(include_input=False))
-            raise CallerError(FailureCode.CALLER_BAD_REQUEST, faults) from None
+            raise CallerError(FailureCode.CALLER_BAD_REQUEST, faults_of(error, within=entity).text) from None
         record = Outgoing(
             topics.named(entity),
             request_id.encode(),
@@ -251,8 +250,3 @@ class HeimdallClient:
         raise Unreachable(
             f"{doing} at {self._where}: {why}; check that the address is right and the broker runs"
         ) from cause
-
-
-def _words(entity: str, fault: ErrorDetails) -> str:
-    """`feedback.score: what is wrong`."""
-    return f"{'.'.join((entity, *map(str, fault['loc'])))}: {fault['msg'].removeprefix('Value error, ')}"

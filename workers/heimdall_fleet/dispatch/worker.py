@@ -36,6 +36,7 @@ from heimdall_schemas.audit import State
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.faults import faults_of
 from heimdall_schemas.order import read_order
 
 log = logging.getLogger(__name__)
@@ -172,11 +173,9 @@ def read_cancel(value: bytes | None, cancels: Cancellations, now_ms: float) -> b
     try:
         request_id = Cancel.model_validate_json(value).request_id
     except ValidationError as error:
-        # without the values: whoever takes the wrong topic may have put a prompt there
-        faults = "; ".join(f"{'.'.join(map(str, at['loc'])) or 'value'}: {at['msg']}" for at in error.errors()[:3])
         log.warning(
             'a cancellation is passed over: %s; send {"request_id": "..."}',
-            faults,
+            faults_of(error).text,
             extra={"action": "cancel_unreadable"},
         )
         return False

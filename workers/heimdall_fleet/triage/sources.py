@@ -32,6 +32,7 @@ from heimdall_models.bundle import (
     load_bundle,
 )
 from heimdall_schemas.control import Earlier, Pointer
+from heimdall_schemas.faults import faults_of
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,8 @@ def read_pointer(raw: bytes, where: str) -> Pointer:
     try:
         return Pointer.model_validate_json(raw)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:4])
         raise SourceError(
-            f'{where} is no pointer ({faults}); it must be {{"name": …, "url": …, "sha256": 64 hex digits}}'
+            f'{where} is no pointer ({faults_of(error).text}); it must be {{"name": …, "url": …, "sha256": 64 hex digits}}'
         ) from error
 
 

@@ -14,6 +14,7 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from heimdall_schemas.failure import Failure, FailureCode
+from heimdall_schemas.faults import faults_of
 
 _NORMAL = NormalDist()
 
@@ -100,5 +101,5 @@ def read_plan(value: bytes) -> Plan:
     try:
         return _PLAN.validate_json(value)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:5])
-        raise Failure(FailureCode.HEIMDALL_CONFIG, f"the plan of the scripted providers is wrong: {faults}") from None
+        why = faults_of(error, within="plan").text
+        raise Failure(FailureCode.HEIMDALL_CONFIG, f"the plan of the scripted providers is wrong: {why}") from None
