@@ -11,6 +11,9 @@ import orjson
 CHUNK_BYTES = 1024 * 1024
 HEAD_BYTES = 4096
 
+BUFFER_BYTES = 256 * 1024
+"""Of a file that is read: with what Python takes by itself, reading lines costs more than twice the time."""
+
 
 class SourceError(Exception):
     """A source cannot be read as asked. Says which, and what to do."""
@@ -71,7 +74,7 @@ class FileSource:
         start, line = self._start(path)
         told: dict[str, Any] = {"source": str(path), "from": start, "to": start, "records": 0}
         self._ranges.append(told)
-        with path.open("rb") as stream:
+        with path.open("rb", BUFFER_BYTES) as stream:
             stream.seek(start)
             at = start
             while lines := stream.readlines(CHUNK_BYTES):
