@@ -86,8 +86,8 @@ async def test_a_finished_call_gives_its_answer_to_everybody(stage: Stage) -> No
 
 async def test_what_a_silent_worker_had_begun_is_told_to_its_successor(stage: Stage) -> None:
     await stage.state.claim_call("r", "w1", LEASE_MS)
-    assert await stage.state.begin_call("r", "w1", b"\x00first", LEASE_MS)
-    assert await stage.state.begin_call("r", "w1", b"both", LEASE_MS)
+    assert await stage.state.begin_call("r", "w1", lambda: b"\x00first", LEASE_MS)
+    assert await stage.state.begin_call("r", "w1", lambda: b"both", LEASE_MS)
     await stage.pass_ms(LEASE_MS + 20)
     claim = await stage.state.claim_call("r", "w2", LEASE_MS * 100)
     assert (claim.kind, claim.begun) == (ClaimKind.REPEATED, b"both")
@@ -96,16 +96,16 @@ async def test_what_a_silent_worker_had_begun_is_told_to_its_successor(stage: St
 
 async def test_nobody_begins_what_another_worker_holds_or_has_finished(stage: Stage) -> None:
     await stage.state.claim_call("r", "w1", LEASE_MS * 100)
-    assert not await stage.state.begin_call("r", "w2", b"late", LEASE_MS)
+    assert not await stage.state.begin_call("r", "w2", lambda: b"late", LEASE_MS)
     await stage.state.finish_call("r", b"answer", 60_000)
-    assert not await stage.state.begin_call("r", "w1", b"later", LEASE_MS)
+    assert not await stage.state.begin_call("r", "w1", lambda: b"later", LEASE_MS)
     assert (await stage.state.claim_call("r", "w1", LEASE_MS)).stored == b"answer"
 
 
 async def test_beginning_extends_the_lease_and_makes_a_lost_reservation_anew(stage: Stage) -> None:
     await stage.state.claim_call("r", "w1", LEASE_MS)
     for call in ("r", "lost"):
-        assert await stage.state.begin_call(call, "w1", b"call", LEASE_MS * 100)
+        assert await stage.state.begin_call(call, "w1", lambda: b"call", LEASE_MS * 100)
     await stage.pass_ms(LEASE_MS + 20)
     for call in ("r", "lost"):
         assert (await stage.state.claim_call(call, "w2", LEASE_MS)).kind is ClaimKind.HELD
@@ -113,7 +113,7 @@ async def test_beginning_extends_the_lease_and_makes_a_lost_reservation_anew(sta
 
 async def test_a_released_call_was_never_begun(stage: Stage) -> None:
     await stage.state.claim_call("r", "w1", LEASE_MS)
-    await stage.state.begin_call("r", "w1", b"call", LEASE_MS)
+    await stage.state.begin_call("r", "w1", lambda: b"call", LEASE_MS)
     await stage.state.release_call("r", "w1")
     assert (await stage.state.claim_call("r", "w2", LEASE_MS)).begun == b""
 

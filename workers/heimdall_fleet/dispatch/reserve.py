@@ -16,11 +16,10 @@ from heimdall_fleet.dispatch.ending.stored import pack, unpack
 from heimdall_fleet.dispatch.leases import Hold
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
-from heimdall_fleet.dispatch.settle import interrupted
+from heimdall_fleet.dispatch.settle import begun_by, named_records
 from heimdall_fleet.dispatch.tenure import may_call
 from heimdall_fleet.state.base import Claim, ClaimKind, StateUnavailable
 from heimdall_schemas.audit import State
-from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure, FailureCode
 
 _STRICT = "strict"
@@ -88,7 +87,7 @@ async def _claim(run: Run, hold: Hold, body: str, room: Room) -> Claim | None:
 def _take_up(run: Run, begun: bytes, room: Room) -> None:
     """Go on where a lost worker, or a lost life of this one, was: its calls count as attempts, and are told."""
     run.repeated = True
-    own = {record["call"] for record in run.named_records(room.leases.holder)}
+    own = {record["call"] for record in named_records(run, room)}
     run.earlier = [record for record in orjson.loads(begun) if record.get("call") not in own]
 
 
@@ -105,7 +104,7 @@ async def announce(ticket: Ticket, run: Run, room: Room) -> Ending | None:
     None: call now. Else the end that another worker brought the order to, which had taken it over; the place is given
     back. So it is when this raises: Park, NotOurs, or Failure `policy_expired` since the deadline passed on the way here.
     """
-    run.under_way[ticket.number] = interrupted(ticket, run, room)
+    run.under_way[ticket.number] = ticket
     known, going = None, False
     try:
         await may_call(run, room)
@@ -123,10 +122,8 @@ async def announce(ticket: Ticket, run: Run, room: Room) -> Ending | None:
 
 
 async def _still_ours(run: Run, room: Room) -> bool:
-    holder = room.leases.holder
-    begun = encode([*run.earlier, *run.named_records(holder)])
     try:
-        return await room.state.begin_call(run.call_id, holder, begun, room.settings.lease_ms)
+        return await room.state.begin_call(run.call_id, room.leases.holder, begun_by(run, room), room.settings.lease_ms)
     except StateUnavailable:
         _go_on_unreserved(run, room)
         return True

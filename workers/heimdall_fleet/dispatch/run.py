@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.kafka.records import Record
 from heimdall_schemas.audit import State
@@ -66,8 +67,8 @@ class Run:
     earlier: list[dict[str, Any]] = field(default_factory=list)
     """Attempts from before the order rested on a retry topic, or of a worker that was lost with it, as records."""
     attempts: list[Attempt] = field(default_factory=list)
-    under_way: dict[int, Attempt] = field(default_factory=dict)
-    """Calls that have begun, by their number, as they shall be told if this worker is lost before they end."""
+    under_way: dict[int, Ticket] = field(default_factory=dict)
+    """The places of calls that have begun, by their number."""
     chunks: int = 0
     """Stream chunks that went out."""
     repeated: bool = False
@@ -127,11 +128,6 @@ class Run:
 
     def attempt_records(self) -> list[dict[str, Any]]:
         return self.earlier + [attempt.as_record() for attempt in self.attempts]
-
-    def named_records(self, holder: str) -> list[dict[str, Any]]:
-        """This worker's own calls, ended or under way, each with a name that no other call has."""
-        calls = (*self.attempts, *self.under_way.values())
-        return [{**call.as_record(), "call": f"{holder}/{call.number}"} for call in calls]
 
 
 def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float, redriven: int = 0) -> Run:

@@ -1,5 +1,8 @@
 """After an attempt: what it cost, what it taught about its key, and the place given back."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from heimdall_fleet.dispatch.call import Result
 from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_lost
@@ -7,6 +10,7 @@ from heimdall_fleet.dispatch.failover import Tried
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Attempt, Run
 from heimdall_fleet.providers.dialect import Action, AttemptFailure
+from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import FailureCode
 
 _FREE = Bill(0, Tokens())
@@ -42,10 +46,30 @@ def give_up(ticket: Ticket, run: Run, room: Room) -> None:
     room.turnstile.wake(ticket.route.provider)
 
 
-def interrupted(ticket: Ticket, run: Run, room: Room) -> Attempt:
+def named_records(run: Run, room: Room) -> list[dict[str, Any]]:
+    """This worker's own calls, ended or under way, each with a name that no other call has."""
+    return _named(_calls(run), run.order.plan.token_count, room)
+
+
+def begun_by(run: Run, room: Room) -> Callable[[], bytes]:
+    """Words what whoever takes the order over shall know: every call of it, as things stand now."""
+    earlier, calls, prompt_tokens = (*run.earlier,), _calls(run), run.order.plan.token_count
+    return lambda: encode([*earlier, *_named(calls, prompt_tokens, room)])
+
+
+def _calls(run: Run) -> tuple[Attempt | Ticket, ...]:
+    return (*run.attempts, *run.under_way.values())
+
+
+def _named(calls: Iterable[Attempt | Ticket], prompt_tokens: int, room: Room) -> list[dict[str, Any]]:
+    told = [_interrupted(call, prompt_tokens, room) if isinstance(call, Ticket) else call for call in calls]
+    return [{**call.as_record(), "call": f"{room.leases.holder}/{call.number}"} for call in told]
+
+
+def _interrupted(ticket: Ticket, prompt_tokens: int, room: Room) -> Attempt:
     """The call of `ticket` as it stands in the audit when this worker is lost before it ends."""
     target = ticket.route.target
-    bill = bill_lost(run.order.plan.token_count, ticket.route.offer.price, room.settings.unknown_price)
+    bill = bill_lost(prompt_tokens, ticket.route.offer.price, room.settings.unknown_price)
     return Attempt(
         provider=target.provider,
         model=target.model_id,

@@ -4,7 +4,7 @@ Every operation is idempotent for the worker that asks: asking again after an am
 Everything raises `StateUnavailable` when the state gives no answer within its time limit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -62,8 +62,10 @@ class SharedState(Protocol):
         """
         ...
 
-    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+    async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
         """Say, right before a provider is called, what is being called: whoever takes over reads it in its claim.
+
+        `begun` words it. A state that outlives the process asks it at once, one that does not when it is read.
 
         False, and nothing is noted, when another holder has it or it is finished: the call must not be made. A
         reservation that the state has lost is made anew.

@@ -18,7 +18,7 @@ class _Call:
     until_ms: float
     stored: bytes | None = None
     fingerprint: str = ""
-    begun: bytes = b""
+    begun: Callable[[], bytes] = bytes
 
 
 @dataclass(slots=True)
@@ -62,9 +62,9 @@ class MemoryState:
             return Claim(ClaimKind.HELD, wait_ms=max(1, round(call.until_ms - now_ms)))
         kind = ClaimKind.OURS if call.holder == holder else ClaimKind.REPEATED
         call.holder, call.until_ms = holder, now_ms + lease_ms
-        return Claim(kind, begun=call.begun)
+        return Claim(kind, begun=call.begun())
 
-    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+    async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
         call = self._calls.get(call_id)
         if call is None:
             call = self._calls[call_id] = _Call(holder, 0.0)
@@ -89,7 +89,7 @@ class MemoryState:
         if call is None or call.stored is not None:
             self._forget(call_id)
             call = self._calls[call_id] = _Call("", 0.0, fingerprint=call.fingerprint if call else "")
-        call.holder, call.until_ms, call.stored, call.begun = "", now_ms + keep_ms, stored, b""
+        call.holder, call.until_ms, call.stored, call.begun = "", now_ms + keep_ms, stored, bytes
         self._calls.move_to_end(call_id)
         self._stored_bytes += len(stored)
         self._shrink()

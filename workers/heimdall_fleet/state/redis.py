@@ -179,8 +179,8 @@ class RedisState:
         kind, wait_ms, stored, begun = await self._run(self._claim, [f"call:{call_id}"], arguments)
         return Claim(ClaimKind(kind.decode()), int(wait_ms), stored, begun)
 
-    async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
-        return bool(await self._run(self._begin, [f"call:{call_id}"], [holder, lease_ms, _REMEMBER_MS, begun]))
+    async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
+        return bool(await self._run(self._begin, [f"call:{call_id}"], [holder, lease_ms, _REMEMBER_MS, begun()]))
 
     async def renew_calls(self, holds: Sequence[tuple[str, str]], lease_ms: int) -> None:
         for start in range(0, len(holds), _RENEWED_AT_ONCE):

@@ -1,6 +1,7 @@
 """Workers that are lost with calls under way, and those of them that come back: every call is in the audit, once."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,7 @@ async def test_an_order_that_another_worker_took_over_in_the_meantime_is_not_cal
     class Sleepy(MemoryState):
         """Falls asleep between the reservation and the call; another worker answers the order meanwhile."""
 
-        async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
             if holder == "w1" and not other.replies():
                 await self.release_call(call_id, holder)
                 await other.run()
@@ -200,7 +201,7 @@ async def test_an_order_that_another_worker_took_over_in_the_meantime_is_not_cal
 
 async def test_no_call_begins_when_the_deadline_passed_on_the_way_to_it(bench: "Bench") -> None:
     class Slow(MemoryState):
-        async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
             clock.passed_ms = 60_000.0
             return await super().begin_call(call_id, holder, begun, lease_ms)
 
@@ -218,7 +219,7 @@ async def test_a_state_that_goes_down_right_before_the_call_is_told_or_waited_fo
     bench: "Bench", dedup: str, calls: int
 ) -> None:
     class Gone(MemoryState):
-        async def begin_call(self, call_id: str, holder: str, begun: bytes, lease_ms: int) -> bool:
+        async def begin_call(self, call_id: str, holder: str, begun: Callable[[], bytes], lease_ms: int) -> bool:
             raise StateUnavailable("gone")
 
     bench.state = Gone(bench.clock.mono_ms)

@@ -22,6 +22,22 @@ async def test_reservations_are_bounded_in_number() -> None:
     assert (await state.claim_call("r49", "w2", 1_000)).kind is ClaimKind.HELD
 
 
+async def test_a_call_that_nobody_asks_about_again_is_never_put_into_words() -> None:
+    worded: list[str] = []
+
+    def begun() -> bytes:
+        worded.append("once")
+        return b"begun"
+
+    state = MemoryState(lambda: 0.0)
+    for request in ("answered", "lost"):
+        await state.claim_call(request, "w", 1_000)
+        assert await state.begin_call(request, "w", begun, 1_000)
+    await state.finish_call("answered", b"answer", 1_000)
+    assert worded == []
+    assert (await state.claim_call("lost", "w", 1_000)).begun == b"begun"
+
+
 @given(st.floats(0.1, 1e6), st.floats(1, 1e6), st.floats(1, 1e6), st.floats(-1e6, 1e6))
 def test_after_the_wait_the_bucket_holds_enough(rate: float, burst: float, amount: float, level: float) -> None:
     want = Want("b", rate, burst, amount)

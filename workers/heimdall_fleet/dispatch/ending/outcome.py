@@ -6,6 +6,7 @@ from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.ending.reply import Facts
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
+from heimdall_fleet.dispatch.settle import named_records
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure
 from heimdall_schemas.text import readable, rfc3339
@@ -70,7 +71,7 @@ def superseded_value(run: Run, ending: Ending, room: Room) -> bytes:
     What `ending` tells of the same calls as a guess is taken off the cost, so that the records of a request add up.
     """
     published = orjson.loads(ending.outcome)
-    calls = run.named_records(room.leases.holder)
+    calls = named_records(run, room)
     names = {call["call"] for call in calls}
     guessed = sum(each["cost_usd_micros"] for each in published["attempts"] if each.get("call") in names)
     own = {
