@@ -14,6 +14,18 @@ class TimeLimits:
         self.running: set[TimeLimit] = set()
         self.rings_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first who asked: asking the system each time is a call of it."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def within(self, span_s: float) -> "TimeLimit":
+        """As `until`, that long from now."""
+        return TimeLimit(self, self.loop.time() + span_s)
 
     def until(self, at: float) -> "TimeLimit":
         """`with limits.until(at):` raises TimeoutError in the task that is in the block then; `at` is the loop's time."""
@@ -24,11 +36,11 @@ class TimeLimits:
         if self._timer is not None:
             self._timer.cancel()
         self.rings_at = at
-        self._timer = asyncio.get_running_loop().call_at(at, self._ring)
+        self._timer = self.loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
         self._timer, self.rings_at = None, math.inf
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         for limit in [limit for limit in self.running if limit.at <= now]:
             self.running.discard(limit)
             limit.end()
@@ -58,7 +70,7 @@ class TimeLimit:
         self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._limits.loop)
         assert task is not None
         self._task: asyncio.Task[object] = task
         self._cancelled_before = task.cancelling()

@@ -5,7 +5,6 @@ keep the record, which is then handed to it again after a pause. It raises when 
 fleet itself fails; in the latter case, when a record fails time after time while others succeed, it is dead-lettered.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -115,9 +114,8 @@ class DispatchWorker:
 
     async def _dispatch(self, record: Record, run: Run) -> Ending | Parked:
         left_ms = max(0.0, run.deadline_ms - self.room.clock.mono_ms())
-        hard_deadline_s = asyncio.get_running_loop().time() + (left_ms + self.room.settings.grace_ms) / 1_000
         try:
-            with self._hard_deadlines.until(hard_deadline_s) as limit:
+            with self._hard_deadlines.within((left_ms + self.room.settings.grace_ms) / 1_000) as limit:
                 work = dispatch if run.order.shadow is None else answer_shadow
                 result = await work(run, self.room, record.partition)
         except TimeoutError:

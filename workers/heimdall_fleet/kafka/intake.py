@@ -170,7 +170,7 @@ class Intake:
 
     async def _try(self, record: Record) -> bool:
         deadline_s = self._settings.handler_deadline_s
-        limit = self._deadlines.until(asyncio.get_running_loop().time() + deadline_s)
+        limit = self._deadlines.within(deadline_s)
         try:
             with limit:
                 await self._handler(record)

@@ -29,7 +29,7 @@ class Entry:
     cursor: int = 0
     """The first record neither confirmed nor refused."""
     attempts: int = 0
-    refused: list[Outgoing] = field(default_factory=list)
+    refused: tuple[Outgoing, ...] = ()
 
     def settle(self, offset: int) -> None:
         """Everything was sent; `offset` is the last record's."""
@@ -77,6 +77,7 @@ class Lane:
     topic: str
     partition: int
     tally: Tally
+    linger_s: float = 0.0
     queue: deque[Entry] = field(default_factory=deque)
     queued_bytes: int = 0
     """Of all that is in the queue."""
@@ -131,7 +132,7 @@ class Lane:
             self._land()
             return 0
         entry, stop = flight.parts[0]
-        entry.refused.append(entry.records[entry.cursor])
+        entry.refused = (*entry.refused, entry.records[entry.cursor])
         entry.cursor = stop
         if stop == len(entry.records):
             entry.settle(-1)

@@ -90,6 +90,7 @@ class SupervisedProducer:
         self._open_raw = open_raw
         self._settings = settings
         self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._raw: RawProducing | None = None
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._dirty: dict[Lane, None] = {}
@@ -110,7 +111,7 @@ class SupervisedProducer:
         """Connect; raises `BrokerUnavailable` if no broker answers within the request time-out."""
         raw = self._open_raw()
         await raw.start(self._settings.request_timeout_ms / 1000)
-        self._raw = raw
+        self._raw, self._loop = raw, asyncio.get_running_loop()
         self._closed = False
         self._spawn(self._pump())
         self._spawn(self._housekeep())
@@ -175,7 +176,7 @@ class SupervisedProducer:
         )
 
     def _accept(self, topic: str, partition: int | None, records: Sequence[Outgoing]) -> Awaitable[int]:
-        if self._closed:
+        if self._closed or self._loop is None:
             raise NeverSent(f"a record for {topic} was given to a producer that is not running")
         size = self._checked_size(topic, records)
         if self._tally.size_bytes + size > self._settings.max_pending_bytes:
@@ -183,7 +184,7 @@ class SupervisedProducer:
                 f"{self._tally.size_bytes} bytes wait for the broker, the limit is {self._settings.max_pending_bytes}: "
                 f"is it reachable?"
             )
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[int] = self._loop.create_future()
         entry = Entry(records, partition, size, self._clock(), done)
         self._tally.add(entry)
         count = self._counts.get(topic)
@@ -195,27 +196,29 @@ class SupervisedProducer:
 
     def _checked_size(self, topic: str, records: Sequence[Outgoing]) -> int:
         """Bytes of keys and values; headers are measured only where they could matter, which is near the limit."""
-        sizes = [len(record.value or b"") + len(record.key or b"") for record in records]
-        limit = self._settings.max_record_bytes
-        if max(sizes) > limit - _HEADERS_ALLOWANCE_BYTES:
-            for record, size in zip(records, sizes, strict=True):
+        limit, total = self._settings.max_record_bytes, 0
+        for record in records:
+            size = len(record.value or b"") + len(record.key or b"")
+            if size > limit - _HEADERS_ALLOWANCE_BYTES:
                 headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
                 if size + headers + _RECORD_OVERHEAD_BYTES > limit:
                     raise RecordTooLarge(
                         f"a record for {topic} has {size} bytes and {headers} bytes of headers; the fleet's limit is "
                         f"{limit} (max_record_bytes)"
                     )
-        return sum(sizes)
+            total += size
+        return total
 
     def _enqueue(self, topic: str, entry: Entry, count: int) -> None:
         partition = self._choose(entry, count) if entry.partition is None else entry.partition
         lane = self._lanes.get((topic, partition))
         if lane is None:
-            lane = self._lanes[topic, partition] = Lane(topic, partition, self._tally)
+            linger_s = self._settings.patient_ms.get(topic, self._settings.linger_ms) / 1000
+            lane = self._lanes[topic, partition] = Lane(topic, partition, self._tally, linger_s)
         lane.add(entry)
         if lane.flight is not None:
             return
-        linger_s = self._settings.patient_ms.get(topic, self._settings.linger_ms) / 1000
+        linger_s = lane.linger_s
         if linger_s == 0 or lane.queued_bytes >= self._settings.batch_bytes:
             self._ready(lane)
             return

@@ -1,15 +1,14 @@
 """What workers hand to the metrics: one value for each thing that happened."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 DecisionType = Literal["scored", "cached", "pinned", "guarded", "explored", "sticky", "default"]
 BreakerState = Literal["closed", "half_open", "open"]
 ReloadOutcome = Literal["swapped", "unchanged", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request that reached its terminal state, `status`. `cache_hit`: the decision or the answer was in a cache."""
 
     bucket: str
@@ -19,8 +18,7 @@ class Request:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One provider call. `status` is `ok` or a failure code of the closed list."""
 
     provider: str

@@ -15,7 +15,6 @@ The transport's errors, and what `failure_of_transport` makes of them:
     TimeoutError                                      the deadline, or the longest silence, passed
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol, Self
@@ -138,7 +137,7 @@ class Exchange:
         self._request = request
         self._limits = limits
         self._time_limits = time_limits
-        self.deadline = asyncio.get_running_loop().time() + limits.total_timeout_ms / 1000
+        self.deadline = time_limits.loop.time() + limits.total_timeout_ms / 1000
         silence_ms = limits.idle_timeout_ms
         self._silence_s = silence_ms / 1000 if silence_ms < limits.total_timeout_ms else None
         self._incoming: Incoming | None = None
@@ -213,7 +212,7 @@ class Exchange:
         """When the next byte must be there, on the loop's clock."""
         if self._silence_s is None:
             return self.deadline
-        return min(self.deadline, asyncio.get_running_loop().time() + self._silence_s)
+        return min(self.deadline, self._time_limits.loop.time() + self._silence_s)
 
     def _opened(self) -> tuple[Incoming, BodyReader]:
         assert self._incoming is not None, "the exchange was not entered"
