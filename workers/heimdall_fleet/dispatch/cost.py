@@ -34,11 +34,10 @@ def bill_answer(usage: Mapping[str, Any] | None, price: Price | None, unknown: P
     if not usage:
         return Bill(cost_usd_micros(guess, price or unknown), guess, estimated=True)
     tokens = read_tokens(usage)
-    reported = _reported(usage.get("cost"))
-    if reported is not None:
+    if "cost" in usage and (reported := _reported(usage["cost"])) is not None:
         return Bill(reported, tokens)
-    written = _count(_details(usage, "prompt_tokens_details"), "cache_write_tokens")
-    return Bill(cost_usd_micros(tokens, price or unknown, written), tokens, estimated=price is None)
+    written = usage["prompt_tokens_details"].get("cache_write_tokens", 0)
+    return Bill(cost_usd_micros(tokens, price or unknown, written), tokens, price is None)
 
 
 def bill_lost(prompt_tokens: int, price: Price | None, unknown: Price) -> Bill:
@@ -83,28 +82,18 @@ def _set_aside_usd_micros(prompt_tokens: int, price: Price) -> int:
 
 
 def read_tokens(usage: Mapping[str, Any]) -> Tokens:
-    """The canonical usage object as numbers; what is missing or no count is 0."""
+    """The counts of a canonical usage object (`providers.usage`), which has them all whatever the provider sent."""
     return Tokens(
-        prompt=_count(usage, "prompt_tokens"),
-        completion=_count(usage, "completion_tokens"),
-        cached=_count(_details(usage, "prompt_tokens_details"), "cached_tokens"),
-        reasoning=_count(_details(usage, "completion_tokens_details"), "reasoning_tokens"),
+        usage["prompt_tokens"],
+        usage["completion_tokens"],
+        usage["prompt_tokens_details"]["cached_tokens"],
+        usage["completion_tokens_details"]["reasoning_tokens"],
     )
-
-
-def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = usage.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _count(values: Mapping[str, Any], name: str) -> int:
-    value = values.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _reported(cost: object) -> int | None:
     """A provider's own cost in USD as micro-dollars; None for what is no amount."""
-    if cost is None or isinstance(cost, bool):
+    if isinstance(cost, bool):
         return None
     try:
         micros = (Decimal(str(cost)) * _MILLION).to_integral_value(ROUND_CEILING)

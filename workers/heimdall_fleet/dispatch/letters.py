@@ -137,7 +137,7 @@ def redriven(letter: Letter, topics: Topics, now_ms: int) -> Outgoing:
         raise Failure(FailureCode.HEIMDALL_UNREADABLE, _text(headers, h.DLQ_DAMAGE))
     topic, partition = _origin(letter, headers, topics)
     kept = [(name, value) for name, value in h.without(letter.record.headers, _RESET) if not _is_own(name)]
-    kept.append((REDRIVEN, str(times_redriven(letter.record.headers) + 1).encode()))
+    kept.append((REDRIVEN, str(times_redriven(headers) + 1).encode()))
     if topic == topics.requests:
         kept = [each for each in kept if each[0] != h.REQUEST_ID]
         kept += _request_headers(letter, headers, now_ms)
@@ -175,17 +175,15 @@ def told(letter: Letter) -> dict[str, Any]:
         "offset": letter.offset,
         "tenant": letter.tenant,
         "bytes": len(letter.record.value or b""),
-        "redriven": times_redriven(letter.record.headers),
+        "redriven": times_redriven(h.last(letter.record.headers)),
         "letter": {"partition": letter.record.partition, "offset": letter.record.offset},
     }
 
 
-def times_redriven(headers: h.Headers) -> int:
+def times_redriven(headers: Mapping[str, bytes]) -> int:
     """How often the record was sent again; 0 for a record of the ordinary kind."""
-    for name, value in headers:
-        if name == REDRIVEN:
-            return _count(value)
-    return 0
+    value = headers.get(REDRIVEN, b"")
+    return int(value) if value.isdigit() and len(value) < 9 else 0
 
 
 def _origin(letter: Letter, headers: Mapping[str, bytes], topics: Topics) -> tuple[str, int]:
@@ -258,7 +256,3 @@ def _text(headers: Mapping[str, bytes], name: str) -> str:
 def _number(headers: Mapping[str, bytes], name: str, default: int) -> int:
     text = headers.get(name, b"")
     return int(text) if text.isdigit() else default
-
-
-def _count(value: bytes | None) -> int:
-    return int(value) if value and value.isdigit() and len(value) < 9 else 0

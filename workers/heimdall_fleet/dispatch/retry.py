@@ -1,7 +1,7 @@
 """Resting: an order that cannot be asked for a while goes to a retry topic and is brought back when it is due."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -48,16 +48,12 @@ def resting(record: Record, run: Run, delay: Delay, topics: Topics, unix_ms: int
     )
 
 
-def earlier_attempts(headers: h.Headers) -> list[dict[str, Any]]:
+def earlier_attempts(headers: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """What was tried before the order rested. Raises Failure `heimdall_internal` when the header is unreadable."""
-    raw = None
-    for name, value in headers:
-        if name == ATTEMPTS:
-            raw = value
-    if raw is None:
+    if ATTEMPTS not in headers:
         return []
     try:
-        return list(orjson.loads(raw))
+        return list(orjson.loads(headers[ATTEMPTS]))
     except (TypeError, ValueError) as error:
         raise Failure(FailureCode.HEIMDALL_INTERNAL, f"the header {ATTEMPTS} cannot be read: {error}") from error
 

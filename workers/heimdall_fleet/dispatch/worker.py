@@ -31,6 +31,7 @@ from heimdall_fleet.dlq import Undertaker, refuse_damaged
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.records import Record
 from heimdall_fleet.timelimit import TimeLimits
+from heimdall_schemas import headers as h
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
@@ -95,9 +96,9 @@ class DispatchWorker:
         body: Mapping[str, Any] = decode(order.body, self.limits)
         if order.shadow is not None:
             body = unstreamed(body)
-        clock = self.room.clock
-        run = begin(order, body, clock.unix_ms(), clock.mono_ms(), times_redriven(record.headers))
-        run.earlier = earlier_attempts(record.headers)
+        clock, headers = self.room.clock, h.last(record.headers)
+        run = begin(order, body, clock.unix_ms(), clock.mono_ms(), times_redriven(headers))
+        run.earlier = earlier_attempts(headers)
         run.record = record
         return run
 

@@ -192,11 +192,13 @@ class Exchange:
         """The whole body, with `limit` moved on at each piece where silence has one of its own."""
         incoming, reader = self._opened()
         parts = []
-        limit.move(self._latest())
-        while piece := await incoming.piece():
-            parts.append(await whole(reader, piece))
+        while True:
             if self._silence_s is not None:
                 limit.move(self._latest())
+            piece = await incoming.piece()
+            if not piece:
+                break
+            parts.append(await whole(reader, piece))
         reader.finish()
         body = b"".join(parts)
         return masked(body, self._request) if self.status >= 400 else body

@@ -23,6 +23,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 _SCHEMA_NOTES = ("$id", "$schema")
+_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 
 
 @dataclass(slots=True)
@@ -123,8 +124,8 @@ def _limit(draft: _Draft) -> None:
 def _tools(draft: _Draft) -> None:
     tools = draft.body.get("tools")
     if not tools:
-        for name in ("tools", "tool_choice", "parallel_tool_calls"):
-            draft.body.pop(name, None)
+        for name in _OF_TOOLS.intersection(draft.body):
+            del draft.body[name]
     elif not draft.profile.strict_schema:
         draft.body["tools"] = [_plain_tool(tool) for tool in tools]
 

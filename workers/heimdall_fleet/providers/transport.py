@@ -9,11 +9,12 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import aiohttp
 import certifi
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 from yarl import URL
@@ -43,10 +44,18 @@ class StaleConnection(httpx.RemoteProtocolError):
     """A kept connection was closed before any byte of the answer: the request was not read."""
 
 
-class _Place(NamedTuple):
-    """Where requests to one URL go. `address` tells the pool which connection fits; it is never sent itself."""
+class _Address(aiohttp.ClientRequest):
+    """Tells the pool which connection fits, in the same words each time; it is never sent itself."""
 
-    address: aiohttp.ClientRequest
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
+
+
+class _Place(NamedTuple):
+    """Where requests to one URL go."""
+
+    address: _Address
     target: str
     """What stands in the first line."""
     headers: Mapping[str, str]
@@ -102,7 +111,7 @@ def _place(method: str, url: URL, network: Network) -> _Place:
     secure = "https" in (url.scheme, proxy and proxy.scheme)
     # The roots weigh 5 MiB, so they are read when somebody asks over TLS.
     tls = _tls(network.ca_file) if secure else True
-    address = aiohttp.ClientRequest(method, url, headers=_OWN_HEADERS, loop=loop, proxy=proxy, ssl=tls)
+    address = _Address(method, url, headers=_OWN_HEADERS, loop=loop, proxy=proxy, ssl=tls)
     headers = {name.lower(): value for name, value in address.headers.items()}
     if proxy is None or address.is_ssl():
         return _Place(address, url.raw_path_qs, headers)

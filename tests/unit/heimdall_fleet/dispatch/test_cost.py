@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from heimdall_fleet.dispatch.cost import Tokens, bill_answer, bill_lost, cost_usd_micros, output_within, read_tokens
 from heimdall_fleet.dispatch.settings import UNKNOWN_PRICE, Price
+from heimdall_fleet.providers.usage import canonical_usage, usage_of_openai
 
 PRICE = Price(1_250_000, 10_000_000, cache_read_usd_micros=125_000)
 GUESS = Tokens(prompt=10, completion=10)
@@ -26,22 +27,22 @@ def test_each_kind_of_token_has_its_own_price() -> None:
 
 
 def test_the_providers_own_figure_counts_before_the_list_price() -> None:
-    usage = {"prompt_tokens": 5, "completion_tokens": 5, "cost": 0.0001234567}
+    usage = {**canonical_usage(5, 5), "cost": 0.0001234567}
     assert bill_answer(usage, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 124
 
 
 def test_a_figure_of_zero_is_believed() -> None:
-    assert bill_answer({"prompt_tokens": 5, "cost": 0}, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 0
+    assert bill_answer({**canonical_usage(5, 0), "cost": 0}, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 0
 
 
 @pytest.mark.parametrize("cost", [None, True, "free", float("nan"), float("inf"), -1, {}])
 def test_what_is_no_amount_is_not_believed(cost: Any) -> None:
-    usage = {"prompt_tokens": 1_000_000, "cost": cost}
+    usage = {**canonical_usage(1_000_000, 0), "cost": cost}
     assert bill_answer(usage, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 1_250_000
 
 
 def test_an_unknown_price_charges_the_high_default_and_is_flagged() -> None:
-    bill = bill_answer({"prompt_tokens": 1_000, "completion_tokens": 0}, None, UNKNOWN_PRICE, GUESS)
+    bill = bill_answer(canonical_usage(1_000, 0), None, UNKNOWN_PRICE, GUESS)
     assert bill.usd_micros == 30_000
     assert bill.estimated
 
@@ -56,7 +57,8 @@ def test_a_lost_answer_costs_its_prompt() -> None:
 
 
 def test_usage_that_is_no_count_is_nothing() -> None:
-    usage: dict[str, Any] = {"prompt_tokens": "7", "completion_tokens": -3, "prompt_tokens_details": None}
+    usage = usage_of_openai({"prompt_tokens": "7", "completion_tokens": -3, "prompt_tokens_details": None})
+    assert usage is not None
     assert read_tokens(usage) == Tokens()
 
 

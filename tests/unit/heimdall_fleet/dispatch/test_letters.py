@@ -64,13 +64,13 @@ def test_an_order_goes_back_to_its_partition_with_its_id_and_the_time_it_had(ben
     names = [name for name, _ in again.headers]
     assert "heimdall-attempts" not in names
     assert not [name for name in names if name.startswith("heimdall-dlq-")]
-    assert times_redriven(tuple(again.headers)) == 1
+    assert times_redriven(h.last(again.headers)) == 1
 
 
 def test_a_letter_sent_again_twice_counts_on(bench: "Bench") -> None:
     once = redriven(read_letter(written(buried(bench.order()))), TOPICS, 1)
     back = Record(once.topic, 17, 3, 0, None, once.value, tuple(once.headers))
-    assert times_redriven(tuple(redriven(read_letter(written(buried(back))), TOPICS, 1).headers)) == 2
+    assert times_redriven(h.last(redriven(read_letter(written(buried(back))), TOPICS, 1).headers)) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from heimdall_fleet.providers.shapes import list_of, object_of, text_of
+from heimdall_fleet.providers.shapes import list_of, object_of
 
 DECLINING = (
     "i can't help",
@@ -41,14 +41,16 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def answer_facts(answer: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """`finish_reason`, `refused` and `schema_valid` (null where no structured output was asked for) of a completion."""
-    choice = object_of(next(iter(list_of(answer.get("choices"))), None))
-    message = object_of(choice.get("message"))
-    reason = text_of(choice.get("finish_reason"))
+    """`finish_reason`, `refused` and `schema_valid` (null where no structured output was asked for) of a canonical
+    completion, which has at least one choice."""
+    choice = answer["choices"][0]
+    message, reason = choice["message"], choice["finish_reason"]
     return {
         "finish_reason": reason,
         "refused": reason == "content_filter" or bool(message.get("refusal")) or _declines(message.get("content")),
-        "schema_valid": _schema_valid(message, object_of(body.get("response_format"))),
+        "schema_valid": _schema_valid(message, object_of(body["response_format"]))
+        if "response_format" in body
+        else None,
     }
 
 
