@@ -121,7 +121,7 @@ async def test_the_log_says_why_a_cancellation_is_passed_over_and_not_what_stood
     bench.worker.cancel(b'{"request_id":7,"messages":"a prompt on the wrong topic"}')
     bench.worker.cancel(b"another prompt")
     assert "request_id: Input should be a valid string" in caplog.messages[0]
-    assert "value: Invalid JSON" in caplog.messages[1]
+    assert "body: Invalid JSON" in caplog.messages[1]
     assert not any("prompt" in message or "pydantic" in message for message in caplog.messages)
 
 
