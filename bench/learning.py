@@ -10,7 +10,8 @@ The settings of learning were chosen on RouteLLM's two tables; traffic that had 
 
 `apgr_*`: order of questions that no log had, by the bundle that served (`serving`), by one learned from a log with 5 %
 exploration (`learned`) and from both sides' answers to every question (`full`), and by the naive label "the cheap model
-failed", read off its own answers (`naive`). `of_full` is learned over full.
+failed", read off its own answers (`naive`). `of_full` is learned over full. `*_text`: the same logs, the
+text model fitted to them too.
 `cover_*`: share of simulated logs whose 95 % interval holds the truth. `seen_*`: alarms of drift after a planted change:
 the cheap model loses the subject that it is asked most, and the prices of both sides are swapped. `regret_*`: reward lost in
 the changed world against the bundle of full information, at equal shares of strong calls, before and after learning once.
@@ -27,13 +28,13 @@ from typing import Any
 
 import numpy as np
 from harness import parser, show
-from simulated import POOLS, RULES, World, both_sides, costs_of, greedy, log_of, made_up, world_of
+from simulated import POOLS, RULES, World, both_sides, costs_of, greedy, log_of, made_up, seen_with, world_of
 
 from heimdall_models.bundle import Bundle, load_bundle
 from heimdall_models.learning.compare import compare
 from heimdall_models.learning.drift import drift
-from heimdall_models.learning.fitted import effective_rows, own_weight
 from heimdall_models.learning.logged import Floats, Indices, Logged
+from heimdall_models.learning.outcome import effective_rows, own_weight
 from heimdall_models.learning.train import Options, train_logged
 from heimdall_models.shipped import shipped
 from heimdall_models.training.build import Plan, build
@@ -103,13 +104,22 @@ def _learned(place: Place, seed: int) -> dict[str, float]:
     seen, fresh = _cut(place.world, rng)
     log = log_of(seen, place.serving, rng)
     made = train_logged(log, place.serving.path, place.folder / f"learned-{seed}", OPTIONS)
-    full = train_logged(both_sides(seen, place.serving), place.serving.path, place.folder / f"full-{seed}", OPTIONS)
+    both = both_sides(seen, place.serving)
+    full = train_logged(both, place.serving.path, place.folder / f"full-{seed}", OPTIONS)
     return {
         "apgr_serving": _apgr(place.serving, fresh),
         "apgr_naive": apgr(_naive(log, place.serving, fresh), fresh.scores[:, 0], fresh.scores[:, 1]),
         "apgr_learned": _apgr(load_bundle(made.bundle), fresh),
         "apgr_full": _apgr(load_bundle(full.bundle), fresh),
+        "apgr_learned_text": _refitted(log, place, f"text-{seed}", fresh),
+        "apgr_full_text": _refitted(both, place, f"full-text-{seed}", fresh),
     }
+
+
+def _refitted(log: Logged, place: Place, name: str, fresh: World) -> float:
+    made = train_logged(log, place.serving.path, place.folder / name, replace(OPTIONS, fit_text=True))
+    bundle = load_bundle(made.bundle)
+    return _apgr(bundle, seen_with(fresh, bundle))
 
 
 def covered(place: Place, size: Size) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def covered(place: Place, size: Size) -> dict[str, Any]:
     for _ in range(size.logs):
         drawn = place.world.rows(rng.integers(0, len(place.world), size.log_rows))
         world = replace(drawn, question=np.arange(size.log_rows).astype(str))
-        log = replace(log_of(world, champion, rng), time_ms=_after(challenger) + np.arange(size.log_rows))
+        log = replace(log_of(world, champion, rng), text=(), time_ms=_after(challenger) + np.arange(size.log_rows))
         found = compare(champion.path, challenger.path, log, RULES)
         if found.difference is None:
             continue

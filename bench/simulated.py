@@ -5,7 +5,7 @@ sides' outcomes are known here, so every estimate can be held against the truth;
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from heimdall_models.bundle import Bundle
 from heimdall_models.conversation import Conversation, read_conversation
 from heimdall_models.embed import embed_texts, nearest_clusters
 from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
+from heimdall_models.learning.lineage import scored_anew, with_scores
 from heimdall_models.learning.logged import Floats, Indices, Logged, Shadows, Terms
 from heimdall_models.learning.policy import PolicyRules
 
@@ -34,8 +35,10 @@ _TOKENS = FEATURE_NAMES.index("token_count_log")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`n` prompts with what both sides would answer them. `scores` (n, 2) 0..1; `costs` (n, 2) micro-dollars."""
+    """`n` prompts with what both sides would answer them. `scores` (n, 2) 0..1; `costs` (n, 2) micro-dollars. `text` (n,): what
+    is scanned of each."""
 
+    text: NDArray[np.object_]
     features: NDArray[np.float32]
     clusters: Indices
     weights: Floats
@@ -47,7 +50,7 @@ class World:
         return len(self.scores)
 
     def rows(self, keep: Indices) -> "World":
-        names = ("features", "clusters", "weights", "question", "scores", "costs")
+        names = ("text", "features", "clusters", "weights", "question", "scores", "costs")
         return World(**{name: getattr(self, name)[keep] for name in names})
 
 
@@ -58,6 +61,7 @@ def world_of(conversations: tuple[Conversation, ...], question: NDArray[Any], sc
     features = np.concatenate([extract(chunk, bundle.text_model).numeric for chunk in chunks])
     near = [nearest_clusters(embed_texts([c.text for c in chunk]), bundle.clusters.centres, 5) for chunk in chunks]
     return World(
+        text=np.array([each.text for each in conversations], object),
         features=features,
         clusters=np.concatenate([each.ids for each in near]),
         weights=np.concatenate([each.weights for each in near]).astype(np.float64),
@@ -65,6 +69,13 @@ def world_of(conversations: tuple[Conversation, ...], question: NDArray[Any], sc
         scores=scores,
         costs=costs_of(features),
     )
+
+
+def seen_with(world: World, bundle: Bundle) -> World:
+    """The world as triage with another bundle of the same clusters would read it."""
+    rows = np.arange(len(world))
+    told = _logged(world, bundle, np.zeros(len(world), np.int64), np.ones(len(world)), np.zeros(len(world), np.bool_))
+    return replace(world, features=with_scores(told, rows, scored_anew(told, rows, bundle.text_model)).features)
 
 
 def costs_of(features: NDArray[np.float32], rates: tuple[float, float] = USD_MICROS_PER_TOKEN) -> Floats:
@@ -120,6 +131,7 @@ def _logged(world: World, bundle: Bundle, served: Indices, p_served: Floats, exp
         bundle=np.full(len(world), bundle.hash),
         candidates=Terms(ALPHA * quality - (1 - ALPHA) * quality, quality, quality, world.costs),
         shadows=Shadows.none(len(world)),
+        text=tuple(world.text),
     )
 
 

@@ -7,7 +7,7 @@ size, shape and operator is looked at before memory is given to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ CLUSTER_DOMAINS = "cluster_domains.npy"
 PERCENTILES = "percentiles.npy"
 QUALITY = "quality.json"
 REQUIRED_FILES = (ONNX, *TEXT_TABLES, CENTRES, CLUSTER_DOMAINS, PERCENTILES)
-OPTIONAL_FILES = (QUALITY,)
+PRIOR_TEXT_TABLES = ("prior_text_words.npy", "prior_text_pairs.npy", "prior_text_chars.npy")
+"""Of the text model that learning began with, where `TEXT_TABLES` are fitted to logged texts; serving does not need them."""
+
+OPTIONAL_FILES = (QUALITY, *PRIOR_TEXT_TABLES)
 
 DOMAINS = (
     "knowledge",
@@ -104,7 +107,7 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleError(path / PERCENTILES, "the percentile table is not ascending and finite")
     try:
         platt = Platt(float(manifest["platt"]["slope"]), float(manifest["platt"]["intercept"]))
-        text_model = _text_model(path, files, manifest)
+        text_model = text_model_of(path, [files[name] for name in TEXT_TABLES], manifest["text_model"])
         info = _info(manifest, trees)
         classifier = Classifier(files[ONNX], platt, percentiles)
     except BundleError:
@@ -188,17 +191,18 @@ def _array(path: Path, data: bytes, dtype: DTypeLike, shape: tuple[int | None, .
         raise BundleError(path, str(error)) from error
 
 
-def _text_model(path: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> TextModel:
-    described = manifest["text_model"]
+def text_model_of(path: Path, tables: Sequence[bytes], described: Mapping[str, Any]) -> TextModel:
+    """The text model of three tables of weights and what the manifest says of them. Raises BundleError, KeyError, TypeError
+    or ValueError."""
     scales = tuple(float(scale) for scale in described["scales"])
     if len(scales) != len(GROUP_BITS):
         raise BundleError(path / MANIFEST, f"text_model.scales has {len(scales)} numbers, not {len(GROUP_BITS)}")
-    tables = tuple(
-        _array(path / name, files[name], np.int8, (1 << bits,))
-        for name, bits in zip(TEXT_TABLES, GROUP_BITS, strict=True)
+    weights = tuple(
+        _array(path / name, data, np.int8, (1 << bits,))
+        for name, data, bits in zip(TEXT_TABLES, tables, GROUP_BITS, strict=True)
     )
     slopes = tuple((FEATURE_NAMES.index(name), float(slope)) for name, slope in sorted(described["slopes"].items()))
-    return TextModel(tables, scales, float(described["bias"]), slopes)
+    return TextModel(weights, scales, float(described["bias"]), slopes)
 
 
 def _clusters(path: Path, files: Mapping[str, bytes]) -> Clusters:

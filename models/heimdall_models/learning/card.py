@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from heimdall_models.learning.text_refit import FEWEST_QUESTIONS
+
 CARD = "MODEL_CARD.md"
 
 
@@ -24,12 +26,20 @@ A classifier learned from logged decisions and their rewards. {m["framework"]} {
 Created {m["created"]}; parent {m["parent"]}.
 
 - The first {m["prior_trees"]} trees are those of the bundle that learning began with; {own} are own ones: an outcome model of
-  the cheap and one of the strong side. Text model and clusters are the parent's.
+  the cheap and one of the strong side. {_text(m["text_model"])}
 - Output: chance that the cheap side's answer is preferred (half its lead in reward plus a half), calibrated on later
   decisions than those fitted to (slope {m["platt"]["slope"]:.3f}, intercept {m["platt"]["intercept"]:.3f}); calibration error
   there {m["calibration_error"]:.3f}.
 - The exported model differs from the fitted one by at most {m["export_largest_difference"]:.1e} in probability.
 - Buckets: percentiles of the difficulty over the decisions learned from."""
+
+
+def _text(text_model: Mapping[str, Any]) -> str:
+    if text_model.get("from") != "logs":
+        return "Text model and clusters are the parent's."
+    return f"""Clusters are the parent's.
+- The text model was fitted to {text_model["texts"]} texts of tenants that let theirs be kept: its weights hold what hashed
+  words, pairs of words and character 4-grams mean that stand in at least {FEWEST_QUESTIONS} different questions; no text."""
 
 
 def _data(data: Mapping[str, Any]) -> str:

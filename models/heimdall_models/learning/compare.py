@@ -16,8 +16,9 @@ from heimdall_models.conversation import read_conversation
 from heimdall_models.learning.areas import areas, frontier_of
 from heimdall_models.learning.cells import domain_shares
 from heimdall_models.learning.fitted import preference
+from heimdall_models.learning.lineage import Seen, seen_by
 from heimdall_models.learning.logged import NOBODY, Flags, Floats, Indices, Logged
-from heimdall_models.learning.manifest import of_bundle, trained_until
+from heimdall_models.learning.manifest import trained_until
 from heimdall_models.learning.offpolicy import Estimate, matches, mean_of, possible
 from heimdall_models.learning.outcome import effective_size, side_scores
 from heimdall_models.learning.pairs import pairs_of
@@ -125,7 +126,10 @@ def compare(
 
 def _compared(bundles: Mapping[str, Bundle], logged: Logged, rules: PolicyRules, facts: Facts) -> Comparison:
     sides = sides_of(logged, pools_of(logged, rules.pools), rules.cheap, rules.strong)
-    late, early = _late(logged, bundles)
+    views = _views(logged, bundles)
+    # Outcome models need one meaning of the features; by which of the two they predict does not bias a comparison.
+    logged = views["champion"].logged
+    late, early = _late(logged, bundles, views)
     judged = judged_rows(logged, late)
     early["no reward, or nobody knows with which probability"] = int(late.sum()) - len(judged)
     left_out = {why: count for why, count in {**logged.left_out, **early}.items() if count}
@@ -136,7 +140,10 @@ def _compared(bundles: Mapping[str, Bundle], logged: Logged, rules: PolicyRules,
         return Comparison(len(judged), False, why, facts, left_out=left_out)
     rows = logged.rows(judged)
     ground = ground_of(rows, sides, predicted, expected_cost(logged)[judged])
-    choices = {name: choices_of(bundle, rows, rules, ground.cost) for name, bundle in bundles.items()}
+    choices = {
+        name: choices_of(bundle, views[name].logged.rows(judged), rules, ground.cost)
+        for name, bundle in bundles.items()
+    }
     scores = {name: _scored(choice, ground) for name, choice in choices.items()}
     difference = _difference(scores, ground)
     why_not = _why_not(scores, difference)
@@ -161,17 +168,25 @@ _ONE_SIDE = (
 )
 
 
-def _late(logged: Logged, bundles: Mapping[str, Bundle]) -> tuple[Flags, dict[str, int]]:
+def _views(logged: Logged, bundles: Mapping[str, Bundle]) -> dict[str, Seen]:
+    """The log as each of the two sees it."""
+    champion, challenger = bundles["champion"], bundles["challenger"]
+    return {"champion": seen_by(champion, logged, challenger), "challenger": seen_by(challenger, logged, champion)}
+
+
+def _late(logged: Logged, bundles: Mapping[str, Bundle], views: Mapping[str, Seen]) -> tuple[Flags, dict[str, int]]:
     """Rows that no bundle learned from, and whose features mean the same to both; and why how many others are none."""
     same, later, unseen = (np.ones(len(logged), np.bool_) for _ in range(3))
-    for bundle in bundles.values():
-        same &= np.isin(logged.request_id, of_bundle(logged, bundle).request_id)
+    for name, bundle in bundles.items():
+        same &= views[name].known
         until = trained_until(bundle)
         if until is not None:
             later &= logged.time_ms > until
             unseen &= after(logged, until)
     return same & later & unseen, {
-        "decided with another text model than that of one of the two": int((~same).sum()),
+        "decided with another text model than that of one of the two, and without the text that was scored": int(
+            (~same).sum()
+        ),
         "no later than what one of the two learned from": int((same & ~later).sum()),
         "later, but their question was asked while one of the two learned": int((same & later & ~unseen).sum()),
     }

@@ -8,7 +8,7 @@ import numpy as np
 
 from heimdall_models.classify import Classifier, Platt
 from heimdall_models.learning.logged import Floats, Logged
-from heimdall_models.learning.outcome import Outcomes, corrected, effective_size, fit_outcomes
+from heimdall_models.learning.outcome import Outcomes, corrected, effective_rows, fit_outcomes, own_weight
 from heimdall_models.learning.prior import Prior, add_trees
 from heimdall_models.learning.sides import CHEAP, STRONG, Sides
 from heimdall_models.learning.split import Split
@@ -17,8 +17,6 @@ from heimdall_models.training.fit import dumped_trees, fit_platt
 from heimdall_models.training.train import LARGEST_EXPORT_DIFFERENCE, TrainingError, percentile_table
 
 FEWEST_OF_A_SIDE = 20
-
-_OWN_WEIGHT, _OWN_ROWS = 4.0, 350.0
 
 _CALIBRATION_ROWS = 200.0
 _SMALLEST_SLOPE = 0.01
@@ -65,20 +63,6 @@ def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) 
     return Fit(
         logged, sides, split, outcomes, effective, model, difference, platt, percentile_table(reference), prior, trees
     )
-
-
-def effective_rows(logged: Logged) -> float:
-    """How many rows of even exploration say as much as these: 5 % exploration of two models makes a tenth of them."""
-    known = np.isfinite(logged.p_served) & (logged.p_served > 0)
-    return effective_size(1.0 / logged.p_served[known])
-
-
-def own_weight(effective: float) -> float:
-    """What own trees count for beside the prior's 1.
-
-    They are themselves the flatter the fewer rows they saw: with few labels the prior's order rules, with many the own one.
-    """
-    return _OWN_WEIGHT * (1.0 + effective / _OWN_ROWS)
 
 
 def raw(model: bytes) -> Classifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,27 +11,29 @@ import numpy as np
 
 from heimdall_models.bundle import QUALITY, Bundle
 from heimdall_models.learning.areas import areas
-from heimdall_models.learning.fitted import Fit, effective_rows, preference, raw
+from heimdall_models.learning.fitted import Fit, preference, raw
+from heimdall_models.learning.lineage import continued
 from heimdall_models.learning.logged import Logged
-from heimdall_models.learning.outcome import corrected, side_scores
-from heimdall_models.learning.prior import PRIOR_TREES
+from heimdall_models.learning.outcome import corrected, effective_rows, side_scores
+from heimdall_models.learning.prior import PRIOR_TEXT, PRIOR_TREES
+from heimdall_models.learning.text_refit import Refit
 from heimdall_models.training.fit import made_with
 from heimdall_models.training.metrics import calibration_error
-
-SAME_FEATURES = "same_features"
-"""Hashes of bundles with the same text model and clusters: features that they logged mean the same."""
 
 UNTIL = "until_ms"
 """In `training_data`: the time of the last decision that was fitted to or calibrated on; later ones may judge the bundle."""
 
-_KEPT_HASHES = 200
 _FEW_EFFECTIVE_ROWS = 100
 
 
-def of_bundle(logged: Logged, bundle: Bundle) -> Logged:
-    """The rows whose features mean the same to `bundle`: decided by it or by one with its text model and clusters."""
-    known = (bundle.hash, *bundle.manifest.get(SAME_FEATURES, ()))
-    return logged.rows(np.isin(logged.bundle, known))
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A fit, the bundle that it continues, the log as that one sees it, and the text model where it is another one's."""
+
+    fit: Fit
+    base: Bundle
+    before: Logged
+    text: Refit | None = None
 
 
 def trained_until(bundle: Bundle) -> int | None:
@@ -39,21 +42,22 @@ def trained_until(bundle: Bundle) -> int | None:
     return None if found is None else int(found)
 
 
-def manifest_of(fit: Fit, base: Bundle, files: Mapping[str, bytes], created: datetime, seed: int) -> dict[str, Any]:
+def manifest_of(learned: Learned, files: Mapping[str, bytes], created: datetime, seed: int) -> dict[str, Any]:
     """Everything but the hashes of the files."""
-    metrics = metrics_of(fit, base)
+    fit, base = learned.fit, learned.base
+    metrics = metrics_of(learned)
     known = {"accuracy": metrics["held_out"]["apgr"]} if metrics["held_out"].get("apgr") is not None else {}
     return {
         **made_with(),
         "created": created.astimezone(UTC).isoformat(),
         "parent": base.hash,
-        SAME_FEATURES: [base.hash, *base.manifest.get(SAME_FEATURES, ())][:_KEPT_HASHES],
+        **continued(base, same_text=learned.text is None),
         PRIOR_TREES: fit.prior.trees,
         "tree_count": fit.trees,
         "target": "gain",
         "settings": {"seed": seed, "transfer": False},
         "platt": {"slope": fit.platt.slope, "intercept": fit.platt.intercept},
-        "text_model": dict(base.manifest["text_model"]),
+        **_text_models(learned.text, base),
         "export_largest_difference": fit.export_difference,
         "calibration_error": metrics["calibration_error"],
         "quality_measured": QUALITY in files,
@@ -62,6 +66,16 @@ def manifest_of(fit: Fit, base: Bundle, files: Mapping[str, bytes], created: dat
         "metrics": metrics,
         **known,
     }
+
+
+def _text_models(text: Refit | None, base: Bundle) -> dict[str, Any]:
+    """The text model, and the one that learning began with where that is another one."""
+    kept = base.manifest["text_model"]
+    if text is None:
+        return {name: base.manifest[name] for name in ("text_model", PRIOR_TEXT) if name in base.manifest}
+    fitted = {"scales": text.model.scales, "bias": text.model.bias, "slopes": kept["slopes"]}
+    counted = {"from": "logs", "texts": len(text.split.fit), "rows_with_text": len(text.rows)}
+    return {"text_model": {**fitted, **counted}, PRIOR_TEXT: base.manifest.get(PRIOR_TEXT, kept)}
 
 
 def _training_data(fit: Fit) -> dict[str, Any]:
@@ -87,36 +101,46 @@ def _training_data(fit: Fit) -> dict[str, Any]:
     }
 
 
-def metrics_of(fit: Fit, base: Bundle) -> dict[str, Any]:
+def metrics_of(learned: Learned) -> dict[str, Any]:
     """On rows later than all that were fitted to or calibrated on: APGR of the new order, the parent's and the prior's."""
+    fit, base = learned.fit, learned.base
     later = fit.logged.rows(fit.split.calibrate)
-    judged = fit.logged.rows(fit.split.held_out)
     p_later = fit.platt(raw(fit.model).log_odds(later.features))
     labels = preference(corrected(fit.outcomes.predict(later.features), later, fit.sides))
-    known = judged.rows(np.isfinite(judged.p_served))
+    rows = fit.split.held_out[np.isfinite(fit.logged.p_served[fit.split.held_out])]
+    known = fit.logged.rows(rows)
     held_out: dict[str, Any] = {"n": len(known), "effective": round(effective_rows(known), 1), "apgr": None}
     if len(known):
         scores = side_scores(fit.outcomes.predict(known.features), known, fit.sides)
+        began = learned.before if learned.text is None else learned.text.began
         orders = {
             "apgr": 1.0 - raw(fit.model).log_odds(known.features),
-            "apgr_parent": -base.classifier.log_odds(known.features),
-            "apgr_prior": -raw(fit.prior.model).log_odds(known.features),
+            "apgr_parent": -base.classifier.log_odds(learned.before.features[rows]),
+            "apgr_prior": -raw(fit.prior.model).log_odds(began.features[rows]),
         }
         held_out |= areas(orders, scores, known.question)
     return {"held_out": held_out, "calibration_error": calibration_error(p_later, np.clip(labels, 0.0, 1.0))}
 
 
-def warnings_of(logged: Logged, kept: Logged, fit: Fit) -> tuple[str, ...]:
-    """What a reader should know before trusting the bundle."""
-    found = [f"{count} left out: {why}" for why, count in logged.left_out.items()]
-    if len(kept) < len(logged):
+def warnings_of(learned: Learned, unknown: int, rows: int, why_not: str | None) -> tuple[str, ...]:
+    """What a reader should know before trusting the bundle. `unknown`: decisions whose features mean something else; `rows`:
+    usable ones; `why_not`: why the text model was not fitted to their texts, where that was wished."""
+    found = [f"{count} left out: {why}" for why, count in learned.fit.logged.left_out.items()]
+    if unknown:
         found.append(
-            f"{len(logged) - len(kept)} decisions were taken by bundles with another text model: their features mean "
+            f"{unknown} decisions were taken by bundles with another text model: their features mean "
             "something else, they were left out"
         )
-    if fit.effective_rows < _FEW_EFFECTIVE_ROWS:
+    if why_not is not None:
+        found.append(why_not)
+    if learned.text is not None and (bare := rows - len(learned.text.rows)):
         found.append(
-            f"the rows say as much as {fit.effective_rows:.0f} evenly explored ones: the prior's order rules, and an "
+            f"{bare} usable rows left out: no text of theirs is kept, or not what was scored (a short question is scored with "
+            "the one before it), so nobody knows their score by the new text model"
+        )
+    if learned.fit.effective_rows < _FEW_EFFECTIVE_ROWS:
+        found.append(
+            f"the rows say as much as {learned.fit.effective_rows:.0f} evenly explored ones: the prior's order rules, and an "
             "evaluation will hardly conclude; raise router.exploration.share"
         )
     return tuple(found)

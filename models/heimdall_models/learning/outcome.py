@@ -20,6 +20,8 @@ from heimdall_models.training.fit import fit_reward, mean_reward
 LARGEST_WEIGHT = 5.0
 """Of a row in fitting. 1 / p makes the rows of a side look like all traffic; beyond this it adds more noise than truth."""
 
+_OWN_WEIGHT, _OWN_ROWS = 4.0, 350.0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
@@ -86,6 +88,20 @@ def effective_size(weight: Floats) -> float:
     """(Σw)² / Σw²: how many equally weighted rows say as much (Kish)."""
     squares = float((weight * weight).sum())
     return float(weight.sum()) ** 2 / squares if squares else 0.0
+
+
+def effective_rows(logged: Logged) -> float:
+    """How many rows of even exploration say as much as these: 5 % exploration of two models makes a tenth of them."""
+    known = np.isfinite(logged.p_served) & (logged.p_served > 0)
+    return effective_size(1.0 / logged.p_served[known])
+
+
+def own_weight(effective: float) -> float:
+    """What own trees count for beside the prior's 1.
+
+    They are themselves the flatter the fewer rows they saw: with few labels the prior's order rules, with many the own one.
+    """
+    return _OWN_WEIGHT * (1.0 + effective / _OWN_ROWS)
 
 
 def _fit(logged: Logged, weight: Floats, rows: Indices, seed: int) -> Any:

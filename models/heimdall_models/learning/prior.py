@@ -1,5 +1,8 @@
 """Warm start: the classifier that a bundle began with, kept as its first trees, and own trees behind them.
 
+A text model that was fitted to logged texts keeps the tables of the one it began with beside its own: a later training
+begins there again, so that nothing of texts which are no longer in the data set stays.
+
 A classifier learned from own traffic is the log-odds of its prior plus a multiple of the difference of two outcome models.
 All three are sums of trees, so one ensemble holds them exactly, and the next training takes the prior out again.
 """
@@ -12,10 +15,14 @@ from typing import Any
 
 import onnx
 
-from heimdall_models.bundle import ONNX, Bundle
+from heimdall_models.bundle import MANIFEST, ONNX, PRIOR_TEXT_TABLES, TEXT_TABLES, Bundle, BundleError, text_model_of
+from heimdall_models.text_model import TextModel
 
 PRIOR_TREES = "prior_trees"
 """Field of the manifest: how many of the first trees are the prior's. Without it, all are."""
+
+PRIOR_TEXT = "prior_text_model"
+"""Field of the manifest: `text_model` of the bundle that learning began with. Without it, the text model is its own prior."""
 
 _PER_NODE = ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes",
              "nodes_truenodeids", "nodes_falsenodeids")  # fmt: skip
@@ -34,6 +41,32 @@ def read_prior(bundle: Bundle) -> Prior:
     """The prior of a bundle; a bundle that was not learned from logs is a prior itself."""
     trees = int(bundle.manifest.get(PRIOR_TREES, bundle.info.tree_count))
     return Prior(take_trees((bundle.path / ONNX).read_bytes(), trees), trees)
+
+
+def read_prior_text(bundle: Bundle) -> TextModel:
+    """The text model that was fitted to no logged text. Raises BundleError."""
+    described = bundle.manifest.get(PRIOR_TEXT)
+    if described is None:
+        return bundle.text_model
+    try:
+        return text_model_of(bundle.path, list(_kept_tables(bundle).values()), described)
+    except BundleError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(bundle.path / MANIFEST, f"{PRIOR_TEXT} or its tables cannot be read ({error!r})") from error
+
+
+def prior_text_files(bundle: Bundle) -> dict[str, bytes]:
+    """The tables of `read_prior_text`, to be kept beside those of a text model that was fitted to logged texts."""
+    if PRIOR_TEXT in bundle.manifest:
+        return _kept_tables(bundle)
+    pairs = zip(PRIOR_TEXT_TABLES, TEXT_TABLES, strict=True)
+    return {kept: (bundle.path / name).read_bytes() for kept, name in pairs}
+
+
+def _kept_tables(bundle: Bundle) -> dict[str, bytes]:
+    """Only files whose hash the manifest names, and loading has compared. Raises KeyError."""
+    return {name: (bundle.path / name).read_bytes() for name in PRIOR_TEXT_TABLES if bundle.manifest["files"][name]}
 
 
 def take_trees(model: bytes, count: int) -> bytes:

@@ -100,7 +100,9 @@ def _learn(config: Config, order: Order) -> dict[str, Any]:
     try:
         with champion_of(config, standing) as champion:
             note(f"learning from {told['rows']:,} requests")
-            made = turn(Plan(dataset, champion, bundle, order.now, order.recent, rules_for(config, order.now.date())))
+            rules = rules_for(config, order.now.date())
+            plan = Plan(dataset, champion, bundle, order.now, order.recent, rules, config.learning.fit_text)
+            made = turn(plan)
             before = load_bundle(champion).hash
     except SourceError as error:
         raise CommandError(Exit.UNREACHABLE, f"the bundle in use cannot be had: {error}") from error

@@ -42,6 +42,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--recipe", metavar="FILE", help="Traffic, seed, pools and sources as JSON; `default` made the shipped one."
 )
 @click.option("--quality", type=FILE, help="Quality table to ship. Default: that of the bundle in use.")
+@click.option(
+    "--fit-text/--no-fit-text", default=None,
+    help="Replayed data: fit the text model to the texts that tenants let be kept. Default: learning.fit_text.",
+)  # fmt: skip
 @click.option("--quick", is_flag=True, help="Skip the measurements; the model card says so.")
 @click.pass_obj
 def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any) -> None:
@@ -55,6 +59,7 @@ def train(options: Globals, /, paths: tuple[Path, ...], out: Path, **given: Any)
     Example:
       heimdall train --data outcomes/ --out bundles/mine
       heimdall train --data data/audit --out bundles/learned
+      heimdall train --data data/audit --out bundles/learned --fit-text
     """
     manifest = _train(paths, out, configuration(options).config, given)
     rows = manifest["training_data"]["rows"]

@@ -41,7 +41,8 @@ def train_on(dataset: Path, out: Path, config: Config, given: dict[str, Any]) ->
     Raises CommandError, KafkaFailure.
     """
     created: datetime = given["created"] or datetime.now(UTC)
-    options = Options(created.replace(tzinfo=UTC), given["seed"], rules_for(config, created.date()).pools)
+    fit_text = config.learning.fit_text if given["fit_text"] is None else given["fit_text"]
+    options = Options(created.replace(tzinfo=UTC), given["seed"], rules_for(config, created.date()).pools, fit_text)
     promoted = standing_champion(config)
     try:
         with champion_of(config, promoted) as parent:

@@ -129,6 +129,9 @@ class Learning(Section):
     """Scoring both answers. Unset: pairs are measured by what is read off the answers."""
     keep_text_of: tuple[str, ...] = ()
     """Tenants whose last question is kept in the audit in words. All others: never."""
+    fit_text: bool = False
+    """Learning fits the text model to the texts that are kept: its weights then hold what words of these tenants mean, as
+    hashed grams. Off: it keeps the text model that it began with."""
 
     @model_validator(mode="after")
     def _workers_can_fetch(self) -> Self:

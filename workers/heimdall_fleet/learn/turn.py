@@ -32,7 +32,8 @@ NO_DRIFT = Drift((0, 0), {}, 0.0, (), {}, {})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`out` gets the challenger. `recent`: the end of the log that is held against what was before it, by length or begin."""
+    """`out` gets the challenger. `recent`: the end of the log that is held against what was before it, by length or begin.
+    `fit_text`: whether the text model may be fitted to logged texts."""
 
     dataset: Path
     champion: Path
@@ -40,6 +41,7 @@ class Plan:
     created: datetime
     recent: timedelta | datetime
     rules: PolicyRules
+    fit_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def turn(plan: Plan) -> Turn:
     outdated = any(name.startswith(OUTDATED_BY) for name in seen.alarms)
     rows = recent if outdated else logged
     try:
-        trained = train_logged(rows, plan.champion, plan.out, Options(plan.created, pools=plan.rules.pools))
+        options = Options(plan.created, pools=plan.rules.pools, fit_text=plan.fit_text)
+        trained = train_logged(rows, plan.champion, plan.out, options)
     except (TooLittle, TrainingError) as why:
         return Turn(len(logged), outdated, seen, None, None, (), str(why))
     comparison, gates = judged(plan.champion, plan.out, rows, plan.rules)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome
-from tests.unit.heimdall_models.learning.made import COSTS, log
+from tests.unit.heimdall_models.learning.made import COSTS, log, worded_log
 
 from heimdall_fleet.cli.common import needs_training_extra
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -19,6 +19,7 @@ from heimdall_fleet.learn.turn import failing
 from heimdall_models.bundle import load_bundle
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.learning.gates import Gate
+from heimdall_models.learning.logged import Logged
 from heimdall_models.shipped import shipped
 
 pytestmark = pytest.mark.slow
@@ -112,10 +113,13 @@ router: {cheap_candidates: [a/cheap], mid_candidates: [a/cheap], hard_candidates
 
 def audit_of(rows: int) -> list[dict[str, Any]]:
     """Decisions of the shipped bundle with outcomes and ratings: the cheap model fails at what has LaTeX in it."""
-    serving = load_bundle(shipped("bundles/default"))
-    made = log(rows, serving, seed=4)
+    return records_of(log(rows, load_bundle(shipped("bundles/default")), seed=4))
+
+
+def records_of(made: Logged) -> list[dict[str, Any]]:
+    """The audit and feedback records of these decisions, with their texts where they are kept."""
     records: list[dict[str, Any]] = []
-    for at in range(rows):
+    for at in range(len(made)):
         model, name = made.served_model[at], f"r{at:04d}"
         numeric = dict(zip(FEATURE_NAMES, made.features[at].tolist(), strict=True))
         candidates = [
@@ -132,11 +136,14 @@ def audit_of(rows: int) -> list[dict[str, Any]]:
         told = {
             "bucket": bucket,
             "bucket_before_guardrails": bucket,
-            "bundle": serving.hash,
+            "bundle": str(made.bundle[at]),
             "selected_model": str(model),
+            "tenant": "t",
+            **({"text": made.text[at]} if made.text else {}),
         }
         records.append(decision(name, at / 10, features=features, candidates=candidates, **told))
-        records.append(outcome(name, at / 10, selected_model=str(model), p_served=float(made.p_served[at])))
+        paid = {"p_served": float(made.p_served[at]), "cost_usd_micros": int(made.cost_usd_micros[at])}
+        records.append(outcome(name, at / 10, selected_model=str(model), **paid))
         records.append(feedback(name, at / 10, score=float(made.reward[at])))
     return records
 
@@ -160,6 +167,40 @@ def test_a_replayed_log_becomes_a_bundle_and_an_evaluation_with_intervals(run: R
     assert found["difference"]["reward"]["value"] > 0
     assert found["baselines"]["always_cheap"]["effective"] > 100
     assert Path("report.html").read_text("utf-8").lower().startswith("<!doctype html>")
+
+
+def test_texts_that_a_tenant_lets_be_kept_make_a_text_model_that_is_judged_and_may_serve(
+    run: Run, tmp_path: Path
+) -> None:
+    serving = load_bundle(shipped("bundles/default"))
+    Desk(tmp_path).run(*records_of(worded_log(3600, serving)))
+    Path("heimdall.yaml").write_text(CANDIDATES)
+
+    trained = run(train, "--data", "data", "--out", "words", "--fit-text")
+    assert trained.exit_code == 0, trained.output
+    words = load_bundle(Path("words"))
+    assert words.manifest["text_model"]["from"] == "logs"
+
+    judged = orjson.loads(run(evaluate, "--bundle", "words", "--data", "data").stdout)
+    assert judged["conclusive"], judged["why_not"]
+    assert judged["apgr"] > judged["baselines"]["champion"]["apgr"]
+    promoted = run(promote, "words", "--data", "data", "--dry-run")
+    assert promoted.exit_code == 0, promoted.exception
+
+
+def test_texts_are_fitted_to_where_the_configuration_or_the_command_says_so(run: Run, tmp_path: Path) -> None:
+    Desk(tmp_path).run(*records_of(worded_log(1200, load_bundle(shipped("bundles/default")))))
+    fitted = []
+    for settings, flags in (
+        ("", ()),
+        ("learning: {fit_text: true}\n", ()),
+        ("learning: {fit_text: true}\n", ("--no-fit-text",)),
+    ):
+        Path("heimdall.yaml").write_text(CANDIDATES + settings)
+        assert run(train, "--data", "data", "--out", "made", *flags).exit_code == 0
+        fitted.append(load_bundle(Path("made")).manifest["text_model"].get("from"))
+
+    assert fitted == [None, "logs", None]
 
 
 def test_an_evaluation_and_a_promotion_with_the_same_data_give_the_same_verdict(run: Run, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Logs with a known truth: half of the requests are hard, which one feature shows; the cheap side fails at most of those."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heimdall_models.bundle import Bundle
-from heimdall_models.features import FEATURE_NAMES
+from heimdall_models.conversation import read_conversation
+from heimdall_models.features import FEATURE_NAMES, MAX_BATCH, extract
 from heimdall_models.learning.logged import NOBODY, Floats, Indices, Logged, Shadows, Terms
 from heimdall_models.learning.policy import PolicyRules
 
@@ -21,6 +22,7 @@ CHANCE = np.array([[0.9, 0.9], [0.2, 0.9]])
 """Of a good answer: easy and hard requests by the cheap and the strong side."""
 
 COSTS = np.array([100.0, 2000.0])
+FILLING = ("river", "garden", "engine", "letter", "market", "bridge", "candle", "forest", "window", "copper")
 
 
 def hard_of(features: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -41,12 +43,43 @@ def log(rows: int, bundle: Bundle, seed: int = 0, exploration: float = 0.2, chan
     """Requests that `bundle` decides, an `exploration` share of them by a coin."""
     rng = np.random.default_rng(seed)
     features = features_of(rows, rng)
+    return decided(features, hard_of(features), bundle, rng, exploration, chance)
+
+
+def worded_log(rows: int, bundle: Bundle, seed: int = 0) -> Logged:
+    """Requests with their texts, half of them evenly drawn: those about quartz are hard, those about marble are not."""
+    rng = np.random.default_rng(seed)
+    hard = rng.random(rows) < 0.5
+    texts = [
+        f"{' '.join(rng.choice(FILLING, 12))} what is known of {'quartz' if tough else 'marble'}"
+        for tough in hard.tolist()
+    ]
+    return replace(decided(scanned(texts, bundle), hard, bundle, rng, exploration=0.5), text=tuple(texts))
+
+
+def scanned(texts: Sequence[str], bundle: Bundle) -> NDArray[np.float32]:
+    """What triage with this bundle logs of these questions."""
+    talks = [read_conversation({"messages": [{"role": "user", "content": text}]}) for text in texts]
+    starts = range(0, len(talks), MAX_BATCH)
+    return np.concatenate([extract(talks[at : at + MAX_BATCH], bundle.text_model).numeric for at in starts])
+
+
+def decided(
+    features: NDArray[np.float32],
+    hard: NDArray[np.bool_],
+    bundle: Bundle,
+    rng: np.random.Generator,
+    exploration: float,
+    chance: Floats = CHANCE,
+) -> Logged:
+    """Requests that `bundle` decides, an `exploration` share of them by a coin, answered well by `chance`."""
+    rows = len(features)
     percentile = bundle.classifier.predict(features).percentile
     best = np.asarray(percentile > RULES.hard_above, np.int64)
     drawn = rng.random(rows) < exploration
     served = np.where(drawn, rng.integers(0, 2, rows), best)
     p_served = np.where(served == best, 1.0 - exploration / 2, exploration / 2)
-    reward = (rng.random(rows) < chance[hard_of(features).astype(int), served]).astype(np.float64)
+    reward = (rng.random(rows) < chance[hard.astype(int), served]).astype(np.float64)
     made = rows_of(features, served, reward, bundle.hash)
     bucket = np.where(percentile < RULES.cheap_below, "cheap", np.where(percentile > RULES.hard_above, "hard", "mid"))
     quality = np.stack((1.0 - best, best), axis=1).astype(np.float64)

@@ -119,7 +119,7 @@ def test_what_is_left_out_says_why_each_by_itself(serving: Bundle, learned: Trai
 
     assert found.n == len(late) - 16
     assert found.left_out == {
-        "decided with another text model than that of one of the two": 5,
+        "decided with another text model than that of one of the two, and without the text that was scored": 5,
         "no later than what one of the two learned from": 3000 - len(late),
         "later, but their question was asked while one of the two learned": 10,
         "no reward, or nobody knows with which probability": 1,
