@@ -118,6 +118,7 @@ class Reading:
     images: Flags
     tools: Flags
     structured: Flags
+    schema: Flags
     max_output: Floats
     clusters: Indices
     similarities: NDArray[np.float32]
@@ -181,9 +182,8 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
     embedding_late = reader.embedder is not None and embedding_ms > reader.embedding_timeout_ms * len(bodies)
     if reader.embedder is not None and (embedding_late or (finished - started) * 1000.0 > budget_ms):
         late[:] = True
-    nowhere = late | ~embedded
     clusters, similarities, shapes = nearest.ids, nearest.similarities, features.shapes
-    if nowhere.any():
+    if (nowhere := late | ~embedded).any():
         clusters[nowhere], similarities[nowhere] = len(reader.centres), 0
     return Reading(
         numeric=features.numeric,
@@ -194,6 +194,7 @@ def read(bodies: Sequence[Mapping[str, Any]], reader: Reader, clock: Clock) -> R
         images=shapes["image_count"] > 0,
         tools=shapes["tool_definition_count"] > 0,
         structured=shapes["structured_output"] > 0,
+        schema=shapes["json_schema"] > 0,
         max_output=shapes["max_tokens"],
         clusters=clusters,
         similarities=similarities,
@@ -229,6 +230,7 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
         image_count=int(any(isinstance(content, list) for content in contents)),
         attachment_count=0,
         structured_output=body.get("response_format") is not None,
+        json_schema=False,
         max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 0),
         truncated=True,
     )

@@ -51,6 +51,7 @@ class Conversation(NamedTuple):
     image_count: int
     attachment_count: int
     structured_output: bool
+    json_schema: bool
     max_tokens: int
     truncated: bool
 
@@ -110,10 +111,10 @@ def read_conversation(body: Mapping[str, Any]) -> Conversation:
 def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) -> Conversation:
     text, ask_chars = _scanned(tally.asks or [tally.other_text])
     tools: Sequence[Any] = ()
-    structured, max_tokens = False, 0
+    structured, schema, max_tokens = False, False, 0
     if not _SHAPING.isdisjoint(body):
         tools = _list(body.get("tools")) or _list(body.get("functions"))
-        structured = _is_structured(body.get("response_format"))
+        structured, schema = _structured(body.get("response_format"))
         max_tokens = _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens"))
     user, system, assistant, tool = tally.chars
     turns = tally.turns
@@ -134,6 +135,7 @@ def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) ->
         tally.images,
         tally.attachments,
         structured,
+        schema,
         max_tokens,
         tally.truncated or ask_chars > len(text),
     )
@@ -244,10 +246,12 @@ def _sizes(value: Any) -> Iterator[int]:
             yield 4
 
 
-def _is_structured(response_format: Any) -> bool:
+def _structured(response_format: Any) -> tuple[bool, bool]:
+    """Whether JSON is asked for, and whether by a schema."""
     if response_format is None or not _is_mapping(response_format):
-        return False
-    return response_format.get("type") in ("json_schema", "json_object")
+        return False, False
+    kind = response_format.get("type")
+    return kind in ("json_schema", "json_object"), kind == "json_schema"
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:

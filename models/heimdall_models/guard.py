@@ -22,6 +22,7 @@ LONG_CONTEXT_TOKENS = 200_000
 CONTEXT_200K = "context_200k"
 CONTEXT_OVERFLOW = "context_overflow"
 DEADLINE = "deadline"
+JSON_SCHEMA = "json_schema"
 MAX_COST = "max_cost"
 
 _HARD = len(BUCKETS) - 1
@@ -56,6 +57,11 @@ def tools(view: View) -> Flags | None:
 
 def structured_output(view: View) -> Flags | None:
     return _lacking(view, view.asked.reading.structured, view.book.stack.lacks_structured)
+
+
+def json_schema(view: View) -> Flags | None:
+    """The provider that is asked first for the model takes no JSON schema: it would only be told of it in words."""
+    return _lacking(view, view.asked.reading.schema, view.book.stack.lacks_schema)
 
 
 def tenant_allow_list(view: View) -> Flags | None:
@@ -106,6 +112,10 @@ def _why_lacking(ability: str) -> Callable[[View, int, int], str]:
     return lambda _view, _row, _slot: f"the request has {ability}, the model takes none"
 
 
+def _why_schema(_view: View, _row: int, _slot: int) -> str:
+    return "the request has a JSON schema, the model's provider takes none"
+
+
 def _why_tenant(view: View, row: int, _slot: int) -> str:
     return f"tenant {view.asked.asking[view.rows[row]].tenant} may not use it"
 
@@ -131,6 +141,7 @@ GUARDRAILS: tuple[Guardrail, ...] = (
     Guardrail("images", images, _why_lacking("images")),
     Guardrail("tools", tools, _why_lacking("tools")),
     Guardrail("structured_output", structured_output, _why_lacking("a response format")),
+    Guardrail(JSON_SCHEMA, json_schema, _why_schema),
     Guardrail("tenant_allow_list", tenant_allow_list, _why_tenant),
     Guardrail("exclude", excluded_by_caller, _why_excluded),
     Guardrail(MAX_COST, max_cost, _why_cost),
@@ -278,7 +289,8 @@ def _note_left_out(result: Guarded, book: PoolBook) -> None:
 def _relocate(result: Guarded, asked: Asked, book: PoolBook, row: int) -> None:
     """A row whose pool is empty goes to another bucket: hard if nothing fits, else one up, and down only at last.
 
-    When nothing but the deadline stands in the way anywhere, the row stays: a late answer is the caller's to judge.
+    When nothing but a rule of `_WAIVED` stands in the way anywhere, the row stays: a late answer, or one that was only
+    told of its schema, is the caller's to judge.
     """
     at = int(result.pool[row])
     if at <= _HARD:
@@ -293,7 +305,7 @@ def _relocate(result: Guarded, asked: Asked, book: PoolBook, row: int) -> None:
                 note_fallen(result, view, guardrail, mask)
             if eligible.any():
                 return
-    if _waive_deadline(result, asked, book, row):
+    if any(_waive(rules, result, asked, book, row) for rules in _WAIVED):
         return
     result.refused[row] = _refusal(result, book, row)
 
@@ -303,13 +315,16 @@ def _elsewhere(bucket: int, fired: list[str]) -> list[int]:
     return (up[::-1] if CONTEXT_OVERFLOW in fired else up) + down
 
 
-def _waive_deadline(result: Guarded, asked: Asked, book: PoolBook, row: int) -> bool:
-    if DEADLINE not in result.fired.get(row, []):
+_WAIVED = (frozenset({JSON_SCHEMA}), frozenset({DEADLINE}), frozenset({JSON_SCHEMA, DEADLINE}))
+
+
+def _waive(rules: frozenset[str], result: Guarded, asked: Asked, book: PoolBook, row: int) -> bool:
+    if not rules.issubset(result.fired.get(row, [])):
         return False
     view = View(asked, book, np.array([row]), result.pool[row : row + 1])
     eligible = view.valid
     for guardrail in GUARDRAILS:
-        if guardrail.name != DEADLINE and (mask := guardrail.takes_out(view)) is not None:
+        if guardrail.name not in rules and (mask := guardrail.takes_out(view)) is not None:
             eligible = eligible & ~mask
     if not eligible.any():
         return False

@@ -78,6 +78,7 @@ class Stack:
     lacks_tools: Flags
     lacks_images: Flags
     lacks_structured: Flags
+    lacks_schema: Flags
     gemini: Flags
     latency_penalty: Floats
     shortest_ms: Floats
@@ -261,6 +262,7 @@ def _models(catalogue: Catalogue, rules: Rules, quality: QualityTable, mixture: 
         "lacks_tools": [fact.abilities.tools is False for fact in facts],
         "lacks_images": [fact.abilities.images is False for fact in facts],
         "lacks_structured": [fact.abilities.structured_output is False for fact in facts],
+        "lacks_schema": [fact.id in rules.schemaless for fact in facts],
         "gemini": [fact.family == "gemini" for fact in facts],
     }
     table = quality.by_cluster(mixture, [fact.id for fact in facts])

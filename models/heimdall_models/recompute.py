@@ -24,7 +24,7 @@ from heimdall_models.times import StepTimes, Timing
 
 TOLERANCE = 1e-9
 
-_CONVERSATION = ("images", "tools", "structured", "max_output")
+_CONVERSATION = ("images", "tools", "structured", "schema", "max_output")
 _LATENCIES = frozenset({"decision_latency_ms", "extraction_latency_ms"})
 _ADDED_BY_TRIAGE = frozenset({"correlation_id", "time", "worker", "tags", "question", "text", "challenger"})
 
@@ -122,6 +122,7 @@ def _reading(record: Mapping[str, Any], said: Mapping[str, Any]) -> Reading:
         images=np.array([said.get("images", False)], np.bool_),
         tools=np.array([said.get("tools", False)], np.bool_),
         structured=np.array([said.get("structured", False)], np.bool_),
+        schema=np.array([said.get("schema", False)], np.bool_),
         max_output=np.array([said.get("max_output", 0)], np.float64),
         clusters=np.array([features["clusters"]], np.int64),
         similarities=np.array([features["cluster_similarities"]], np.float32),

@@ -37,6 +37,7 @@ class Rules:
 
     `served`: model id → the provider that is asked first; a model that is not in it cannot be chosen.
     `max_price_usd`: USD per million tokens, holds for models served by the provider type openrouter (`by_openrouter`).
+    `schemaless`: models whose provider takes no JSON schema.
     `tenants`: tenant → the models (`author/model`) or authors (`author/`) it may use; a tenant that is not named may
     use all. `exploration`: share of requests whose model is drawn evenly from all eligible ones of
     its bucket, `across`: of all buckets.
@@ -56,6 +57,7 @@ class Rules:
     exclude_authors: tuple[str, ...] = ()
     max_price_usd: float | None = None
     by_openrouter: frozenset[str] = frozenset({"openrouter"})
+    schemaless: frozenset[str] = frozenset()
     tenants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     exploration: float = 0.0
     across: bool = False

@@ -308,7 +308,8 @@ def _asked(judged: Judged) -> list[bytes]:
         said = {at: asking_fields(one) for at, one in enumerate(asked.asking) if one is not NOTHING}
     for at in judged.guarded.timed:
         said.setdefault(at, {})["time_left_ms"] = float(asked.time_left_ms[at])
-    for name, column in (("images", reading.images), ("tools", reading.tools), ("structured", reading.structured)):
+    for name in ("images", "tools", "structured", "schema"):
+        column: NDArray[np.bool_] = getattr(reading, name)
         for at in column.nonzero()[0].tolist():
             said.setdefault(at, {})[name] = True
     for at in reading.max_output.nonzero()[0].tolist():

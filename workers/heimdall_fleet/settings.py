@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 from heimdall_fleet.config import Config, routing
 from heimdall_fleet.config.provider_types import OWN_SERVERS
 from heimdall_fleet.config.providers import AzureProvider, Key, Provider, listed
-from heimdall_fleet.config.routing import Model
+from heimdall_fleet.config.routing import Model, Offer
 from heimdall_fleet.dispatch.settings import (
     BreakerSettings,
     DispatchSettings,
@@ -26,6 +26,7 @@ from heimdall_fleet.dispatch.settings import (
     ShadowSettings,
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
+from heimdall_fleet.providers.compat import PROFILES
 from heimdall_fleet.triage.question import Questions
 from heimdall_models.catalogue import Catalogue, Latency, ModelFacts, Override, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
@@ -174,6 +175,9 @@ def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
         },
         exclude_authors=tuple(router.openrouter.exclude_authors),
         max_price_usd=router.openrouter.provider.max_price_usd_micros / 1_000_000,
+        schemaless=frozenset(
+            model for model, found in offers.items() if found and not _takes_schemas(found[0], config)
+        ),
         by_openrouter=frozenset(name for name, provider in config.providers.items() if provider.type == "openrouter"),
         tenants=dict(router.tenants),
         exploration=router.exploration.share if config.enable_exploration else 0.0,
@@ -185,6 +189,11 @@ def rules_of(config: Config, catalogue: Catalogue, config_hash: str) -> Rules:
         timeout_ms=config.timeout / timedelta(milliseconds=1),
         config_hash=config_hash,
     )
+
+
+def _takes_schemas(offer: Offer, config: Config) -> bool:
+    profile = PROFILES.get(config.providers[offer.provider].type)
+    return profile is None or profile.json_schema
 
 
 def _experiment(experiment: routing.Experiment) -> Experiment:

@@ -9,6 +9,7 @@ from typing import Any
 
 from heimdall_fleet.providers.compat import EXTENSIONS, LADDER, SAMPLING, Profile
 from heimdall_fleet.providers.dialect import Call
+from heimdall_fleet.providers.json_schemas import in_words
 from heimdall_fleet.providers.shapes import object_of
 
 _REPLACED = frozenset({"heimdall", "model", "stream", "stream_options"})
@@ -49,8 +50,8 @@ def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, 
     _refused(draft)
     _limit(draft)
     _tools(draft)
-    _response_format(draft)
-    draft.body["messages"] = [_message(message, draft) for message in call.body.get("messages", ())]
+    told = _response_format(draft)
+    draft.body["messages"] = [*told, *(_message(message, draft) for message in call.body.get("messages", ()))]
     for name, name_there in profile.renames.items():
         if name in draft.body:
             draft.body[name_there] = draft.body.pop(name)
@@ -137,10 +138,15 @@ def _plain_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {**tool, "function": function}
 
 
-def _response_format(draft: _Draft) -> None:
-    if not draft.profile.json_schema and object_of(draft.body.get("response_format")).get("type") == "json_schema":
-        draft.body["response_format"] = {"type": "json_object"}
-        draft.dropped.append("response_format.json_schema")
+def _response_format(draft: _Draft) -> list[dict[str, Any]]:
+    """The message that tells of a schema in words, where the server takes none; such a server keeps to JSON at least."""
+    wanted = object_of(draft.body.get("response_format"))
+    if draft.profile.json_schema or wanted.get("type") != "json_schema":
+        return []
+    draft.body["response_format"] = {"type": "json_object"}
+    draft.dropped.append("response_format.json_schema")
+    schema = object_of(object_of(wanted.get("json_schema")).get("schema"))
+    return [{"role": "system", "content": in_words(schema)}]
 
 
 def _message(message: dict[str, Any], draft: _Draft) -> dict[str, Any]:

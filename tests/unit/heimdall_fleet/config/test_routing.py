@@ -36,6 +36,19 @@ def test_tenants_and_experiments_reach_the_judge() -> None:
     assert rules().experiment is None
 
 
+def test_models_whose_first_provider_takes_no_schema_are_known_to_the_judge() -> None:
+    keys = {"keys": [{"name": "main", "value": "k"}]}
+    both = {"deepseek": {"type": "deepseek", **keys}, "openrouter": {"type": "openrouter", **keys}}
+    model = "deepseek/deepseek-v4-pro"
+    places = {name: {"provider": name, "model": "x"} for name in both}
+    for order, schemaless in ((["deepseek", "openrouter"], True), (["openrouter", "deepseek"], False)):
+        facts = {model: {"providers": [places[name] for name in order]}}
+        config = Config.model_validate({"providers": both, "models": facts})
+        found = rules_of(config, catalogue_of(config, TODAY), "h")
+        assert (model in found.schemaless) is schemaless
+        assert "openai/gpt-5.5" not in found.schemaless
+
+
 @pytest.mark.parametrize(
     "router",
     [

@@ -149,10 +149,16 @@ def test_an_empty_tool_list_is_not_sent(call: CallBuilder) -> None:
     assert not body.keys() & {"tools", "tool_choice", "parallel_tool_calls"}
 
 
-def test_deepseek_knows_json_objects_only(call: CallBuilder) -> None:
-    request = call("deepseek", {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}})
+def test_deepseek_knows_json_objects_only_and_is_told_of_the_schema_in_words(call: CallBuilder) -> None:
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    request = call("deepseek", {"response_format": wanted})
     assert sent(request)["response_format"] == {"type": "json_object"}
     assert dropped(request) == ("response_format.json_schema",)
+    first, *others = sent(request)["messages"]
+    assert first["role"] == "system"
+    assert '"town"' in first["content"]
+    assert others == sent(call("deepseek", {}))["messages"]
 
 
 @pytest.mark.parametrize(

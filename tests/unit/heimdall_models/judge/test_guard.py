@@ -109,6 +109,26 @@ def test_a_tenant_gets_only_what_its_list_allows(judge_with: JudgeWith, make_inp
     assert len(decided(make_input(0.5, options={"tenant": "other"}), judge).decision["alpha_scores"]) == 8
 
 
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+
+
+def test_a_model_whose_provider_takes_no_schema_answers_schemas_only_when_nobody_else_can(
+    judge_with: JudgeWith, make_input: MakeInput, decided: One
+) -> None:
+    able, unable = "openai/gpt-5.5", "x-ai/grok-4.7"
+    judge = judge_with(candidates=dict.fromkeys(Bucket, (able, unable)), schemaless=frozenset({unable}))
+    answer = decided(make_input(0.5, response_format=SCHEMA), judge)
+    assert answer.record["asked"]["schema"]
+    assert answer.record["guardrails"] == ["json_schema"]
+    assert _why(answer, unable) == "json_schema: the request has a JSON schema, the model's provider takes none"
+    assert set(answer.record["chain"]) == {able}
+    plain = decided(make_input(0.5, response_format={"type": "json_object"}), judge)
+    assert set(plain.record["chain"]) == {able, unable}
+
+    alone = judge_with(candidates=dict.fromkeys(Bucket, (unable,)), schemaless=frozenset({unable}))
+    assert set(decided(make_input(0.5, response_format=SCHEMA), alone).record["chain"]) == {unable}
+
+
 def test_a_pinned_model_outside_the_tenants_list_is_refused(
     judge_with: JudgeWith, make_input: MakeInput, answer: Callable[..., Any]
 ) -> None:
