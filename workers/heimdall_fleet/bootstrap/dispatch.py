@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
+from heimdall_fleet.config.routing import Offer
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.capacity.account import Account, ConfiguredAccount, load_account
 from heimdall_fleet.dispatch.capacity.pool import Pool
@@ -15,7 +16,7 @@ from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
 from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.routes import Place, RouteBook
 from heimdall_fleet.dispatch.service import DispatchService, Wires
 from heimdall_fleet.dispatch.settings import DispatchSettings, ProviderSettings
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry
@@ -138,9 +139,11 @@ def _resting(config: Config) -> IntakeSettings:
 
 def _book(config: Config) -> RouteBook:
     models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
-    return RouteBook(
-        providers_of(config), models, lambda model: [(offer.provider, offer.model) for offer in config.offers(model)]
-    )
+    return RouteBook(providers_of(config), models, lambda model: [_place(offer) for offer in config.offers(model)])
+
+
+def _place(offer: Offer) -> Place:
+    return Place(offer.provider, offer.model, offer.weight)
 
 
 def _state(config: Config, settings: DispatchSettings, clock: SystemClock) -> SharedState:

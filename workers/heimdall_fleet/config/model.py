@@ -75,16 +75,17 @@ class Config(Section):
     """Explore with `router.exploration.share`. Needs `router.exploration.allow_in_production` in production."""
 
     def offers(self, model_id: str) -> tuple[Offer, ...]:
-        """Where a model can be called, in order: as its entry says; else at the providers named like its author, then
-        at those of the author's type, then at those that list it by the name the catalogue has for it there (two models
-        of different authors may be called alike), then at OpenRouter. Each is asked by the name that the model has
-        there: that of the provider's list, else that of the catalogue.
+        """Where a model can be called, in order: as its entry says, the weighted places first; else at the providers named
+        like its author, then at those of the author's type, then at those that list it by the name the catalogue has for
+        it there (two models of different authors may be called alike), then at OpenRouter. Each is asked by the name that
+        the model has there: that of the provider's list, else that of the catalogue.
 
         Empty when nobody serves it.
         """
         entry = self.models.get(model_id)
         if entry and entry.providers:
-            return tuple(offer for offer in entry.providers if offer.provider in self.providers)
+            known = (offer for offer in entry.providers if offer.provider in self.providers)
+            return tuple(sorted(known, key=lambda offer: offer.weight is None))
         found = []
         for name, provider in self.providers.items():
             names = names_at(model_id, provider.type)

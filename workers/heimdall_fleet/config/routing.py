@@ -201,6 +201,9 @@ class Offer(Section):
     """Name of an entry of `providers`."""
     model: str = Field(min_length=1, max_length=300)
     """What the model is called there."""
+    weight: float | None = Field(None, gt=0)
+    """Share of the orders that begin here, among the places of the model that have a weight. Unset: asked in order, after
+    those that have one."""
 
 
 class ModelLatency(Section):

@@ -7,7 +7,7 @@ from typing import Any
 from heimdall_fleet.dispatch.cost import output_within
 from heimdall_fleet.dispatch.failover import Chain, Rules
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.routes import Route, chain_routes
+from heimdall_fleet.dispatch.routes import Route, chain_routes, spread
 from heimdall_fleet.dispatch.run import Run
 from heimdall_fleet.dispatch.settings import Chains, Price
 
@@ -26,7 +26,7 @@ def chain_for(run: Run, room: Room) -> Chain:
         jitter=room.jitter,
         spill_after_ms=room.settings.spill_after_ms,
     )
-    routes = room.book.routes(plan.steps, limits.fallbacks)
+    routes = spread(room.book.routes(plan.steps, limits.fallbacks), room.jitter)
     chain = Chain(routes if limits.enabled else routes[:1], rules, attempts=plan.attempts_before)
     if not run.earlier:
         return chain

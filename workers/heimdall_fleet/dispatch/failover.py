@@ -294,8 +294,10 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
 def _patient(chain: Chain, busy: Route, how: Readiness, ready: Route, now_ms: float) -> bool:
     """A busy model is waited for before its runner-up is asked, and half of the time left before another bucket is.
 
-    Where the line is full already the runner-up is asked at once.
+    Where the line is full already the runner-up is asked at once, and so is another of the model's weighted places.
     """
+    if ready.offer.weight is not None and ready.target.model_id == busy.target.model_id:
+        return False
     since = now_ms if chain.busy_since_ms is None else chain.busy_since_ms
     if ready.bucket == busy.bucket:
         return how is Readiness.BUSY and now_ms - since < chain.rules.spill_after_ms

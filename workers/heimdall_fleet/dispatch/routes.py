@@ -12,8 +12,17 @@ from heimdall_schemas.order import Step
 _NOTHING_KNOWN = ModelSettings()
 _MAX_KEPT = 10_000
 
-Serving: TypeAlias = Callable[[str], Iterable[tuple[str, str]]]
-"""Model id → (provider, the model's name there) in the order of asking; nothing when nobody serves it."""
+
+class Place(NamedTuple):
+    """Where a model is served: a provider, and the model's name there. `weight`: its share of the orders' beginnings."""
+
+    provider: str
+    model: str
+    weight: float | None = None
+
+
+Serving: TypeAlias = Callable[[str], Iterable[Place]]
+"""Model id → its places in the order of asking; nothing when nobody serves it."""
 
 
 class Offer(NamedTuple):
@@ -22,6 +31,7 @@ class Offer(NamedTuple):
     target: Target
     price: Price | None
     context_window: int | None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,7 @@ class RouteBook:
         self._ids: dict[tuple[str, str], str] = {}
         for model_id in models:
             for place in serving(model_id):
-                self._ids.setdefault(place, model_id)
+                self._ids.setdefault((place.provider, place.model), model_id)
 
     def offers(self, model_id: str) -> tuple[Offer, ...]:
         """Who serves `model_id` (author/model), in order. Empty when no configured provider does."""
@@ -95,10 +105,10 @@ class RouteBook:
         return model_there if "/" in model_there else f"{provider}/{model_there}"
 
     def _find(self, model_id: str) -> Iterable[Offer]:
-        for provider, model_there in self._serving(model_id):
-            settings = self._providers.get(provider)
-            if settings is not None and serves(settings.models, model_there, model_id):
-                yield self._offer(provider, model_there, model_id)
+        for place in self._serving(model_id):
+            settings = self._providers.get(place.provider)
+            if settings is not None and serves(settings.models, place.model, model_id):
+                yield self._offer(place.provider, place.model, model_id)._replace(weight=place.weight)
 
     def _offer(self, provider: str, model_there: str, model_id: str) -> Offer:
         settings = self._providers[provider]
@@ -160,6 +170,23 @@ def routes_of(steps: tuple[Step, ...], book: RouteBook, fallbacks: Chains) -> tu
             bucket, rank = step.bucket, rank + 1
         routes += [Route(offer, bucket, step.settings, rank) for offer in book.offers(step.model)]
     return _once(routes)
+
+
+def spread(routes: tuple[Route, ...], draw: Callable[[], float]) -> tuple[Route, ...]:
+    """The routes, beginning at one of the weighted places of their first model: each as often as its weight says.
+
+    `draw`: 0 to 1, asked only where there is a choice. The others follow in their order.
+    """
+    if not routes or routes[0].offer.weight is None:
+        return routes
+    model_id = routes[0].target.model_id
+    twins = [route for route in routes if route.offer.weight and route.target.model_id == model_id]
+    left = draw() * sum(route.offer.weight or 0.0 for route in twins)
+    for chosen in twins:
+        left -= chosen.offer.weight or 0.0
+        if left < 0:
+            break
+    return (chosen, *(route for route in routes if route is not chosen))
 
 
 def chain_routes(step: Step, book: RouteBook, chains: Chains, origin: Route) -> tuple[Route, ...]:

@@ -76,3 +76,11 @@ def test_keys_may_come_from_an_account_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "heimdall.yaml"
     file.write_text("providers: {openai: {type: openai}}\ndispatch: {account: vault}")
     assert load(file, {}).config.dispatch.account == "vault"
+
+
+def test_the_weighted_places_of_a_model_come_before_its_others() -> None:
+    keys = {"keys": [{"name": "k", "value": "v"}]}
+    places = [{"provider": "spare", "model": "m"}, {"provider": "eu", "model": "m", "weight": 3}]
+    providers = {name: {"type": "openai", **keys} for name in ("spare", "eu")}
+    config = Config.model_validate({"providers": providers, "models": {"a/b": {"providers": places}}})
+    assert [(offer.provider, offer.weight) for offer in config.offers("a/b")] == [("eu", 3), ("spare", None)]

@@ -15,7 +15,7 @@ from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
 from heimdall_fleet.dispatch.clock import SystemClock
 from heimdall_fleet.dispatch.leases import Leases
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.routes import RouteBook
+from heimdall_fleet.dispatch.routes import Place, RouteBook
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.dispatch.settings import (
     DispatchSettings,
@@ -251,7 +251,9 @@ class Bench:
                 topics=TOPICS,
                 clock=self.clock,
                 jitter=lambda: 0.5,
-                book=RouteBook(self.providers, self.models, lambda model_id: MODELS.get(model_id, ())),
+                book=RouteBook(
+                    self.providers, self.models, lambda model_id: [Place(*each) for each in MODELS.get(model_id, ())]
+                ),
                 pool=Pool(self.providers.values(), turnstile.promised, turnstile.waiting),
                 turnstile=turnstile,
                 clients=dict.fromkeys(self.providers, HttpClient(self.upstream)),

@@ -36,6 +36,11 @@ def route(provider: str, model: str, bucket: str = "hard", rank: int = 0, window
     return Route(Offer(target, None, window), bucket, {}, rank)
 
 
+def weighted(provider: str, model: str) -> Route:
+    plain = route(provider, model)
+    return Route(plain.offer._replace(weight=1.0), plain.bucket, {}, 0)
+
+
 A1 = route("anthropic", "claude", window=200_000)
 A2 = route("openai", "gpt-5", window=400_000)
 A3 = route("openai", "gpt-mini", window=128_000)
@@ -187,6 +192,13 @@ def test_a_busy_model_is_waited_for_before_its_runner_up_is_asked() -> None:
     begun, move = first_move(chain(), keys, 0.0)
     assert move == Wait(2_000.0, frozenset({"anthropic"}))
     assert first_move(begun, keys, 2_000.0)[1] == Move(A2)
+
+
+def test_a_busy_place_is_not_waited_for_where_the_model_has_another_weighted_one() -> None:
+    eu, us, other = weighted("eu", "claude"), weighted("us", "claude"), weighted("eu", "gpt-5")
+    keys = Keys(closed={eu.place: Status(Readiness.BUSY, 0.0)})
+    assert first_move(chain(eu, us), keys, 0.0)[1] == Move(us)
+    assert isinstance(first_move(chain(eu, other), keys, 0.0)[1], Wait)
 
 
 def test_where_the_line_is_full_the_runner_up_is_asked_at_once_but_no_dearer_bucket() -> None:

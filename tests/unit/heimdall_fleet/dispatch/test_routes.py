@@ -1,6 +1,6 @@
 import pytest
 
-from heimdall_fleet.dispatch.routes import Route, RouteBook, chain_routes, routes_of, serves
+from heimdall_fleet.dispatch.routes import Place, Route, RouteBook, chain_routes, routes_of, serves, spread
 from heimdall_fleet.dispatch.settings import ModelSettings, ProviderSettings
 from heimdall_schemas.order import Plan, Step
 
@@ -15,7 +15,7 @@ def book(**models: tuple[str, ...]) -> RouteBook:
     names = ("openai-primary", "anthropic-backup", "openrouter", "groq")
     providers = {name: ProviderSettings(name, "openai", "", (), models=models.get(name, ("*",))) for name in names}
     known = {model_id: ModelSettings(context_window=100) for model_id in PLACES}
-    return RouteBook(providers, known, lambda model_id: PLACES.get(model_id, ()))
+    return RouteBook(providers, known, lambda model_id: [Place(*place) for place in PLACES.get(model_id, ())])
 
 
 def plan(*steps: tuple[str, str]) -> Plan:
@@ -29,6 +29,24 @@ def places(found: object) -> list[str]:
 def test_a_model_is_asked_at_its_providers_in_their_order() -> None:
     assert [offer.target.provider for offer in book().offers("openai/gpt-4o")] == ["openai-primary", "openrouter"]
     assert book().offers("openai/gpt-4o")[0].context_window == 100
+
+
+def weighted(*places: Place) -> tuple[Route, ...]:
+    providers = {place.provider: ProviderSettings(place.provider, "openai", "", ()) for place in places}
+    return routes_of((Step("a/b", "mid"),), RouteBook(providers, {}, lambda _: places), {})
+
+
+def test_orders_begin_at_the_weighted_places_of_a_model_as_often_as_their_weights_say() -> None:
+    routes = weighted(Place("eu", "b", 3), Place("us", "b", 1), Place("spare", "b"))
+    begun = [places(spread(routes, lambda at=at: at / 100))[0] for at in range(100)]  # type: ignore[misc]  # a default
+    assert [begun.count(each) for each in ("eu/b", "us/b", "spare/b")] == [75, 25, 0]
+    assert places(spread(routes, lambda: 0.99)) == ["us/b", "eu/b", "spare/b"]
+
+
+def test_places_without_weights_are_asked_in_their_order_and_nothing_is_drawn() -> None:
+    routes = weighted(Place("eu", "b"), Place("us", "b"))
+    assert spread(routes, lambda: pytest.fail("drawn")) is routes
+    assert spread((), lambda: pytest.fail("drawn")) == ()
 
 
 def test_a_model_that_nobody_serves_has_no_offer() -> None:
