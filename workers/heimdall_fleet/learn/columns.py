@@ -320,7 +320,10 @@ def finished(rows: Arrow, facts: Arrow, weights: Mapping[str, float]) -> Arrow:
 
 
 def _whole(column: Arrow) -> Arrow:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    """One array; Arrow would copy a single chunk, too."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
 
 
 def _mapped(signal: Callable[[Any], float | None], column: Arrow) -> Arrow:

@@ -75,6 +75,7 @@ def open_dataset(out: Path, *, resume: bool) -> Position:
 async def replay(job: Job, source: Source, position: Position) -> dict[str, Any]:
     """Read `source` to its end and settle it; the run's part of the manifest. `position` is from `open_dataset`."""
     columns.use_system_memory()
+    settle_heap()
     layout = Layout(job.out)
     _forget_unfinished(layout, position)
     manifest = read_manifest(layout)

@@ -12,10 +12,10 @@ The steps, and why a crash between any two loses nothing:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from itertools import starmap
+from itertools import count, starmap
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Read:
 
     incoming: list[Path]
     facts: list[Facts]
+    batches: Iterator[int] = field(default_factory=lambda: count(1))
+    """Numbers of the batches of decisions, over all days."""
 
 
 def settle(
@@ -72,8 +74,9 @@ def settle(
         counted = counts(engine)
     # The old engine has filled its memory with tables: a new one begins without, however many there were.
     settle_heap()
+    read = Read(incoming, known)
     with Engine(layout.work) as engine:
-        written = {day: _write_day(engine, layout, day, Read(incoming, known), terms) for day in days}
+        written = {day: _write_day(engine, layout, day, read, terms) for day in days}
     return Settled(written, counted)
 
 
@@ -130,19 +133,18 @@ def _write_day(engine: Engine, layout: Layout, day: str, read: Read, terms: Term
     """Rows of the day; 0 also takes its file away."""
     file, fresh = layout.day(day), layout.work / f"{day}.parquet"
     finish = partial(columns.finished, weights=terms.weights)
-    count = columns.write_rows(starmap(finish, _joined(engine, layout, day, read)), fresh)
-    if count:
+    rows = columns.write_rows(starmap(finish, _joined(engine, layout, day, read)), fresh)
+    if rows:
         file.parent.mkdir(exist_ok=True)
         fresh.replace(file)
     else:
         fresh.unlink()
         file.unlink(missing_ok=True)
-    settle_heap()
-    return count
+    return rows
 
 
 TRIM_EVERY = 4
-"""Batches after which free memory is given back: more often takes time, less often long days take more memory."""
+"""Batches after which free memory is given back: more often takes time, since it is taken again; less often takes memory."""
 
 _KNOWN = f"outcome_tenant, outcome_bucket, {', '.join(OUTCOME)}, r_score, accepted, label, retried, followup"
 
@@ -153,9 +155,9 @@ def _joined(engine: Engine, layout: Layout, day: str, read: Read) -> Iterator[tu
     Both sides know the number of a decision, so no more than a batch is looked at to find what belongs together.
     """
     come = [path for path in read.incoming if decided_on(path) == day]
-    for number, batch in enumerate(_decisions(layout, day, come), 1):
+    for batch in _decisions(layout, day, come):
         yield _with_facts(engine, layout, day, batch, read.facts)
-        if number % TRIM_EVERY == 0:
+        if next(read.batches) % TRIM_EVERY == 0:
             settle_heap()
     known = files([each.path for each in read.facts])
     for facts in engine.batches(
