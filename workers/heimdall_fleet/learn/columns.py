@@ -1,7 +1,7 @@
 """Rows to Arrow columns and Parquet files. The only module here with pyarrow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -217,10 +217,13 @@ def first_seq(rows: Arrow) -> int:
 
 
 def by_day(rows: Arrow) -> dict[str, Arrow]:
-    """Rows by the day, in UTC, of their time."""
-    days = pc.cast(rows.column("time"), pa.date32())
-    found = pc.unique(days).to_pylist()
-    return {day.isoformat(): rows.filter(pc.equal(days, day)) if len(found) > 1 else rows for day in found}
+    """Rows by the day, in UTC, of their time: slices, since a filter would copy all of their features."""
+    days = pc.cast(rows.column("time"), pa.date32()).to_numpy()
+    ends = [*(np.flatnonzero(days[1:] != days[:-1]) + 1), len(days)]
+    found: dict[str, list[Arrow]] = {}
+    for first, end in pairwise([0, *ends]):
+        found.setdefault(str(days[first]), []).append(rows.slice(first, end - first))
+    return {day: together(slices) for day, slices in found.items()}
 
 
 def empty(table: Table, file: Path) -> None:

@@ -35,3 +35,12 @@ def test_decisions_come_by_their_day() -> None:
     days = columns.by_day(table)
     assert {day: rows.num_rows for day, rows in days.items()} == {"2026-11-21": 4, "2026-11-22": 1}
     assert [columns.first_seq(rows) for rows in days.values()] == [0, 4]
+
+
+def test_decisions_of_two_days_that_came_in_turn_lie_by_day_in_the_order_of_their_numbers() -> None:
+    records = [decision("a"), decision("b", TOMORROW), decision("c"), decision("d", TOMORROW), decision("e")]
+    days = columns.by_day(columns.build("decision", values(records), range(5)).table)
+    assert {day: rows.column("seq").to_pylist() for day, rows in days.items()} == {
+        "2026-11-21": [0, 2, 4],
+        "2026-11-22": [1, 3],
+    }
