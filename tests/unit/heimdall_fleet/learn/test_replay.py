@@ -92,6 +92,12 @@ def test_a_cached_decision_gets_the_features_and_candidates_of_its_origin(desk: 
     assert desk.manifest()["without_features"] == 1
 
 
+def test_a_decision_with_clusters_but_no_numbers_counts_as_one_without_features(desk: Desk) -> None:
+    desk.run(decision("whole"), decision("bare", features={"clusters": [3], "cluster_similarities": [0.4]}))
+    assert {name for name, row in desk.rows().items() if row["features"] is None} == {"bare"}
+    assert desk.manifest()["without_features"] == 1
+
+
 def test_the_same_question_again_in_a_session_is_a_bad_sign_for_the_first_answer(desk: Desk) -> None:
     asked = {"session": "s", "question": "q1"}
     desk.run(
