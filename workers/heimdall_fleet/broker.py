@@ -50,10 +50,8 @@ def broker_check(group: GroupFacts, producer: ProducerFacts) -> Check:
     if not group.broker_reachable or group.metadata_age_s > SILENT_FOR_S:
         return Check("unhealthy", {**details, "reason": "the broker does not answer"})
     if group.unreadable:
-        return Check(
-            "degraded",
-            {**details, "reason": "partitions that cannot be read", "held": sorted(map(str, group.unreadable))},
-        )
+        held = [f"{topic}-{number}" for topic, number in sorted(group.unreadable)]
+        return Check("degraded", {**details, "reason": "partitions that cannot be read", "held": held})
     if producer.oldest_pending_s > STUCK_FOR_S:
         return Check("degraded", {**details, "reason": "the broker does not confirm what is sent"})
     return Check("healthy", details)

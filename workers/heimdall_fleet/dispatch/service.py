@@ -58,7 +58,7 @@ class DispatchService:
 
     def check_into(self, health: Health) -> None:
         """What `/readyz` and `/health` say of this worker."""
-        health.add("kafka", lambda: broker_check(self.wires.orders.facts().group, self.wires.producer.facts()))
+        health.add("kafka", lambda: broker_check(self._group(), self.wires.producer.facts()))
         health.add("providers", self._providers_check)
         health.add("keys", lambda: keys_check(self._keys_out()))
         health.add("state", self._state_check)
@@ -123,6 +123,11 @@ class DispatchService:
             self.metrics.dispatch.in_flight.set(facts.in_flight)
             self.metrics.dispatch.in_flight_bytes.set(facts.in_flight_bytes)
             self._show_providers()
+
+    def _group(self) -> GroupFacts:
+        """The group of the orders, with the partitions of the resting ones that cannot be read as well."""
+        orders, resting = self.wires.orders.facts().group, self.wires.resting.facts().group
+        return replace(orders, unreadable=orders.unreadable | resting.unreadable)
 
     def _show_providers(self) -> None:
         room = self.worker.room
