@@ -8,34 +8,25 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.contract.providers.exchanges import (
+    OK,
+    QUICK,
+    Connect,
+    Handler,
+    Serve,
+    failure_of,
+    read_head_and_body,
+    request,
+)
 
-from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, WireRequest
-from heimdall_fleet.providers.http import CallLimits, HttpClient
+from heimdall_fleet.providers.dialect import Action, AttemptError, WireRequest
+from heimdall_fleet.providers.http import CallLimits
 from heimdall_fleet.providers.transport import Network
 from heimdall_schemas.failure import FailureCode as Code
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Serve = Callable[..., Awaitable[str]]
-Connect = Callable[..., HttpClient]
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-QUICK = CallLimits(total_timeout_ms=2_000, connect_timeout_ms=500, idle_timeout_ms=200, max_bytes=10_000)
-
-
-def request(url: str, body: bytes = b"{}", **headers: str) -> WireRequest:
-    return WireRequest("POST", f"{url}/v1/x", {"authorization": "Bearer sk-canary-0123456789", **headers}, body)
-
-
-async def read_head_and_body(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-    await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
-    return head
 
 
 def answering(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Handler:
@@ -51,12 +42,6 @@ def answering(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Handl
             await reader.read()
 
     return handler
-
-
-async def failure_of(client: HttpClient, wire: WireRequest, limits: CallLimits = QUICK) -> AttemptFailure:
-    with pytest.raises(AttemptError) as caught:
-        await client.post(wire, limits)
-    return caught.value.failure
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,55 +139,6 @@ async def test_an_unusable_url_is_a_configuration_error(url: str, connect: Conne
 async def test_a_header_with_a_line_break_is_not_sent(serve: Serve, connect: Connect) -> None:
     failure = await failure_of(connect(), request(await serve(answering(hang=True)), evil="a\r\nb: c"))
     assert (failure.code, failure.connection_only) == (Code.HEIMDALL_CONFIG, True)
-
-
-def keeping_alive(requests: int, then: Handler | None = None) -> tuple[Handler, list[int]]:
-    """Serve this many requests on each connection, then close it or do something else; counts the connections."""
-    connections: list[int] = []
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(0)
-        for _ in range(requests):
-            await read_head_and_body(reader)
-            connections[-1] += 1
-            writer.write(OK + b"content-length: 2\r\n\r\n{}")
-        if then is not None:
-            await then(reader, writer)
-        else:
-            await reader.readexactly(1)  # the next request arrives, and the connection is closed
-
-    return handler, connections
-
-
-async def test_a_connection_is_reused(serve: Serve, connect: Connect) -> None:
-    handler, connections = keeping_alive(10)
-    url, client = await serve(handler), connect()
-    for _ in range(10):
-        assert (await client.post(request(url), QUICK)).body == b"{}"
-    assert connections == [10]
-
-
-async def test_a_kept_connection_that_was_closed_is_tried_again_at_once(serve: Serve, connect: Connect) -> None:
-    handler, _ = keeping_alive(1)
-    url, client = await serve(handler), connect()
-    await client.post(request(url), QUICK)
-    failure = await failure_of(client, request(url))
-    assert (failure.code, failure.action) == (Code.PROVIDER_UNREACHABLE, Action.SAME_KEY)
-    assert (failure.retry_after_ms, failure.connection_only, failure.counts_for_breaker) == (0, True, False)
-    assert (await client.post(request(url), QUICK)).status == 200
-
-
-async def test_a_kept_connection_that_dies_after_long_work_may_have_been_billed(serve: Serve, connect: Connect) -> None:
-    async def work_and_die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_head_and_body(reader)
-        await asyncio.sleep(1.1)
-
-    handler, _ = keeping_alive(1, work_and_die)
-    url, client = await serve(handler), connect()
-    await client.post(request(url), QUICK)
-    failure = await failure_of(client, request(url))
-    assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, False)
-    assert failure.counts_for_breaker
 
 
 async def test_a_redirect_is_not_followed(serve: Serve, connect: Connect) -> None:

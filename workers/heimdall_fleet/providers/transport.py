@@ -1,16 +1,18 @@
-"""Requests over aiohttp's connections: its pool, its TLS and proxies, its parser, and none of its session.
+"""Requests over aiohttp's connections: its TLS and proxies, its parser, and none of its session.
 
 A session makes four objects and a task for each request, to give it cookies, redirects, traces, forms and uploads that wait;
 a call of the fleet is a head and a body that are written at once. httpx says what failed.
 """
 
 import asyncio
+import math
 import ssl
 import time
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import NamedTuple, TypeAlias
 
 import aiohttp
 import certifi
@@ -44,18 +46,16 @@ class StaleConnection(httpx.RemoteProtocolError):
     """A kept connection was closed before any byte of the answer: the request was not read."""
 
 
-class _Address(aiohttp.ClientRequest):
-    """Tells the pool which connection fits, in the same words each time; it is never sent itself."""
-
-    @cached_property
-    def connection_key(self) -> ConnectionKey:
-        return super().connection_key
+_Kept: TypeAlias = deque[tuple[Connection, float]]
+"""Connections that wait for their next request, with when they began to; the last one is asked first."""
 
 
 class _Place(NamedTuple):
-    """Where requests to one URL go."""
+    """Where requests to one URL go. `address` tells the pool which connection fits; it is never sent itself. `kept` are
+    those that fit: all URLs of one server share them."""
 
-    address: _Address
+    address: aiohttp.ClientRequest
+    kept: _Kept
     target: str
     """What stands in the first line."""
     headers: Mapping[str, str]
@@ -69,6 +69,8 @@ class AiohttpTransport:
         self._network = network
         self._connector: PunctualConnector | None = None
         self._places: dict[tuple[str, str], _Place] = {}
+        self._kept: defaultdict[ConnectionKey, _Kept] = defaultdict(deque)
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def send(self, request: WireRequest, connect_timeout_ms: int) -> "_Incoming":
         FRESH.set(False)
@@ -76,9 +78,12 @@ class AiohttpTransport:
         try:
             place = self._places.get((request.method, request.url)) or self._find(request.method, request.url)
             head = _head(request, place)
-            connection = await self._pool().connect(place.address, [], _connecting_within(connect_timeout_ms))
+            connection = self._kept_at(place) or await self._pool().connect(
+                place.address, [], _connecting_within(connect_timeout_ms)
+            )
             try:
-                return await _exchange(connection, head, request.body)
+                message, content = await _exchange(connection, head, request.body)
+                return _Incoming(partial(self._put_back, place.kept, connection), message, content)
             except BaseException:
                 connection.close()
                 raise
@@ -87,8 +92,42 @@ class AiohttpTransport:
             raise _as_httpx(error, stale=stale) from error
 
     async def aclose(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._close_kept(math.inf)
         if self._connector is not None:
             await self._connector.close()
+
+    def _kept_at(self, place: _Place) -> Connection | None:
+        """A connection that is open still, the last one that answered first: the others may grow old."""
+        while place.kept:
+            connection, since = place.kept.pop()
+            if not connection.closed and time.monotonic() - since <= self._network.keepalive_s:
+                return connection
+            connection.close()
+        return None
+
+    def _put_back(self, kept: _Kept, connection: Connection) -> None:
+        """Keep it if its answer was read to the end; aiohttp closes it otherwise."""
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close or self._connector is None or self._connector.closed:
+            connection.release()
+            return
+        kept.append((connection, time.monotonic()))
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self._network.keepalive_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what nobody has asked for `keepalive_s`, and look again after that time while any are left."""
+        self._close_kept(time.monotonic() - self._network.keepalive_s)
+        left, self._sweeping = any(self._kept.values()), None
+        if left:
+            self._sweeping = asyncio.get_running_loop().call_later(self._network.keepalive_s, self._sweep)
+
+    def _close_kept(self, since_before: float) -> None:
+        for kept in self._kept.values():
+            while kept and kept[0][1] <= since_before:
+                kept.popleft()[0].close()
 
     def _pool(self) -> PunctualConnector:
         if self._connector is None:
@@ -99,11 +138,13 @@ class AiohttpTransport:
         """Raises aiohttp.InvalidURL."""
         if len(self._places) >= _MAX_PLACES:
             self._places.clear()
-        place = self._places[method, url] = _place(method, URL(url, encoded=True), self._network)
+        address, target, headers = _address(method, URL(url, encoded=True), self._network)
+        place = self._places[method, url] = _Place(address, self._kept[address.connection_key], target, headers)
         return place
 
 
-def _place(method: str, url: URL, network: Network) -> _Place:
+def _address(method: str, url: URL, network: Network) -> tuple[aiohttp.ClientRequest, str, Mapping[str, str]]:
+    """Of a place: how it is reached, what stands in the first line, and what every request there has."""
     if url.scheme not in ("http", "https"):
         raise aiohttp.NonHttpUrlClientError(url)
     loop = asyncio.get_running_loop()
@@ -111,12 +152,12 @@ def _place(method: str, url: URL, network: Network) -> _Place:
     secure = "https" in (url.scheme, proxy and proxy.scheme)
     # The roots weigh 5 MiB, so they are read when somebody asks over TLS.
     tls = _tls(network.ca_file) if secure else True
-    address = _Address(method, url, headers=_OWN_HEADERS, loop=loop, proxy=proxy, ssl=tls)
+    address = aiohttp.ClientRequest(method, url, headers=_OWN_HEADERS, loop=loop, proxy=proxy, ssl=tls)
     headers = {name.lower(): value for name, value in address.headers.items()}
     if proxy is None or address.is_ssl():
-        return _Place(address, url.raw_path_qs, headers)
+        return address, url.raw_path_qs, headers
     credential = aiohttp.ClientRequest("GET", proxy, loop=loop).headers.get("authorization")
-    return _Place(address, str(url), headers if credential is None else {**headers, "proxy-authorization": credential})
+    return address, str(url), headers if credential is None else {**headers, "proxy-authorization": credential}
 
 
 def _head(request: WireRequest, place: _Place) -> bytes:
@@ -134,7 +175,9 @@ def _head(request: WireRequest, place: _Place) -> bytes:
     return head.encode()
 
 
-async def _exchange(connection: Connection, head: bytes, body: bytes) -> "_Incoming":
+async def _exchange(
+    connection: Connection, head: bytes, body: bytes
+) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
     """Send a request and wait for the head of its answer."""
     protocol = connection.protocol
     assert protocol is not None
@@ -150,16 +193,18 @@ async def _exchange(connection: Connection, head: bytes, body: bytes) -> "_Incom
             break
     if transport.get_write_buffer_size():
         protocol.force_close()  # answered before all was sent: what is left must not begin the next request
-    return _Incoming(connection, message, content)
+    return message, content
 
 
 class _Incoming:
     """An answer of aiohttp's."""
 
-    __slots__ = ("_connection", "_content", "headers", "status")
+    __slots__ = ("_content", "_put_back", "headers", "status")
 
-    def __init__(self, connection: Connection, message: RawResponseMessage, content: aiohttp.StreamReader) -> None:
-        self._connection = connection
+    def __init__(
+        self, put_back: Callable[[], None], message: RawResponseMessage, content: aiohttp.StreamReader
+    ) -> None:
+        self._put_back = put_back
         self._content = content
         self.status = message.code
         self.headers: Mapping[str, str] = message.headers
@@ -173,8 +218,7 @@ class _Incoming:
             raise httpx.ReadError(_words(error)) from error
 
     def close(self) -> None:
-        """aiohttp keeps the connection if the answer was read to its end, and closes it otherwise."""
-        self._connection.release()
+        self._put_back()
 
 
 @lru_cache(maxsize=256)
