@@ -90,3 +90,21 @@ async def test_a_kept_connection_that_dies_after_long_work_may_have_been_billed(
     failure = await failure_of(client, request(url))
     assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, False)
     assert failure.counts_for_breaker
+
+
+async def test_what_an_idle_server_says_is_no_answer_to_the_next_request(serve: Serve, connect: Connect) -> None:
+    told = asyncio.Event()
+
+    async def time_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+        told.set()
+        await reader.read()
+
+    handler, connections = keeping_alive(1, time_out)
+    url, client = await serve(handler), connect()
+    await client.post(request(url), QUICK)
+    await told.wait()
+    for _ in range(5):  # server and client share this loop: what was written is read when it comes round
+        await asyncio.sleep(0)
+    assert (await client.post(request(url), QUICK)).status == 200
+    assert connections == [1, 1]
