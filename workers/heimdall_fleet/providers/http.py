@@ -207,8 +207,9 @@ class Exchange:
         return AttemptError(failure_of_transport(error, in_body=self._incoming is not None))
 
     def close(self) -> None:
-        if self._incoming is not None:
-            self._incoming.close()
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.close()
 
     def _latest(self) -> float:
         """When the next byte must be there, on the loop's clock."""

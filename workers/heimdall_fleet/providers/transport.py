@@ -210,10 +210,16 @@ class _Incoming:
         self.headers: Mapping[str, str] = message.headers
 
     async def piece(self) -> bytes:
-        if self._content.at_eof():
+        content = self._content
+        if content.at_eof():
             return b""
+        if content.is_eof() and content.exception() is None and not content._protocol._reading_paused:
+            # All is here, nobody waits to be woken: aiohttp would feed its parser and its socket nothing to find that out.
+            rest = b"".join(content._buffer)
+            content._buffer.clear()
+            return rest
         try:
-            return await self._content.readany()
+            return await content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise httpx.ReadError(_words(error)) from error
 
