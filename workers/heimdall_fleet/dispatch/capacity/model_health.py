@@ -49,6 +49,8 @@ class ModelHealth:
         """Count a call out; returns what key and provider shall count: None for a failure that is the model's own."""
         if healthy is False:
             return self._failed(model, probe, now_ms)
+        if not self._sick:
+            return healthy
         sick = self._sick.get(model)
         if sick is not None:
             sick.breaker.end(probe, healthy, now_ms)
@@ -70,8 +72,6 @@ class ModelHealth:
         return None if sick.others_answer else False
 
     def _answered(self, model: str, now_ms: float) -> None:
-        if not self._sick:
-            return
         for name, sick in self._sick.items():
             sick.others_answer = sick.others_answer or name != model
         mine = self._sick.get(model)
