@@ -74,7 +74,7 @@ def _text_models(text: Refit | None, base: Bundle) -> dict[str, Any]:
     if text is None:
         return {name: base.manifest[name] for name in ("text_model", PRIOR_TEXT) if name in base.manifest}
     fitted = {"scales": text.model.scales, "bias": text.model.bias, "slopes": kept["slopes"]}
-    counted = {"from": "logs", "texts": len(text.split.fit), "rows_with_text": len(text.rows)}
+    counted = {"from": "logs", "texts": text.texts, "rows_with_text": len(text.rows)}
     return {"text_model": {**fitted, **counted}, PRIOR_TEXT: base.manifest.get(PRIOR_TEXT, kept)}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
@@ -22,16 +21,20 @@ from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import GROUP_FACTORS, ITERATIONS, TextFit, gram_matrix, rounded
 
 FEWEST_TEXTS = 1000
-"""Fewer teach no word that the numbers do not show better."""
+"""With 5 % exploration on the MMLU pair so many texts win nothing yet and lose nothing; twice as many win."""
 
 LEAST_SHARE = 0.5
-"""Of the rows: a text model learned from fewer would be judged by a part of the traffic and serve all of it."""
+"""Of the rows. Half of them with their texts teach more than all of them without; but a text model learned from a small part of
+the traffic would be judged by that part and serve all of it."""
+
+MOST_CHARS = 30_000_000
+"""Of all texts that are fitted to: memory is bounded. The latest count."""
 
 FEWEST_QUESTIONS = 4
 """A gram in fewer different questions tells of those alone; its weight stays the prior's."""
 
 FEWEST_OF_A_SIDE = 20
-FOLDS = 3
+FOLDS, DRAWS = 3, 3
 _LEVEL_PENALTY, _LEAD_PENALTY = 0.001, 0.01
 """Of squared weights, in the mean squared error: chosen, as all of learning was, on RouteLLM's MMLU pair."""
 
@@ -39,7 +42,8 @@ _LEVEL_PENALTY, _LEAD_PENALTY = 0.001, 0.01
 @dataclass(frozen=True, slots=True)
 class Refit:
     """`model` serves; `prior` is what it began with. `logged`: the log with its scores, in the rows that it was fitted to those
-    of models that saw no row of the question; `began`: with the prior's. `rows`: those with a text; `split`: of these."""
+    of models that saw no row of the question; `began`: with the prior's. `rows`: those with a text; `split`: of these.
+    `texts`: how many it was fitted to."""
 
     model: TextModel
     prior: TextModel
@@ -47,6 +51,7 @@ class Refit:
     began: Logged
     rows: Indices
     split: Split
+    texts: int
 
 
 def refit(logged: Logged, rows: Indices, sides: Sides, prior: TextModel) -> Refit | str:
@@ -59,16 +64,23 @@ def refit(logged: Logged, rows: Indices, sides: Sides, prior: TextModel) -> Refi
     texts = rows[np.isfinite(score)]
     began = with_scores(logged, texts, score[np.isfinite(score)])
     split = split_by_time(began, texts)
-    if (why := _too_few(began.rows(split.fit), sides, len(texts), len(rows))) is not None:
+    told = latest(began, split.fit)
+    fit = began.rows(told)
+    if (why := _too_few(fit, sides, len(texts), len(rows))) is not None:
         return why
-    fit = began.rows(split.fit)
-    weight = own_weight(effective_rows(fit))
+    weight = own_weight(effective_rows(began.rows(split.fit)))
     own, lead = _own_words(fit, sides)
     model = _added(prior, weight * lead)
-    scored = with_scores(began, split.fit, fit.features[:, -1] + weight * own)
-    later = np.concatenate((split.calibrate, split.held_out))
-    scored = with_scores(scored, later, scored_anew(scored, later, model))
-    return Refit(model, prior, scored, began, texts, split)
+    scored = with_scores(began, told, fit.features[:, -1] + weight * own)
+    others = np.setdiff1d(texts, told)
+    scored = with_scores(scored, others, scored_anew(scored, others, model))
+    return Refit(model, prior, scored, began, texts, split, len(told))
+
+
+def latest(logged: Logged, rows: Indices, most_chars: int = MOST_CHARS) -> Indices:
+    """The last of these rows, as many as have so many characters together."""
+    sizes = np.array([len(logged.text[row] or "") for row in rows], np.int64)
+    return rows[np.cumsum(sizes[::-1])[::-1] <= most_chars]
 
 
 def _too_few(fit: Logged, sides: Sides, texts: int, rows: int) -> str | None:
@@ -86,24 +98,32 @@ def _too_few(fit: Logged, sides: Sides, texts: int, rows: int) -> str | None:
 def _own_words(fit: Logged, sides: Sides) -> tuple[Floats, Floats]:
     """(n,) the lead of each row's text by a fit to the rows of other questions, and (grams,) of each gram by all rows."""
     grams = gram_matrix([text or "" for text in fit.text])
-    _, question = np.unique(fit.question, return_inverse=True)
-    fold = fold_of(question.astype(np.int64), FOLDS, 1)
-    left = _unexplained(fit, sides, fold)
-    own = np.zeros(len(fit))
+    width = grams.shape[1]
+    question = _asked(fit)
+    known = np.flatnonzero(_questions(grams, question) >= FEWEST_QUESTIONS)
+    grams = grams.tocsc()[:, known].tocsr()
+    fold = fold_of(question, FOLDS, 0)
+    left = _unexplained(fit, sides, question)
+    own, lead = np.zeros(len(fit)), np.zeros(width)
     for number in range(FOLDS):
         seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         own[unseen] = grams[unseen] @ _lead(fit.rows(seen), sides, grams[seen], left[seen])
-    return own, _lead(fit, sides, grams, left)
+    lead[known] = _lead(fit, sides, grams, left)
+    return own, lead
 
 
-def _unexplained(fit: Logged, sides: Sides, fold: Indices) -> Floats:
-    """(n,) rewards less what outcome models, which saw no row of the question, make of the numbers."""
-    side, left = sides.of(fit.served), fit.reward.copy()
-    for number in range(FOLDS):
-        unseen = np.flatnonzero(fold == number)
-        outcomes = fit_outcomes(fit.rows(fold != number), sides)
-        left[unseen] -= outcomes.predict(fit.features[unseen])[np.arange(len(unseen)), side[unseen]]
-    return left
+def _unexplained(fit: Logged, sides: Sides, question: Indices) -> Floats:
+    """(n,) rewards less what outcome models, which saw no row of the question, make of the numbers: the mean of several
+    draws of folds, since with few explored rows a single one is a matter of luck."""
+    rows, side = np.arange(len(fit)), sides.of(fit.served)
+    predicted = np.zeros(len(fit))
+    for draw in range(DRAWS):
+        fold = fold_of(question, FOLDS, draw)
+        for number in range(FOLDS):
+            unseen = np.flatnonzero(fold == number)
+            outcomes = fit_outcomes(fit.rows(fold != number), sides)
+            predicted[unseen] += outcomes.predict(fit.features[unseen])[rows[: len(unseen)], side[unseen]] / DRAWS
+    return fit.reward - predicted
 
 
 def _lead(fit: Logged, sides: Sides, grams: csr_matrix, left: Floats) -> Floats:
@@ -113,17 +133,18 @@ def _lead(fit: Logged, sides: Sides, grams: csr_matrix, left: Floats) -> Floats:
     rewards alike is fitted beside it, so that a subject that is hard for everybody is not taken for a lead of those who
     were not asked about it.
     """
-    known = np.flatnonzero(_questions(grams, fit.question) >= FEWEST_QUESTIONS)
-    used = grams.tocsc()[:, known].tocsr()
-    transposed = used.T.tocsr()
-    sign = np.where(sides.of(fit.served) == CHEAP, 1.0, -1.0)
+    transposed, count = grams.T, grams.shape[1]
+    side = sides.of(fit.served)
+    sign = np.where(side == CHEAP, 1.0, -1.0)
     weight = fit_weights(fit.p_served)
     weight /= weight.sum()
-    count = len(known)
+    # What all rows of a side have in common is no word's: left in, the most frequent ones would carry it.
+    common = np.bincount(side, weight * left) / np.bincount(side, weight)
+    left = left - common[side]
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         level, lead = theta[:count], theta[count:]
-        error = used @ level.astype(np.float32) + sign * (used @ lead.astype(np.float32)) - left
+        error = grams @ level.astype(np.float32) + sign * (grams @ lead.astype(np.float32)) - left
         pull = weight * error
         value = (
             float(pull @ error) / 2 + (_LEVEL_PENALTY * float(level @ level) + _LEAD_PENALTY * float(lead @ lead)) / 2
@@ -133,16 +154,21 @@ def _lead(fit: Logged, sides: Sides, grams: csr_matrix, left: Floats) -> Floats:
 
     options = {"maxiter": ITERATIONS, "maxcor": 6}
     found = minimize(loss, np.zeros(2 * count), jac=True, method="L-BFGS-B", options=options)
-    lead = np.zeros(grams.shape[1])
-    lead[known] = 2.0 * found.x[count:]
-    return lead
+    return np.asarray(2.0 * found.x[count:])
 
 
-def _questions(grams: csr_matrix, question: NDArray[np.str_]) -> Indices:
+def _asked(logged: Logged) -> Indices:
+    """(n,) a number for each question, equal where it was asked again with other capitals or spaces: the audit knows that
+    only with `learning.question_secret`, the texts always."""
+    numbers: dict[str, int] = {}
+    plain = (" ".join((text or "").casefold().split()) for text in logged.text)
+    return np.array([numbers.setdefault(each, len(numbers)) for each in plain], np.int64)
+
+
+def _questions(grams: csr_matrix, question: Indices) -> Indices:
     """(grams,) in how many different questions each stands."""
-    _, group = np.unique(question, return_inverse=True)
-    rows = np.arange(len(group))
-    asked = csr_matrix((np.ones(len(group), np.float32), (group, rows))) @ grams
+    rows = np.arange(len(question))
+    asked = csr_matrix((np.ones(len(rows), np.float32), (question, rows))) @ grams
     return np.asarray(np.bincount(asked.indices, minlength=grams.shape[1]))
 
 

@@ -12,6 +12,7 @@ from heimdall_models.learning.compare import compare
 from heimdall_models.learning.gates import judge
 from heimdall_models.learning.lineage import scored_anew, seen_by
 from heimdall_models.learning.logged import Logged
+from heimdall_models.learning.text_refit import latest
 from heimdall_models.learning.train import Options, Trained, train_logged
 from heimdall_models.scan import scan
 from heimdall_models.text_model import TextModel, text_grams
@@ -109,9 +110,8 @@ def test_rows_without_the_text_that_was_scored_are_left_out_and_told(
 @pytest.mark.slow
 def test_a_gram_of_few_questions_keeps_its_weight(serving: Bundle, words: Options, tmp_path: Path) -> None:
     rows = worded_log(1200, serving)
-    rare = [f"{text} zirconium" if at % 15 == 0 else text for at, text in enumerate(map(str, rows.text))]
-    question = np.where(np.arange(1200) % 15 == 0, "one and the same", rows.question)
-    changed = replace(rows, text=tuple(rare), question=question, features=scanned(rare, serving))
+    rare = [f"{QUARTZ} and zirconium" if at % 15 == 0 else text for at, text in enumerate(map(str, rows.text))]
+    changed = replace(rows, text=tuple(rare), features=scanned(rare, serving))
 
     model = load_bundle(train_logged(changed, serving.path, tmp_path, words).bundle).text_model
 
@@ -170,6 +170,13 @@ def test_only_a_text_that_gives_the_logged_numbers_is_the_one_that_was_scored(se
 
     assert score[0] == pytest.approx(rows.features[0, -1])
     assert np.isnan(score[1:]).all()
+
+
+def test_the_latest_texts_count_where_all_are_too_many(serving: Bundle) -> None:
+    rows = replace(worded_log(5, serving), text=("a" * 10, "b" * 20, "c" * 30, "d" * 40, "e" * 50))
+
+    assert latest(rows, np.array([0, 1, 2, 3]), most_chars=90).tolist() == [1, 2, 3]
+    assert latest(rows, np.array([0, 1, 4])).tolist() == [0, 1, 4]
 
 
 def test_two_text_models_are_compared_on_the_rows_whose_text_is_known(refitted: Trained, serving: Bundle) -> None:
