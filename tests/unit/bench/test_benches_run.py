@@ -22,7 +22,7 @@ RESIDENCE = [f"{name}_{share}_ms" for name in ("residence", "claimed_residence")
 DISPATCH = ["us_request", "us_bare_aiohttp", "ratio_bare_aiohttp", "ratio_200_to_10"]
 FAILOVER = [f"{kind}_p{share}_ms" for kind in ("overloaded", "failing", "truncated") for share in (50, 99)]
 """Of a hung provider it may be a little below nothing: its log begins a call later than the caller's clock does."""
-LEARNING = [f"apgr_{name}" for name in ("serving", "naive", "learned", "full")]
+LEARNING = [f"apgr_{name}" for name in ("serving", "naive", "learned", "full", "learned_text", "full_text")]
 COVERED = ["cover_dr_difference", "cover_snips_champion", "seen_swapped_prices", "train_rows", "train_s"]
 CHALLENGER = ["us_alone", "us_challenged", "ratio_challenger"]
 MEMORY = ["rss_mib", "rss_mib_at_rest"]

@@ -1,6 +1,7 @@
 """One turn of the loop: what is learned, what is not, and that nothing is promoted by accident."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.unit.heimdall_fleet.learn.made import Desk
 from tests.unit.heimdall_fleet.learn.world import BEGIN, CONFIG, STEP, World
 
 from heimdall_fleet.cli.replay import terms_of
+from heimdall_fleet.demo_data.subjects import asks
 from heimdall_fleet.learn.turn import NO_DRIFT, Plan, Turn, drift_message, parted, rules_for, turn
 from heimdall_fleet.report.routed import routed
 from heimdall_models.bundle import load_bundle
@@ -57,6 +59,24 @@ def test_equal_rewards_tell_no_answer_from_another(world: World, replayed: Repla
     found = made(dataset, tmp_path / "bundle", timedelta(days=7))
     assert not found.promotable
     assert "rewards are 1" in (found.why_not or "")
+
+
+def test_texts_are_fitted_to_only_where_a_turn_may_and_are_those_that_triage_scored(
+    world: World, replayed: Replayed, tmp_path: Path
+) -> None:
+    records = world.records(300, "at_first", 2)
+    texts = iter(ask.body("at_first")["messages"][-1]["content"] for ask in asks(300, 2))
+    plan = Plan(
+        replayed([{**each, "text": next(texts)} if each.get("kind") == "decision" else each for each in records]),
+        DEFAULT, tmp_path / "bundle", TODAY, timedelta(days=7), rules_for(CONFIG, TODAY.date()),
+    )  # fmt: skip
+
+    told = [found.warnings for found in (turn(plan).trained, turn(replace(plan, fit_text=True)).trained) if found]
+
+    asked = [
+        any("300 of 300 usable rows have the text that was scored" in each for each in warnings) for warnings in told
+    ]
+    assert asked == [False, True]
 
 
 def test_the_recent_stretch_ends_with_the_log_and_not_with_the_clock(world: World, replayed: Replayed) -> None:
