@@ -24,7 +24,7 @@ from heimdall_models.learning.outcome import effective_size, side_scores
 from heimdall_models.learning.pairs import pairs_of
 from heimdall_models.learning.policy import AS_LOGGED, Choices, PolicyRules, choices_of, expected_cost
 from heimdall_models.learning.predict import judged_rows, predict
-from heimdall_models.learning.sides import STRONG, Sides, pools_of, sides_of, strangers
+from heimdall_models.learning.sides import CHEAP, STRONG, Sides, pools_of, sides_of, strangers
 from heimdall_models.learning.split import after
 from heimdall_models.learning.worth import (
     Ground,
@@ -36,7 +36,7 @@ from heimdall_models.learning.worth import (
     scores_of,
     worth_of,
 )
-from heimdall_models.training.baselines import keywords
+from heimdall_models.training.baselines import keywords, nearest_phrase
 
 FEWEST_ROWS = 200
 FEWEST_EFFECTIVE = 20.0
@@ -46,6 +46,7 @@ MOST_IMPOSSIBLE = 0.02
 """Share of rows in which the challenger asks whom the log could never have asked."""
 
 CALIBRATION_BINS = 10
+_BY_TEXT = {"keywords": keywords, "nearest_phrase": nearest_phrase}
 _TIMED_ROWS, _TIMED_RUNS = 64, 20
 
 
@@ -76,10 +77,10 @@ class Difference:
 class Comparison:
     """`n` judged rows. Where `conclusive` is False, `why_not` says why, and numbers may be missing; they prove nothing.
 
-    `policies`: champion, challenger, always_cheap, always_strong, and keywords where the texts are known. `domains`: rows
-    and difference in reward by kind of task. `ece` of champion and challenger, with the noise of the scores taken out.
-    `basis`: decisions, or pairs of answers to one request. `buckets`: shares by bundle. `orders`: APGR with intervals,
-    frontier and CPT by bundle.
+    `policies`: champion, challenger, always_cheap, always_strong, and keywords and nearest_phrase where the texts are
+    known. `domains`: rows and difference in reward by kind of task. `ece` of champion and challenger, with the noise of the
+    scores taken out. `basis`: decisions, or pairs of answers to one request. `buckets`: shares by bundle. `orders`: APGR
+    with intervals, frontier and CPT by bundle.
     """
 
     n: int
@@ -259,15 +260,17 @@ def _why_not(scores: Mapping[str, Scores], difference: Difference) -> str | None
 
 
 def _baselines(scores: Mapping[str, Scores], ground: Ground) -> dict[str, Scores]:
+    """Always one side; where every text is known, also the orders of `_BY_TEXT` with as many strong calls as the champion's."""
     found = {"always_cheap": ground.cheap, "always_strong": ground.strong}
     texts = ground.logged.text
-    if texts and all(text is not None for text in texts):
-        talks = [read_conversation({"messages": [{"role": "user", "content": text}]}) for text in texts]
-        share = float((ground.sides.of(scores["champion"].choice) == STRONG).mean())
-        difficulty = keywords(talks)
-        hard = np.argsort(np.argsort(-difficulty, kind="stable")) < share * len(talks)
-        choice = np.where(hard, leader(ground.logged, ground.sides, STRONG), leader(ground.logged, ground.sides, 0))
-        found["keywords"] = scores_of(choice, ground.logged, ground.predicted, ground.cost)
+    if not texts or any(text is None for text in texts):
+        return found
+    talks = [read_conversation({"messages": [{"role": "user", "content": text}]}) for text in texts]
+    share = float((ground.sides.of(scores["champion"].choice) == STRONG).mean())
+    cheap, strong = (leader(ground.logged, ground.sides, side) for side in (CHEAP, STRONG))
+    for name, order in _BY_TEXT.items():
+        hard = np.argsort(np.argsort(-order(talks), kind="stable")) < share * len(talks)
+        found[name] = scores_of(np.where(hard, strong, cheap), ground.logged, ground.predicted, ground.cost)
     return found
 
 

@@ -170,14 +170,15 @@ def test_answers_of_one_side_are_no_conclusion(serving: Bundle, learned: Trained
     assert "one of the two sides answered hardly any" in str(found.why_not)
 
 
-def test_keyword_rules_are_compared_where_the_text_is_known(serving: Bundle, learned: Trained) -> None:
+def test_keyword_rules_and_phrases_are_compared_where_the_text_is_known(serving: Bundle, learned: Trained) -> None:
     rows = later(log(800, serving))
     texts = tuple("prove the theorem" if hard else "hello" for hard in hard_of(rows.features))
 
     found = compare(serving.path, learned.bundle, replace(rows, text=texts), RULES)
 
-    assert found.policies["keywords"].reward.value > found.policies["champion"].reward.value
-    assert "keywords" not in compare(serving.path, learned.bundle, rows, RULES).policies
+    for name in ("keywords", "nearest_phrase"):
+        assert found.policies[name].reward.value > found.policies["champion"].reward.value
+        assert name not in compare(serving.path, learned.bundle, rows, RULES).policies
 
 
 def test_sides_may_be_named(serving: Bundle, learned: Trained) -> None:
