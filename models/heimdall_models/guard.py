@@ -266,12 +266,7 @@ def note_fallen(result: Guarded, view: View, guardrail: Guardrail, mask: Flags) 
         names = view.book.pools[int(view.pool[at])].names
         bucket = BUCKETS[view.pool[at] if view.pool[at] <= _HARD else result.bucket[row]].value
         result.fallen.setdefault(row, []).extend(
-            {
-                "model": names[slot],
-                "bucket": bucket,
-                "score": None,
-                "fell_out": f"{guardrail.name}: {guardrail.why(view, at, slot)}",
-            }
+            _fallen(names[slot], bucket, f"{guardrail.name}: {guardrail.why(view, at, slot)}")
             for slot in np.flatnonzero(mask[at]).tolist()
         )
 
@@ -280,10 +275,13 @@ def _note_left_out(result: Guarded, book: PoolBook) -> None:
     """What a caller names and nobody can ask stands in the record; the fleet's own lists are told of once, in the log."""
     for row, at in enumerate(result.pool.tolist()):
         if at > _HARD and (left_out := book.pools[at].left_out):
-            result.fallen.setdefault(row, []).extend(
-                {"model": name, "bucket": BUCKETS[result.bucket[row]].value, "score": None, "fell_out": why}
-                for name, why in left_out.items()
-            )
+            bucket = BUCKETS[result.bucket[row]].value
+            result.fallen.setdefault(row, []).extend(_fallen(name, bucket, why) for name, why in left_out.items())
+
+
+def _fallen(model: str, bucket: str, why: str) -> dict[str, Any]:
+    """A candidate of the record that fell out."""
+    return {"model": model, "bucket": bucket, "score": None, "fell_out": why}
 
 
 def _relocate(result: Guarded, asked: Asked, book: PoolBook, row: int) -> None:

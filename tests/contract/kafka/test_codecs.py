@@ -83,14 +83,19 @@ async def test_apache_kafka_takes_no_batch_that_cannot_be_read(
         await send_unreadable(apache_broker, topic, 0, codec)
 
 
+async def surround_unreadable(cluster: Cluster, topic: str, before: int, after: int) -> None:
+    """A topic of one partition with a batch that cannot be read between good records."""
+    await cluster.create_topic(topic, 1)
+    await fill(cluster, topic, per_partition=before, partitions=1)
+    await send_unreadable(cluster, topic, 0, GZIP)
+    await fill(cluster, topic, per_partition=after, partitions=1)
+
+
 async def test_a_batch_that_cannot_be_read_is_told_whole_with_its_offsets_and_what_is_wrong(
     embedded_broker: EmbeddedCluster, unique: Unique
 ) -> None:
     topic = unique("codecs")
-    await embedded_broker.create_topic(topic, 1)
-    await fill(embedded_broker, topic, per_partition=5, partitions=1)
-    await send_unreadable(embedded_broker, topic, 0, GZIP)
-    await fill(embedded_broker, topic, per_partition=1, partitions=1)
+    await surround_unreadable(embedded_broker, topic, before=5, after=1)
     consumer = RawConsumer(embedded_broker.settings(), unique("group"), [topic], Deaf())
     await consumer.start()
     try:
@@ -119,10 +124,7 @@ async def test_a_reader_passes_over_what_cannot_be_read_and_reads_all_else(
     embedded_broker: EmbeddedCluster, unique: Unique, caplog: pytest.LogCaptureFixture
 ) -> None:
     topic = unique("codecs")
-    await embedded_broker.create_topic(topic, 1)
-    await fill(embedded_broker, topic, per_partition=2, partitions=1)
-    await send_unreadable(embedded_broker, topic, 0, GZIP)
-    await fill(embedded_broker, topic, per_partition=2, partitions=1)
+    await surround_unreadable(embedded_broker, topic, before=2, after=2)
     async with asyncio.timeout(20), TopicReader(embedded_broker.settings()) as reader:
         assert [record.offset async for record in reader.read([topic])] == [0, 1, 5, 6]
     assert f"{topic}-0 at 2 to 4" in caplog.text

@@ -87,7 +87,7 @@ class RouteBook:
         provider, _, model_there = name.partition("/")
         if name in self._models or provider not in self._providers or not model_there:
             return self.offers(name)
-        return (self._offer(provider, model_there, self._id_of(provider, model_there)),)
+        return (self._offer(Place(provider, model_there), self._id_of(provider, model_there)),)
 
     def routes(self, steps: tuple[Step, ...], fallbacks: Chains) -> tuple[Route, ...]:
         """`routes_of` these steps, made once for all orders that share them."""
@@ -108,16 +108,16 @@ class RouteBook:
         for place in self._serving(model_id):
             settings = self._providers.get(place.provider)
             if settings is not None and serves(settings.models, place.model, model_id):
-                yield self._offer(place.provider, place.model, model_id)._replace(weight=place.weight)
+                yield self._offer(place, model_id)
 
-    def _offer(self, provider: str, model_there: str, model_id: str) -> Offer:
-        settings = self._providers[provider]
+    def _offer(self, place: Place, model_id: str) -> Offer:
+        settings = self._providers[place.provider]
         known = self._models.get(model_id, _NOTHING_KNOWN)
         target = Target(
-            provider=provider,
+            provider=place.provider,
             type=settings.type,
             base_url=settings.base_url,
-            model=model_there,
+            model=place.model,
             model_id=model_id,
             extra_headers=settings.extra_headers,
             meta=settings.meta,
@@ -125,7 +125,7 @@ class RouteBook:
             facts=known.facts,
             usual_output=settings.usual_output,
         )
-        return Offer(target, known.price, known.context_window)
+        return Offer(target, known.price, known.context_window, place.weight)
 
 
 @lru_cache(maxsize=8192)

@@ -16,7 +16,6 @@ A rebalance, step by step; between any two steps the process may die, and what t
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.offsets import OffsetTracker
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import COMMIT_TIMEOUT_S, STOP_TIMEOUT_S
+from heimdall_fleet.kafka.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +35,6 @@ _KEEP_ALIVE_S = 2.0
 _REFRESH_S = 2.0
 _REFRESH_TIMEOUT_S = 3.0
 _RETRY_S = 0.5
-_UNREADABLE_RETRY_S = 5.0
-_UNREADABLE_TRIES = 3
-_CAREFUL_S = 30.0
 _WAIT_FOR_MAP_S = 0.05
 _ASIDE_S = 60.0
 _TWIN = "another worker has the same kafka.group_instance_id; this one stands aside for a minute. Give each its own"
@@ -49,23 +46,6 @@ class Chunk(NamedTuple):
 
     tracker: OffsetTracker
     records: Sequence[Record]
-
-
-class Trouble:
-    """A partition whose records could not be decoded: how often in a row, and how careful we are with it.
-
-    Until `careful_until` it is read one record at a time, or the good ones before the bad one would never be seen.
-    """
-
-    __slots__ = ("careful_until", "retry_at", "tries")
-
-    def __init__(self) -> None:
-        self.tries = 0
-        self.retry_at = self.careful_until = -math.inf
-
-    def again(self, now: float) -> None:
-        self.tries += 1
-        self.retry_at, self.careful_until = now + _UNREADABLE_RETRY_S, now + _CAREFUL_S
 
 
 class Want(NamedTuple):
@@ -300,18 +280,17 @@ class Group(Listener):
         A wrong checksum may have come about on the way here, and then the next try reads what the broker has.
         """
         trouble = self._troubles.setdefault(partition, Trouble())
-        trouble.again(self._clock())
-        if trouble.tries < _UNREADABLE_TRIES:
+        if not trouble.again(self._clock()):
             return None
         damaged = await consumer.damaged(partition)
         if damaged is not None:
             consumer.seek(partition, damaged.offset + 1)
-            trouble.retry_at = -math.inf
+            trouble.retry_at = self._clock()
         return damaged
 
     def _calm(self, partition: Partition, trouble: Trouble) -> None:
-        trouble.tries = 0
-        if trouble.careful_until <= self._clock():
+        trouble.calm()
+        if not trouble.careful(self._clock()):
             del self._troubles[partition]
 
     def _admit(self, partition: Partition, polled: Sequence[Record]) -> Chunk:

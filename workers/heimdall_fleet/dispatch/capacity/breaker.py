@@ -97,8 +97,7 @@ class Breaker:
             self._close()
 
     def _count(self, healthy: bool, now_ms: float) -> None:
-        if now_ms >= self._turns_at:
-            self._turn(now_ms)
+        self._turn(now_ms)
         here = self._slot % _SLOTS
         self._calls[here] += 1
         if healthy:

@@ -205,8 +205,8 @@ class Pool:
             key.looked(now_ms)
         provider.in_flight += 1
         probes = (
-            key.breaker.open_until is not None and key.breaker.start(now_ms),
-            provider.breaker.open_until is not None and provider.breaker.start(now_ms),
+            key.breaker.start(now_ms),
+            provider.breaker.start(now_ms),
             provider.models.start(target.model, now_ms),
         )
         return Ticket(route, key, provider, now_ms, *probes, number=self._taken)

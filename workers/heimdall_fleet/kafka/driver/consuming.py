@@ -260,14 +260,18 @@ class RawConsumer:
 
     def position(self, partition: Partition) -> int | None:
         """The offset that the next record polled will have at least; None while it is not known."""
-        state = self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
+        state = self._state(partition)
         return None if state is None or not state.has_valid_position else int(state.position)
 
     def highwater(self, partition: Partition) -> int | None:
         """The offset after the partition's last record, as of the last fetch."""
-        state = self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
+        state = self._state(partition)
         highwater: int | None = None if state is None else state.highwater
         return highwater
+
+    def _state(self, partition: Partition) -> Any:
+        """aiokafka's own of an assigned partition."""
+        return self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
 
     async def committed(self, partitions: Collection[Partition], timeout_s: float) -> dict[Partition, Checkpoint]:
         """What the group has committed, with its metadata; partitions without a commit are absent."""

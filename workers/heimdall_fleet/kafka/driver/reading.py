@@ -1,7 +1,6 @@
 """Reading without a group: replies by the client; cancellations, `heimdall tail` and `explain` by the fleet."""
 
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
@@ -13,12 +12,11 @@ from heimdall_fleet.kafka.driver.damage import damaged_batch
 from heimdall_fleet.kafka.errors import UnknownTopic, Unreadable
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings
+from heimdall_fleet.kafka.trouble import Trouble
 
 log = logging.getLogger(__name__)
 
 _POLL_MS = 1000
-_TRIES = 3
-_CAREFUL_S = 30.0
 
 
 class PartitionReader:
@@ -29,8 +27,7 @@ class PartitionReader:
 
     def __init__(self, settings: KafkaSettings, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._stumbles = 0
-        self._careful_until_s = -math.inf
+        self._trouble = Trouble()
         self._aio = AIOKafkaConsumer(
             **connection_arguments(settings),
             group_id=None,
@@ -102,7 +99,7 @@ class PartitionReader:
             await self._pass_over(error)
             return []
         if polled:
-            self._stumbles = 0
+            self._trouble.calm()
         return [
             Record(at.topic, at.partition, raw.offset, raw.timestamp, raw.key, raw.value, raw.headers)
             for at, records in polled.items()
@@ -111,7 +108,7 @@ class PartitionReader:
 
     async def _poll(self) -> Mapping[Any, Sequence[Any]]:
         # One by one after a failure: aiokafka forgets the good records before a bad one as well.
-        at_most = 1 if time.monotonic() < self._careful_until_s else None
+        at_most = 1 if self._trouble.careful(time.monotonic()) else None
         try:
             polled: Mapping[Any, Sequence[Any]] = await self._aio.getmany(timeout_ms=_POLL_MS, max_records=at_most)
         except Exception as error:  # any codec may raise anything about bytes that others wrote
@@ -119,9 +116,7 @@ class PartitionReader:
         return polled
 
     async def _pass_over(self, error: Unreadable) -> None:
-        self._stumbles += 1
-        self._careful_until_s = time.monotonic() + _CAREFUL_S
-        if self._stumbles < _TRIES:
+        if not self._trouble.again(time.monotonic()):
             log.warning("cannot decode, trying again: %s", error, extra={"action": "kafka_unreadable"})
             return
         passed = 0
@@ -134,7 +129,7 @@ class PartitionReader:
         if not passed:
             with translated("read records"):
                 raise error.__cause__ or error
-        self._stumbles = 0
+        self._trouble.calm()
 
     async def stop(self) -> None:
         """Never waits long for a broker that is gone."""
