@@ -13,12 +13,14 @@ from typing import Any, Protocol
 from heimdall_fleet.code_pages import give_back_code
 from heimdall_fleet.config import Watcher
 from heimdall_fleet.heap import settle_heap
+from heimdall_fleet.huge_pages import use_huge_pages
 from heimdall_fleet.observe.server import ObserveServer
 
 log = logging.getLogger(__name__)
 
 ABORTED = 1
 WATCH_EVERY_S = 5.0
+GROWN_AFTER_S = 5.0
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -57,7 +59,7 @@ async def serve(
     port = await server.start()
     log.info("serving health and metrics on port %d", port, extra={"action": "started"})
     try:
-        async with beside([watcher.run(WATCH_EVERY_S)], service.stop):
+        async with beside([watcher.run(WATCH_EVERY_S), _follow_growth()], service.stop):
             await service.run()
     finally:
         await server.close()
@@ -102,3 +104,10 @@ def _settle_memory() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     settle_heap()
     give_back_code()
+    use_huge_pages()
+
+
+async def _follow_growth() -> None:
+    while True:
+        await asyncio.sleep(GROWN_AFTER_S)
+        await asyncio.to_thread(use_huge_pages)
