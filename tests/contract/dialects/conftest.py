@@ -50,7 +50,7 @@ async def complete() -> AsyncIterator[Complete]:
 
     async def attempt(call: Call) -> dict[str, Any]:
         dialect = dialect_for(call.target.type)
-        wire = dialect.to_wire(call).with_header("x-request-id", "request-1")
+        wire = dialect.to_wire(call).with_request_id("request-1")
         if not call.stream:
             whole = await client.post(wire, LIMITS)
             if whole.status != 200:

@@ -31,7 +31,7 @@ async def test_the_signature_holds_for_what_arrives() -> None:
     target = Target("b", "bedrock", f"http://{host}", model, "a/m", {}, META, None, {})
     call = Call({"messages": [{"role": "user", "content": "hé"}]}, target, KEY.access_key, {}, stream=False)
     client = HttpClient.over(Network())
-    wire = dialect_for("bedrock").to_wire(call).with_header("x-request-id", "r1")
+    wire = dialect_for("bedrock").to_wire(call).with_request_id("r1")
     await client.post(wire, CallLimits(total_timeout_ms=2000))
     await client.aclose()
     server.close()

@@ -48,7 +48,7 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
         asked = Call(bounded_body(run, ticket.route, room), target, secret, ticket.route.settings, run.stream)
         limits = within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
-        wire = dialect.to_wire(asked).with_header("x-request-id", run.request_id)
+        wire = dialect.to_wire(asked).with_request_id(run.request_id)
         if asked.stream:
             return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))
         answer = await client.post(wire, limits)

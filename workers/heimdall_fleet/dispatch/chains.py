@@ -27,7 +27,8 @@ def chain_for(run: Run, room: Room) -> Chain:
         spill_after_ms=room.settings.spill_after_ms,
     )
     routes = spread(room.book.routes(plan.steps, limits.fallbacks), room.jitter)
-    chain = Chain(routes if limits.enabled else routes[:1], rules, attempts=plan.attempts_before)
+    first = routes[0] if routes else None
+    chain = Chain(routes if limits.enabled else routes[:1], rules, first, plan.attempts_before)
     if not run.earlier:
         return chain
     return chain._replace(

@@ -17,6 +17,11 @@ class Tokens(NamedTuple):
     cached: int = 0
     reasoning: int = 0
 
+    def as_record(self) -> dict[str, int]:
+        """As audit records have them."""
+        prompt, completion, cached, reasoning = self
+        return {"prompt": prompt, "completion": completion, "cached": cached, "reasoning": reasoning}
+
 
 class Bill(NamedTuple):
     """`estimated`: the price or the usage was not known, the figure is the fleet's own, high guess."""

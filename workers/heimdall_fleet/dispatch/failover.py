@@ -97,6 +97,7 @@ class Chain(NamedTuple):
     routes: tuple[Route, ...]
     rules: Rules
     current: Route | None = None
+    """The one that is asked; to begin with, the first."""
     attempts: int = 0
     """Those that count; being turned away by a rate limit costs nothing and closes the key, so it does not."""
     limited: int = 0
@@ -283,7 +284,8 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
         readiness, at_ms = capacity.status(route, keys_without(chain, route), now_ms)
         if readiness is Readiness.READY and not (busy and _patient(chain, *busy[0], route, now_ms)):
-            return chain._replace(current=route, busy_since_ms=None), Move(route)
+            settled = route is chain.current and chain.busy_since_ms is None
+            return chain if settled else chain._replace(current=route, busy_since_ms=None), Move(route)
         if readiness in (Readiness.BUSY, Readiness.FULL):
             busy.append((route, readiness))
         elif readiness is Readiness.CLOSED:

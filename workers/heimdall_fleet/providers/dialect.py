@@ -92,16 +92,18 @@ class Call(NamedTuple):
 
 
 class WireRequest(NamedTuple):
-    """One HTTP request. `dropped` names the parameters of the caller that this target cannot take."""
+    """One HTTP request. `dropped` names the parameters of the caller that this target cannot take. `request_id` goes
+    out as `x-request-id`; apart from the headers, which are the same for many requests."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
     dropped: tuple[str, ...] = ()
+    request_id: str = ""
 
-    def with_header(self, name: str, value: str) -> "WireRequest":
-        return WireRequest(self.method, self.url, {**self.headers, name: value}, self.body, self.dropped)
+    def with_request_id(self, request_id: str) -> "WireRequest":
+        return WireRequest(self.method, self.url, self.headers, self.body, self.dropped, request_id)
 
 
 class StreamReader(Protocol):

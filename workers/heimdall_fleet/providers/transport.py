@@ -29,6 +29,8 @@ from heimdall_fleet.providers.dialect import WireRequest
 STALE_WITHIN_S = 1.0
 """A server that gave up an idle connection says so within a round trip; after a longer silence it was at work."""
 _MAX_PLACES = 1_000
+_MAX_HEADS = 64
+"""A few keys; more where each request is signed, which no other one can use."""
 # An answer has a few kilobytes: unpacking it costs more than it saves, and a bomb needs an invitation.
 _OWN_HEADERS = {"user-agent": f"heimdall-fleet/{__version__}", "accept-encoding": "identity"}
 
@@ -60,6 +62,8 @@ class _Place(NamedTuple):
     """What stands in the first line."""
     headers: Mapping[str, str]
     """What every request there has; lower-case names."""
+    heads: dict[tuple[tuple[str, str], ...], bytes]
+    """The first line and the headers that requests with these headers of their own have in common."""
 
 
 class AiohttpTransport:
@@ -139,7 +143,7 @@ class AiohttpTransport:
         if len(self._places) >= _MAX_PLACES:
             self._places.clear()
         address, target, headers = _address(method, URL(url, encoded=True), self._network)
-        place = self._places[method, url] = _Place(address, self._kept[address.connection_key], target, headers)
+        place = self._places[method, url] = _Place(address, self._kept[address.connection_key], target, headers, {})
         return place
 
 
@@ -162,17 +166,33 @@ def _address(method: str, url: URL, network: Network) -> tuple[aiohttp.ClientReq
 
 def _head(request: WireRequest, place: _Place) -> bytes:
     """What goes out before the body. Raises ValueError for a header that would be more than one line."""
+    own = tuple(request.headers.items())
+    common = place.heads.get(own)
+    if common is None:
+        if len(place.heads) >= _MAX_HEADS:
+            place.heads.clear()
+        common = place.heads[own] = _common(request, place)
+    named = b"%bx-request-id: %b\r\n" % (common, _line(request.request_id)) if request.request_id else common
+    if request.body or "content-length" in place.headers:
+        return b"%bcontent-length: %d\r\n\r\n" % (named, len(request.body))
+    return named + b"\r\n"
+
+
+def _common(request: WireRequest, place: _Place) -> bytes:
+    """The head but for what differs from one request to the next, which is ours to say."""
     headers = dict(place.headers)
     for name, value in request.headers.items():
         headers[name.lower()] = value
-    if request.body or "content-length" in headers:
-        headers["content-length"] = str(len(request.body))
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    head = "\r\n".join([f"{request.method} {place.target} HTTP/1.1", *lines, "\r\n"])
-    breaks = len(lines) + 2
-    if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head:
+    for name in ("content-length", "x-request-id"):
+        headers.pop(name, None)
+    lines = [f"{request.method} {place.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return b"".join([b"%b\r\n" % _line(line) for line in lines])
+
+
+def _line(text: str) -> bytes:
+    if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("a header holds a line break or a zero; none can be sent")
-    return head.encode()
+    return text.encode()
 
 
 async def _exchange(

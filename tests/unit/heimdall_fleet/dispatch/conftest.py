@@ -178,7 +178,8 @@ class Upstream:
         return [str(request.url.host).removesuffix(".test") for request in self.requests]
 
     async def send(self, wire: WireRequest, connect_timeout_ms: int) -> Arrived:
-        request = httpx.Request(wire.method, wire.url, headers=dict(wire.headers), content=wire.body)
+        headers = {**wire.headers, "x-request-id": wire.request_id}
+        request = httpx.Request(wire.method, wire.url, headers=headers, content=wire.body)
         self.requests.append(request)
         answers = self.script.get(request.url.host.removesuffix(".test"), [ok()])
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
