@@ -5,7 +5,8 @@
 A whole fleet on loopback, as `heimdall dev` runs it. Requests are pinned to a sick model with a healthy fallback; the
 scripted providers log when each call began and ended, and the gap is measured in that log: it holds reading the failure,
 deciding, taking another place and sending. Failures with a back-off have none to measure. A hung provider costs its
-time-out besides; `hung` is what comes on top of it, less the way of the request to where its call is logged.
+time-out besides; `hung` is what comes on top of it, less the way of the request to where its call is logged. Requests that
+nothing fails at go before: the first calls of fresh processes open connections and read code.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ GOOD = "openai/gpt-6-luna"
 CALM = {"latency_ms": {"median": 20.0}, "output_tokens": {"median": 20.0}}
 PATIENCE = timedelta(seconds=60)
 REQUESTS, FEW = 400, 5
+WARM_UP = 40
 AT_ONCE = 10
 NEVER = {"failure_ratio": 1.0, "min_calls": 1}
 """A circuit that opens would keep the requests away from what is measured."""
@@ -55,6 +57,7 @@ async def measure(count: int) -> dict[str, Any]:
         )
         figures: dict[str, Any] = {}
         async with local_stack(options) as stack, HeimdallClient(stack.bootstrap) as client:
+            await ask_all("Warm-up", GOOD, min(count, WARM_UP), client)
             for kind in KINDS:
                 gaps = await gaps_of(kind, count if kind != "hung" else min(count, 100), stack, client)
                 figures |= {f"{kind}_p{share}_ms": rounded(percentile(gaps, share / 100)) for share in (50, 99)}
@@ -73,16 +76,20 @@ def settings() -> dict[str, Any]:
     }
 
 
-async def gaps_of(kind: str, count: int, stack: Stack, client: HeimdallClient) -> list[float]:
-    """Milliseconds between the two calls of each request; of a hung provider, without the time-out."""
+async def ask_all(word: str, model: str, count: int, client: HeimdallClient) -> None:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def ask(number: int) -> None:
         async with places:
-            question = [{"role": "user", "content": f"Question {number} of the failover bench"}]
-            await client.complete(messages=question, model=f"{kind}/one", deadline=PATIENCE)
+            question = [{"role": "user", "content": f"{word} {number} of the failover bench"}]
+            await client.complete(messages=question, model=model, deadline=PATIENCE)
 
     await asyncio.gather(*(ask(number) for number in range(count)))
+
+
+async def gaps_of(kind: str, count: int, stack: Stack, client: HeimdallClient) -> list[float]:
+    """Milliseconds between the two calls of each request; of a hung provider, without the time-out."""
+    await ask_all("Question", f"{kind}/one", count, client)
     url = next(iter(yaml.safe_load(stack.config.read_text())["providers"].values()))["base_url"].split("/", 3)
     async with httpx.AsyncClient() as http:
         calls = (await http.get(f"{url[0]}//{url[2]}/_calls")).json()["calls"]

@@ -106,7 +106,11 @@ def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
     Raises Failure `heimdall_internal` when a header that triage writes is missing or unreadable: nobody but the fleet
     may write to these topics.
     """
-    found = h.last(raw_headers)
+    return order_in(value, h.last(raw_headers))
+
+
+def order_in(value: bytes | None, found: Mapping[str, bytes]) -> Order:
+    """As `read_order`, of headers by name."""
     try:
         return Order(
             request_id=found[h.REQUEST_ID].decode(),

@@ -37,7 +37,7 @@ from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.faults import faults_of
-from heimdall_schemas.order import read_order
+from heimdall_schemas.order import order_in
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +92,11 @@ class DispatchWorker:
 
     def _read(self, record: Record) -> Run:
         refuse_damaged(record)
-        order = read_order(record.value, record.headers)
+        clock, headers = self.room.clock, h.last(record.headers)
+        order = order_in(record.value, headers)
         body: Mapping[str, Any] = decode(order.body, self.limits)
         if order.shadow is not None:
             body = unstreamed(body)
-        clock, headers = self.room.clock, h.last(record.headers)
         run = begin(order, body, clock.unix_ms(), clock.mono_ms(), times_redriven(headers))
         run.earlier = earlier_attempts(headers)
         run.record = record

@@ -15,7 +15,7 @@ def _murmur2(key: bytes) -> int:
     found = _SEED ^ len(key)
     for word in unpack_from(f"<{len(key) >> 2}I", key):
         mixed = word * _MIX & _32_BITS
-        found = found * _MIX & _32_BITS ^ (mixed ^ mixed >> 24) * _MIX & _32_BITS
+        found = (found * _MIX ^ (mixed ^ mixed >> 24) * _MIX) & _32_BITS
     if rest := len(key) & 3:
         found = (found ^ int.from_bytes(key[-rest:], "little")) * _MIX & _32_BITS
     found = (found ^ found >> 13) * _MIX & _32_BITS

@@ -51,7 +51,7 @@ def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, 
     _limit(draft)
     _tools(draft)
     told = _response_format(draft)
-    draft.body["messages"] = [*told, *(_message(message, draft) for message in call.body.get("messages", ()))]
+    draft.body["messages"] = told + [_message(message, draft) for message in call.body.get("messages", ())]
     for name, name_there in profile.renames.items():
         if name in draft.body:
             draft.body[name_there] = draft.body.pop(name)
@@ -61,7 +61,7 @@ def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, 
         body["stream"] = True
         if profile.stream_usage:
             body["stream_options"] = {**object_of(call.body.get("stream_options")), "include_usage": True}
-    return body, tuple(dict.fromkeys(draft.dropped))
+    return body, tuple(dict.fromkeys(draft.dropped)) if draft.dropped else ()
 
 
 def _effort(draft: _Draft) -> None:
