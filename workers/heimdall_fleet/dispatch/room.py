@@ -14,7 +14,7 @@ from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.dispatch.settings import DispatchSettings
 from heimdall_fleet.kafka.records import Producer, Record
 from heimdall_fleet.objects.base import ObjectStore
-from heimdall_fleet.providers.dialect import Dialect
+from heimdall_fleet.providers.dialect import AttemptFailure, Dialect
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.vertex_tokens import TokenSource
 from heimdall_fleet.state.base import SharedState
@@ -25,8 +25,8 @@ from heimdall_schemas.topics import Topics
 class Telemetry(Protocol):
     """What dispatch tells: metrics and log lines. Called on the hot path, must not wait or raise."""
 
-    def attempted(self, run: Run, attempt: Attempt) -> None:
-        """One provider call came to its end."""
+    def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
+        """One provider call came to its end; `failure` says why it was a bad one."""
         ...
 
     def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:

@@ -111,4 +111,4 @@ def _book(ticket: Ticket, result: Result, bill: Bill, run: Run, room: Room, now_
     )
     run.under_way.pop(ticket.number, None)
     run.attempts.append(attempt)
-    room.telemetry.attempted(run, attempt)
+    room.telemetry.attempted(run, attempt, result.failure)

@@ -1,24 +1,35 @@
 """What dispatch tells, to the metrics and the log. Nothing at `info` for a call that went well."""
 
 import logging
+import time
+from collections.abc import Callable
 
 from heimdall_fleet.dispatch.capacity.pool import Alarm
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import Attempt as AttemptRecord
 from heimdall_fleet.observe.records import Request
+from heimdall_fleet.observe.seldom import Spaced
+from heimdall_fleet.providers.dialect import AttemptFailure
 from heimdall_schemas.failure import Failure, FailureCode
 
 log = logging.getLogger(__name__)
+
+# What a provider says about these may repeat what stood in the prompt, which is in no log. The reply has its words.
+_ABOUT_THE_PROMPT = frozenset(
+    {FailureCode.PROVIDER_REJECTED, FailureCode.PROVIDER_REFUSED, FailureCode.CALLER_BAD_REQUEST}
+)
+_WITHHELD = "its words are in the reply and in `heimdall explain`"
 
 
 class FleetTelemetry:
     """`room.Telemetry` over the worker's metrics and the standard log."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
+        self._spaced = Spaced(clock)
 
-    def attempted(self, run: Run, attempt: Attempt) -> None:
+    def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
         self._metrics.dispatch.attempt(
             AttemptRecord(
                 provider=attempt.provider,
@@ -31,17 +42,34 @@ class FleetTelemetry:
             )
         )
 
-        if attempt.failure is not None and attempt.estimated:
+        if failure is None:
+            return
+        if attempt.estimated:
             self._metrics.dispatch.wasted_calls.inc()
+        if failure.code is not FailureCode.POLICY_CANCELLED:
+            self._tell_failed(run, attempt, failure)
+
+    def _tell_failed(self, run: Run, attempt: Attempt, failure: AttemptFailure) -> None:
+        """One line in 10 s for each model, place and code: an outage fails every order in the same words."""
+        left_out = self._spaced.left_out((attempt.provider, attempt.model, failure.code))
+        if left_out is None:
+            return
+        facts = {
+            "action": "attempt_failed",
+            "request_id": run.request_id,
+            "provider": attempt.provider,
+            "model": attempt.model,
+            "key": attempt.key,
+            "failure": failure.code.value,
+            "status": attempt.status,
+        }
+        if left_out:
+            facts["count"] = left_out
+        words = _WITHHELD if failure.code in _ABOUT_THE_PROMPT else failure.message
+        log.warning("%s at %s: %s: %s", attempt.model, attempt.provider, failure.code.value, words, extra=facts)
 
     def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:
         self._metrics.dispatch.fell_back(asked, origin, target, reason.value)
-        log.info(
-            "%s failed, %s is asked",
-            origin,
-            target,
-            extra={"action": "fell_back", "model": asked, "reason": reason.value},
-        )
 
     def alarm(self, alarm: Alarm) -> None:
         log.error(

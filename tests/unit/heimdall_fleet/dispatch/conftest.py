@@ -30,7 +30,7 @@ from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.errors import KafkaFailure, NeverSent
 from heimdall_fleet.kafka.records import Outgoing, Record
-from heimdall_fleet.providers.dialect import WireRequest
+from heimdall_fleet.providers.dialect import AttemptFailure, WireRequest
 from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
 from heimdall_fleet.providers.vertex_tokens import GoogleTokens, TokenSource
@@ -121,7 +121,7 @@ class Notes:
         self.bugs: list[Exception] = []
         self.shadows: list[tuple[str, str]] = []
 
-    def attempted(self, run: Run, attempt: Attempt) -> None:
+    def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
         self.attempts.append(attempt)
 
     def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:

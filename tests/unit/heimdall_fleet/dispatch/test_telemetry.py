@@ -42,7 +42,53 @@ async def test_a_hop_is_counted_by_its_model_its_ends_and_its_reason(
     hop = {"from": "openai/gpt-5", "to": "google/gemini"}
     assert count(metrics, "heimdall_fallbacks_total", **hop, reason="provider_overloaded") == 1
     assert count(metrics, "heimdall_fallback_triggered_total", **hop, model="openai/gpt-5") == 1
-    assert [getattr(line, "action", None) for line in caplog.records] == ["fell_back"]
+    assert [getattr(line, "action", None) for line in caplog.records] == ["attempt_failed"]
+
+
+async def test_a_failed_call_is_told_with_its_place_its_key_and_the_words_of_the_provider(
+    bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.notes = FleetTelemetry(metrics)  # type: ignore[assignment]  # the real telemetry instead of the notes
+    bench.upstream.on("openai", lambda request: httpx.Response(404, json={"error": {"message": "no model gpt-5"}}))
+    await bench.run("openai/gpt-5", "google/gemini")
+    (line,) = caplog.records
+    assert line.levelno == logging.WARNING
+    assert line.getMessage() == "openai/gpt-5 at openai: provider_not_found: no model gpt-5"
+    told = {name: vars(line)[name] for name in ("action", "provider", "model", "key", "failure", "status")}
+    assert told == {
+        "action": "attempt_failed",
+        "provider": "openai",
+        "model": "openai/gpt-5",
+        "key": "a",
+        "failure": "provider_not_found",
+        "status": 404,
+    }
+    assert vars(line)["request_id"]
+
+
+async def test_an_outage_is_told_once_in_ten_seconds_with_how_many_calls_failed_meanwhile(
+    bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_s = 100.0
+    bench.notes = FleetTelemetry(metrics, lambda: now_s)  # type: ignore[assignment]  # the real telemetry
+    bench.upstream.on("openai", lambda request: httpx.Response(503, json={"error": {"message": "busy"}}))
+    for request_id in ("r0", "r1"):
+        await bench.run("openai/gpt-5", "google/gemini", request_id=request_id)
+    assert len(caplog.records) == 1
+    now_s += 10.0
+    await bench.run("openai/gpt-5", "google/gemini", request_id="r2")
+    assert [vars(line).get("count") for line in caplog.records] == [None, 1]
+
+
+async def test_what_a_provider_says_about_a_prompt_is_in_no_log(
+    bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.notes = FleetTelemetry(metrics)  # type: ignore[assignment]  # the real telemetry instead of the notes
+    bench.upstream.on("openai", lambda request: httpx.Response(400, json={"error": {"message": "bad: MY PROMPT"}}))
+    await bench.run("openai/gpt-5")
+    (line,) = caplog.records
+    assert "MY PROMPT" not in line.getMessage()
+    assert "heimdall explain" in line.getMessage()
 
 
 async def test_a_call_that_goes_well_writes_no_line(
