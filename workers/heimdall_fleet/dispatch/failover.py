@@ -12,8 +12,9 @@
 Routes are asked in the order of their rank. Inside a rank those come first that nothing has failed at, then those at
 providers nothing has failed at. A provider that is down (unreachable, overloaded, silent) comes last in *any* rank, so
 that an outage of one aggregator moves the order a bucket up instead of through all of its models. A target that failed
-is asked again only when nothing better is left, and never when its failure was final for it. An order that everybody it
-asked has turned away keeps its last attempt for later, since an outage ends sooner than most deadlines.
+is asked again only when nothing better is left, and never when it would say the same again: it has no such model, or
+cannot be asked that. An order that everybody it asked has turned away keeps its last attempt for later, since an outage
+ends sooner than most deadlines.
 """
 
 import math
@@ -149,7 +150,7 @@ def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> 
     if failure.context_overflow:
         return _larger_window(chain, capacity, now_ms)
     if failure.action is Action.FINAL:
-        return chain, Stop(as_the_attempt(failure))
+        return chain, Stop(as_the_attempt(failure, _where(route)))
     if failure.action is Action.SAME_KEY and (retry := _retry(chain, failure, now_ms)):
         return chain._replace(retries=chain.retries + 1), retry
     return _fall_back(chain, tried, capacity, now_ms)
@@ -166,8 +167,9 @@ def hedge_move(chain: Chain, capacity: Capacity, now_ms: float) -> Route | None:
 
 def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Another key or another route, where the fleet may look for one at all."""
+    assert chain.current is not None
     if not chain.rules.enabled:
-        return chain, Stop(as_the_attempt(tried.failure))
+        return chain, Stop(as_the_attempt(tried.failure, _where(chain.current)))
     if tried.failure.action is Action.OTHER_KEY:
         return _other_key(chain, tried, capacity, now_ms)
     chain = _mark_failed(chain, tried.failure)
@@ -231,7 +233,7 @@ def _special(chain: Chain, routes: tuple[Route, ...], capacity: Capacity, now_ms
     assert chain.current is not None
     assert chain.last is not None
     if not chain.rules.enabled or not routes:
-        return chain, Stop(as_the_attempt(chain.last))
+        return chain, Stop(as_the_attempt(chain.last, _where(chain.current)))
     out = chain.out | {chain.current.place}
     return _choose(chain._replace(routes=routes, out=out, retries=0), capacity, now_ms)
 
@@ -241,7 +243,7 @@ def _larger_window(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Cha
     assert chain.current is not None
     assert chain.last is not None
     if not chain.rules.enabled:
-        return chain, Stop(as_the_attempt(chain.last))
+        return chain, Stop(as_the_attempt(chain.last, _where(chain.current)))
     here = chain.current.offer.context_window or 0
     special = tuple(route for route in chain.rules.overflow_chain(chain.current) if route.place not in chain.out)
     if special:
@@ -261,8 +263,8 @@ def _mark_failed(chain: Chain, failure: AttemptFailure) -> Chain:
     if failure.action is Action.OTHER_MODEL:
         same = {each.place for each in chain.routes if each.target.model_id == route.target.model_id}
         return chain._replace(out=chain.out | same)
-    if failure.code is FailureCode.PROVIDER_NOT_FOUND:
-        return chain._replace(out=chain.out | {route.place})
+    if not (failure.code.facts.retryable or failure.disable_key):
+        return chain._replace(out=chain.out | {route.place})  # it would say the same again
     if failure.code in _OUT_OF_ORDER:
         return chain._replace(down=chain.down | {route.provider})
     return chain
@@ -276,8 +278,10 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     if chain.attempts >= rules.max_attempts or chain.limited >= _MOST_LIMITED:
         return chain, Stop(_given_up(chain))
     left = [route for route in chain.routes if route.place not in chain.out] if chain.out else chain.routes
+    if not left:
+        return chain, Stop(_given_up(chain, for_good=True))
     paid = left if rules.affordable is None else [route for route in left if _affords(chain, route)]
-    if left and not paid:
+    if not paid:
         return chain, Stop(too_dear(chain.spent_usd_micros))
     earliest = math.inf
     busy: list[tuple[Route, Readiness]] = []
@@ -344,7 +348,13 @@ def keys_without(chain: Chain, route: Route) -> frozenset[str]:
     return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)
 
 
-def _given_up(chain: Chain, closed: bool = False) -> Failure:
-    if chain.last is None:
+def _given_up(chain: Chain, *, closed: bool = False, for_good: bool = False) -> Failure:
+    if chain.last is None or chain.current is None:
         return nobody_to_ask(closed=closed)
-    return exhausted(chain.last, chain.attempts + chain.limited, alone=len(chain.routes) == 1)
+    alone, attempts = len(chain.routes) == 1, chain.attempts + chain.limited
+    return exhausted(chain.last, _where(chain.current), attempts, alone=alone, for_good=for_good)
+
+
+def _where(route: Route) -> str:
+    """For people: which model failed, and at which provider."""
+    return f"{route.target.model_id} at {route.provider}"

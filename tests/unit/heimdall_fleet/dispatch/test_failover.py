@@ -214,6 +214,41 @@ def test_a_busy_bucket_is_not_left_for_a_dearer_one_until_half_of_the_time_is_ov
     assert first_move(begun, keys, DEADLINE / 2)[1] == Move(UP)
 
 
+@pytest.mark.parametrize(
+    "tried",
+    [
+        MISSING,
+        failed(C.CALLER_TOO_LARGE, Action.OTHER_PROVIDER, status=413),
+        failed(C.PROVIDER_AUTH, Action.OTHER_PROVIDER, status=403),
+        failed(C.PROVIDER_TOO_LARGE, Action.OTHER_PROVIDER, status=200),
+        failed(C.PROVIDER_REJECTED, Action.OTHER_PROVIDER, connection_only=True),
+    ],
+)
+def test_a_place_that_would_say_the_same_again_is_not_asked_again(tried: Tried) -> None:
+    busy = Keys(closed={A2.place: Status(Readiness.BUSY, 0.0)})
+    assert isinstance(decide(tried, chain(A1, A2), busy), Wait)
+    move = decide(tried, chain(A1))
+    assert isinstance(move, Stop)
+    assert move.failure.code is tried.failure.code
+    assert move.failure.message == "claude at anthropic: why"
+
+
+def test_an_order_that_nobody_can_answer_is_told_so_and_not_to_come_again() -> None:
+    cannot = failed(C.PROVIDER_REJECTED, Action.OTHER_PROVIDER, connection_only=True)
+    move = sequence(chain(A1, UP), MISSING, cannot)[1]
+    assert isinstance(move, Stop)
+    assert move.failure.code is C.PROVIDER_REJECTED
+    assert move.failure.message == "2 attempts failed; the last one, gemini at google: provider_rejected: why"
+    move = sequence(chain(A1, UP, max_attempts=2), MISSING, BUSY)[1]
+    assert isinstance(move, Stop)
+    assert move.failure.code is C.PROVIDER_EXHAUSTED
+
+
+def test_a_place_whose_key_is_out_may_be_asked_with_another_one() -> None:
+    unpaid = failed(C.PROVIDER_QUOTA, Action.OTHER_PROVIDER, status=402, disable_key=True)
+    assert decide(unpaid, chain(A1)) == Move(A1)
+
+
 def test_an_overflow_skips_smaller_windows_and_takes_its_own_chain_first() -> None:
     special = route("google", "flash", window=None)
     assert decide(OVERFLOW, chain(A1, A3, UP)) == Move(UP)

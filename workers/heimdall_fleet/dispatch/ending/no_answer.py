@@ -8,19 +8,22 @@ def too_late() -> Failure:
     return Failure(FailureCode.POLICY_EXPIRED, "the deadline passed before an answer was there")
 
 
-def as_the_attempt(failure: AttemptFailure) -> Failure:
-    """The failure of an attempt as the failure of the whole order."""
+def as_the_attempt(failure: AttemptFailure, where: str) -> Failure:
+    """The failure of an attempt, at the model and provider `where`, as the failure of the whole order."""
     code = FailureCode.CALLER_CONTEXT_TOO_LONG if failure.context_overflow else failure.code
-    return Failure(code, failure.message, context={"status": failure.status} if failure.status else None)
+    context = {"status": failure.status} if failure.status else None
+    return Failure(code, f"{where}: {failure.message}", context=context)
 
 
-def exhausted(last: AttemptFailure, attempts: int, *, alone: bool) -> Failure:
-    """All `attempts` failed. `alone`: there was one model at one provider to ask, whose own words say most."""
-    if last.context_overflow or (attempts == 1 and alone):
-        return as_the_attempt(last)
+def exhausted(last: AttemptFailure, where: str, attempts: int, *, alone: bool, for_good: bool = False) -> Failure:
+    """All `attempts` failed, the last one at `where`. `alone`: there was one model at one provider to ask, whose own
+    words say most. `for_good`: whoever is left would say the same again, so that nobody shall retry."""
+    if last.context_overflow or (attempts == 1 and (alone or for_good)):
+        return as_the_attempt(last, where)
+    useless = for_good and not last.code.facts.retryable
     return Failure(
-        FailureCode.PROVIDER_EXHAUSTED,
-        f"{attempts} attempts failed; the last one: {last.code}: {last.message}"[:500],
+        last.code if useless else FailureCode.PROVIDER_EXHAUSTED,
+        f"{attempts} attempts failed; the last one, {where}: {last.code}: {last.message}"[:500],
         context={"last_failure": last.code.value, "attempts": attempts},
     )
 

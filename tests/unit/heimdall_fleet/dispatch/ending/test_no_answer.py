@@ -21,14 +21,14 @@ FULL = AttemptFailure(C.PROVIDER_REJECTED, Action.OTHER_MODEL, "8192 tokens at m
 def test_a_single_attempt_speaks_for_itself_and_several_are_summed_up(
     last: AttemptFailure, attempts: int, alone: bool, code: FailureCode
 ) -> None:
-    failure = exhausted(last, attempts, alone=alone)
+    failure = exhausted(last, "m at p", attempts, alone=alone)
     assert failure.code is code
     assert last.message in failure.message
 
 
 def test_the_failure_of_an_attempt_keeps_its_status_where_it_has_one() -> None:
-    assert as_the_attempt(SICK).context == {"status": 500}
-    assert not as_the_attempt(AttemptFailure(C.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER, "late")).context
+    assert as_the_attempt(SICK, "m at p").context == {"status": 500}
+    assert not as_the_attempt(AttemptFailure(C.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER, "late"), "m at p").context
 
 
 @pytest.mark.parametrize(("closed", "words"), [(True, "until after its deadline"), (False, "all are disabled")])
