@@ -120,10 +120,20 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
 
 def _attempt_lines(outcome: Record) -> list[str]:
     return [
-        f"attempt {number}  {attempt['provider']} {attempt['model']} key {attempt['key']}: "
-        f"{attempt['failure'] or 'ok'} in {attempt['latency_ms']:,.0f} ms, {attempt['cost_usd_micros'] / 1e6:.6f} USD"
+        f"attempt {number}  {attempt['provider']} {attempt['model']} key {attempt['key']}: {_ended(attempt)} "
+        f"in {attempt['latency_ms']:,.0f} ms, {attempt['cost_usd_micros'] / 1e6:.6f} USD"
+        + (" (a guess)" if attempt.get("cost_estimated") else "")
         for number, attempt in enumerate(outcome["attempts"], 1)
     ]
+
+
+def _ended(attempt: Record) -> str:
+    """How a call ended: the failure with the HTTP status, if it got one."""
+    if attempt.get("hedged"):
+        return "given up, another call was faster,"
+    if not attempt["failure"]:
+        return "ok"
+    return f"{attempt['failure']} ({status})" if (status := attempt.get("status")) else str(attempt["failure"])
 
 
 def _superseded_lines(outcome: Record) -> list[str]:
@@ -144,7 +154,10 @@ def _shadow_lines(shadow: Record) -> list[str]:
 def _outcome_lines(outcome: Record) -> list[str]:
     lines = _attempt_lines(outcome)
     ended = f"{outcome['state']}" + (f" ({outcome['failure']})" if outcome["failure"] else "")
-    return [*lines, f"outcome    {ended}, {outcome['cost_usd_micros'] / 1e6:.6f} USD in all"]
+    if outcome.get("answered_for"):
+        ended += f" with the answer of {outcome['answered_for']}"
+    lines.append(f"outcome    {ended}, {outcome['cost_usd_micros'] / 1e6:.6f} USD in all")
+    return [*lines, f"error      {outcome['error']}"] if outcome.get("error") else lines
 
 
 def _table(ranked: Sequence[Record]) -> list[str]:
