@@ -251,6 +251,7 @@ def provider_settings(name: str, config: Config) -> ProviderSettings:
             max_retries=network.max_retries,
             backoff_initial_ms=_ms(network.backoff_initial),
             backoff_max_ms=_ms(network.backoff_max),
+            proxy=network.proxy.get_secret_value() if network.proxy else None,
         ),
         circuit=BreakerSettings(
             failure_ratio=circuit.failure_ratio,

@@ -37,7 +37,6 @@ from heimdall_fleet.settings import (
     limits_of,
     model_settings,
     provider_settings,
-    shadow_settings,
 )
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
@@ -53,9 +52,9 @@ def providers_of(config: Config) -> dict[str, ProviderSettings]:
     return {name: provider_settings(name, config) for name in config.providers}
 
 
-def client_of(provider: str, config: Config) -> HttpClient:
+def client_of(provider: ProviderSettings) -> HttpClient:
     """A client for one provider, over its proxy; to be closed by its user."""
-    return HttpClient.over(_network(provider, config))
+    return HttpClient.over(Network(proxy=provider.network.proxy))
 
 
 def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
@@ -79,7 +78,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         book=_book(config),
         pool=Pool(providers.values(), turnstile.promised, turnstile.waiting),
         turnstile=turnstile,
-        clients={provider: client_of(provider, config) for provider in providers},
+        clients={name: client_of(provider) for name, provider in providers.items()},
         dialects=DIALECTS,
         tokens=GoogleTokens(),
         state=_state(config, settings, clock),
@@ -102,10 +101,24 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
 
 
 def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
-    """Take up new keys, prices and chains of asking. A new provider or another account needs a restart."""
-    config = loaded.config
-    account = service.account if config.dispatch.account else ConfiguredAccount(providers_of(config).values())
-    service.configure(_book(config), account, shadow_settings(config))
+    """Take up new providers, keys, prices and chains of asking; `config.change.NEEDS_RESTART` says what is not."""
+    config, room = loaded.config, service.worker.room
+    providers = providers_of(config)
+    account = service.account if config.dispatch.account else ConfiguredAccount(providers.values())
+    fresh = dispatch_settings(config, room.settings.worker)
+    settings = replace(room.settings, failover=fresh.failover, hedge_after_ms=fresh.hedge_after_ms, shadow=fresh.shadow)
+    clients = {
+        name: room.clients[name] if _reached_alike(provider, room) else client_of(provider)
+        for name, provider in providers.items()
+    }
+    service.configure(
+        account, providers.values(), replace(room, book=_book(config), clients=clients, settings=settings)
+    )
+
+
+def _reached_alike(provider: ProviderSettings, room: Room) -> bool:
+    """Whether the client that is there will do."""
+    return provider.name in room.clients and room.pool.network(provider.name).proxy == provider.network.proxy
 
 
 def _account(config: Config) -> Account:
@@ -164,8 +177,3 @@ def _objects(config: Config) -> ObjectStore | None:
         return open_store(url)
     except ObjectStoreError as error:
         raise Failure(FailureCode.HEIMDALL_CONFIG, f"dispatch.object_store: {error}") from error
-
-
-def _network(provider: str, config: Config) -> Network:
-    proxy = config.providers[provider].network.proxy
-    return Network(proxy=proxy.get_secret_value() if proxy else None)

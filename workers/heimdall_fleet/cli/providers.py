@@ -127,7 +127,7 @@ async def _one(config: Config, settings: ProviderSettings, key: KeySettings, tim
     started = time.monotonic()
     answer: int | str = "has no free list of models; not asked"
     if request is not None:
-        client = client_of(settings.name, config)
+        client = client_of(settings)
         try:
             answer = await ask(client, request, timeout_ms)
         finally:

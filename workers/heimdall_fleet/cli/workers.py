@@ -101,6 +101,8 @@ async def _serve(role: Role[W], loaded: Loaded, read: Callable[[], Loaded], metr
 
     def report(reload: Reload) -> None:
         if reload.outcome == "swapped":
+            log.keep_out(secrets_of(reload.loaded.config))
+            metrics.allow(**closed_labels(reload.loaded.config))
             role.configure(service, reload.loaded)
         metrics.worker.config_reloaded(reload.outcome)
 

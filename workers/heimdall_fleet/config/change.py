@@ -12,7 +12,20 @@ from pydantic import BaseModel, SecretStr
 from heimdall_fleet.config.issues import Path, dotted
 from heimdall_fleet.config.model import Config
 
-NEEDS_RESTART: tuple[str, ...] = ("kafka", "state", "observe.metrics", "observe.log", "limits", "embedding")
+NEEDS_RESTART: tuple[str, ...] = (
+    "kafka",
+    "state",
+    "observe.metrics",
+    "observe.log",
+    "limits",
+    "embedding",
+    "dispatch.max_in_flight",
+    "dispatch.max_in_flight_bytes",
+    "dispatch.grace",
+    "dispatch.account",
+    "dispatch.large_replies",
+    "dispatch.object_store",
+)
 """Parts that a running worker cannot change: connections, the port it listens on, what its readers were built with."""
 
 _DECIDING = (

@@ -59,8 +59,10 @@ With `ENVIRONMENT=production`, `enable_observability: false` is refused, and so 
 ## When a file changes
 
 A running worker reads it again (also on SIGHUP), checks it and swaps it in. A bad one is refused, logged and counted,
-and the last good one goes on serving. `kafka`, `state`, `limits`, `observe.metrics` and `observe.log` change at the
-next start.
+and the last good one goes on serving. `kafka`, `state`, `limits`, `embedding`, `observe.metrics`, `observe.log`, and of
+`dispatch` the keys `max_in_flight`, `max_in_flight_bytes`, `grace`, `account`, `large_replies` and `object_store`, change
+at the next start; the log says so of each. What else there is of `providers`, `models`, `router` and `dispatch` serves new
+requests at once, new providers too; those under way end by the old one.
 
 ## Keys
 """

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,8 +11,8 @@ from heimdall_fleet.broker import RETRY_S, Seen, broker_check, show_group, until
 from heimdall_fleet.dispatch.capacity.account import Account, reread
 from heimdall_fleet.dispatch.capacity.pool import KeysOut
 from heimdall_fleet.dispatch.capacity.probe import ask, is_up, models_request
-from heimdall_fleet.dispatch.routes import RouteBook
-from heimdall_fleet.dispatch.settings import ShadowSettings
+from heimdall_fleet.dispatch.room import Room
+from heimdall_fleet.dispatch.settings import ProviderSettings
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import KafkaFailure
@@ -21,6 +21,7 @@ from heimdall_fleet.kafka.intake import Intake
 from heimdall_fleet.kafka.producer import SupervisedProducer
 from heimdall_fleet.observe.health import Check, Health
 from heimdall_fleet.observe.metrics import Metrics
+from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.service import beside
 from heimdall_fleet.state.base import StateUnavailable
 from heimdall_schemas.topics import Bucket
@@ -55,6 +56,9 @@ class DispatchService:
     _order_partitions: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _reread_now: asyncio.Event = field(default_factory=asyncio.Event)
+    _configured: asyncio.Event = field(default_factory=asyncio.Event)
+    _replaced: list[HttpClient] = field(default_factory=list)
+    """Clients that calls under way may still use."""
 
     def check_into(self, health: Health) -> None:
         """What `/readyz` and `/health` say of this worker."""
@@ -78,7 +82,8 @@ class DispatchService:
         finally:
             stopped.cancel()
             await self.wires.producer.stop()
-            await asyncio.gather(*(client.aclose() for client in self.worker.room.clients.values()))
+            clients = (*self.worker.room.clients.values(), *self._replaced)
+            await asyncio.gather(*(client.aclose() for client in clients))
             await self.worker.room.state.close()
         for task in intakes:
             task.result()
@@ -86,18 +91,22 @@ class DispatchService:
     def stop(self) -> None:
         self._stopping.set()
 
-    def configure(self, book: RouteBook, account: Account, shadow: ShadowSettings) -> None:
-        """The configuration has changed: new orders are asked along the new book, with the keys it has now."""
-        room = self.worker.room
-        self.worker.room = replace(room, book=book, settings=replace(room.settings, shadow=shadow))
+    def configure(self, account: Account, providers: Iterable[ProviderSettings], room: Room) -> None:
+        """The configuration has changed: new orders are answered in the new room, with the keys that there are now.
+
+        Orders under way go on in the old one; the pool is the same.
+        """
+        kept = room.clients.values()
+        self._replaced += [client for client in self.worker.room.clients.values() if client not in kept]
+        room.pool.configure(providers)
+        self.worker.room = room
         self.account = account
         self._reread_now.set()
+        self._configured.set()
 
     def _side_tasks(self) -> tuple[Coroutine[Any, Any, None], ...]:
-        pool = self.worker.room.pool
-        probed = [name for name in self.worker.room.clients if pool.provider(name).settings.probe_every_ms]
-        always = (self._tend(), self._renew_reservations(), self._follow_cancels(), self._reread_keys())
-        return *always, *map(self._probe, probed)
+        follow = (self._follow_cancels(), self._reread_keys(), self._probe_providers())
+        return self._tend(), self._renew_reservations(), *follow
 
     async def _count_partitions(self) -> None:
         room = self.worker.room
@@ -152,6 +161,18 @@ class DispatchService:
                 await room.state.renew_calls(room.leases.all(), lease_ms)
             except StateUnavailable as error:
                 log.warning("reservations are not renewed: %s", error, extra={"action": "reservations_not_renewed"})
+
+    async def _probe_providers(self) -> None:
+        """Probe those that want it, and look who does whenever the configuration has changed."""
+        while True:
+            room = self.worker.room
+            probed = [name for name in room.clients if room.pool.provider(name).settings.probe_every_ms]
+            async with asyncio.TaskGroup() as probes:
+                running = [probes.create_task(self._probe(name)) for name in probed]
+                await self._configured.wait()
+                self._configured.clear()
+                for probe in running:
+                    probe.cancel()
 
     async def _probe(self, name: str) -> None:
         """Ask a provider for its list of models again and again, and tell the pool what came of it."""

@@ -53,6 +53,7 @@ class NetworkSettings:
     backoff_max_ms: int = 5_000
     max_bytes: int = 32 * 1024 * 1024
     max_decompressed_bytes: int = 16 * 1024 * 1024
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,13 @@ def configure(settings: "LogSettings", *, secrets: Iterable[str] = (), stream: T
     logging.captureWarnings(True)
 
 
+def keep_out(secrets: Iterable[str]) -> None:
+    """Credentials that came after `configure`, from a changed configuration."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter | TextFormatter):
+            handler.formatter.scrubber.learn(secrets)
+
+
 def _handler(settings: "LogSettings", stream: TextIO | None) -> logging.Handler:
     if stream is None and settings.output == "file":
         return _FileHandler(settings.file)
@@ -125,16 +132,16 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, scrubber: Scrubber) -> None:
         super().__init__()
-        self._scrubber = scrubber
+        self.scrubber = scrubber
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "timestamp": _time(record.created),
             "level": _level(record.levelno),
             "action": getattr(record, "action", "library"),
-            "message": _message(record, self._scrubber),
+            "message": _message(record, self.scrubber),
             "logger": printable(record.name, _LONGEST_VALUE),
-            **_fields(record, self._scrubber),
+            **_fields(record, self.scrubber),
         }
         return orjson.dumps(line, default=str).decode()
 
@@ -144,15 +151,15 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self, scrubber: Scrubber) -> None:
         super().__init__()
-        self._scrubber = scrubber
+        self.scrubber = scrubber
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = _fields(record, self._scrubber)
+        fields = _fields(record, self.scrubber)
         request_id = fields.pop("request_id", None)
         parts = [
             _time(record.created),
             f"[{_level(record.levelno).upper()}]",
-            _message(record, self._scrubber),
+            _message(record, self.scrubber),
             *([str(request_id)] if request_id else []),
             *(f"{name}={_word(value)}" for name, value in fields.items()),
         ]

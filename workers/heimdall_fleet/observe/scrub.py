@@ -20,9 +20,14 @@ class Scrubber:
     """Takes credentials out of text: those it was told, and what looks like one."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: set[str] = set()
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """More credentials to take out."""
+        self._secrets.update(secret for secret in secrets if secret)
         # Longest first, so that a credential that begins like another is taken out whole.
-        known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-        told = [re.escape(secret) for secret in known]
+        told = [re.escape(secret) for secret in sorted(self._secrets, key=len, reverse=True)]
         self._known = re.compile("|".join(told)) if told else None
         self._suspect = re.compile("|".join([*told, _BEGINNING]))
 

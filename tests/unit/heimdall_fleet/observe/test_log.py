@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from heimdall_fleet.config.running import Log as LogSettings
-from heimdall_fleet.observe.log import configure
+from heimdall_fleet.observe.log import configure, keep_out
 
 CANARY = "canary-secret-0123456789"
 
@@ -142,6 +142,13 @@ def test_configuring_again_replaces_the_first() -> None:
     first, second = start(), start()
     Part("x").info("a", "m")
     assert (len(lines(first)), len(lines(second))) == (0, 1)
+
+
+def test_a_credential_that_comes_with_a_changed_configuration_is_taken_out_too() -> None:
+    stream = start()
+    keep_out(["brand-new-credential"])
+    Part("dispatch").warn("attempt_failed", "wrong key brand-new-credential")
+    assert lines(stream)[0]["message"] == "wrong key ***"
 
 
 def test_values_json_cannot_hold_still_make_a_line() -> None:

@@ -41,6 +41,7 @@ class KeyState:
         "look_at",
         "name",
         "picked",
+        "rules",
         "settings",
     )
 
@@ -48,6 +49,7 @@ class KeyState:
         self.settings = settings
         self.name = settings.name
         self.group = group
+        self.rules = (provider.circuit, provider.start_concurrency, provider.concurrency or provider.max_concurrency)
         self.breaker = Breaker(provider.circuit)
         self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
         self.disabled: str | None = None
@@ -82,8 +84,9 @@ class KeyState:
         return self.disabled if now_ms < self.disabled_until else None
 
     def inherit(self, old: "KeyState") -> None:
-        """The same credential under a new list of keys: what is known of it goes on."""
-        self.breaker, self.aimd = old.breaker, old.aimd
+        """The same credential under a new list of keys: what is known of it goes on, by the same rules."""
+        if self.rules == old.rules:
+            self.breaker, self.aimd = old.breaker, old.aimd
         self.disabled, self.disabled_until, self.look_at = old.disabled, old.disabled_until, old.look_at
         self.latency_ms, self.error_share = old.latency_ms, old.error_share
         self.group.closed_until = max(self.group.closed_until, old.group.closed_until)

@@ -92,6 +92,15 @@ class ProviderState:
         self.limits = _limits(settings.network)
         self._serving: dict[tuple[str, str], tuple[KeyState, ...]] = {}
 
+    def configure(self, settings: ProviderSettings) -> None:
+        """Everything else that a changed configuration says. Another rule for the circuit begins with a closed one."""
+        if settings.circuit != self.settings.circuit:
+            self.breaker = Breaker(settings.circuit)
+            self.models = ModelHealth(settings.circuit)
+            self.probed = Verdict(settings.circuit.failures_in_a_row, settings.circuit.successes_to_close)
+        self.settings = settings
+        self.limits = _limits(settings.network)
+
     def take_up(self, keys: tuple[KeyState, ...]) -> None:
         self.keys = keys
         self._serving.clear()
@@ -154,6 +163,7 @@ class Pool:
         self._promised = promised
         self._waiting = waiting
         self._providers = {settings.name: ProviderState(settings, _make_keys(settings)) for settings in providers}
+        self._gone: frozenset[str] = frozenset()
         self._missing: dict[tuple[str, str], float] = {}
         self._taken = 0
 
@@ -235,6 +245,19 @@ class Pool:
         group = ticket.key.group
         group.closed_until = max(group.closed_until, until_ms)
 
+    def configure(self, providers: Iterable[ProviderSettings]) -> None:
+        """Take up a changed configuration; the keys of a known provider are `replace_keys`' business.
+
+        A provider that is gone is shown no more, and stays for the orders that are on their way to it.
+        """
+        listed = {settings.name: settings for settings in providers}
+        for name, settings in listed.items():
+            if name in self._providers:
+                self._providers[name].configure(settings)
+            else:
+                self._providers[name] = ProviderState(settings, _make_keys(settings))
+        self._gone = frozenset(self._providers.keys() - listed.keys())
+
     def replace_keys(self, provider: str, keys: Sequence[KeySettings]) -> None:
         """Take up a new list of keys. The same name and secret keeps its history; a new secret is trusted anew."""
         state = self._providers[provider]
@@ -265,18 +288,21 @@ class Pool:
                 "in_flight": state.in_flight,
                 "keys": {key.name: _key_health(key, now_ms) for key in state.keys},
             }
-            for name, state in self._providers.items()
+            for name, state in self._listed()
         }
 
     def keys_out(self, now_ms: float) -> KeysOut:
         out = {
             (name, key.name): reason
-            for name, state in self._providers.items()
+            for name, state in self._listed()
             for key in state.keys
             if (reason := key.out(now_ms)) is not None
         }
-        bare = (name for name, state in self._providers.items() if all((name, key.name) in out for key in state.keys))
+        bare = (name for name, state in self._listed() if all((name, key.name) in out for key in state.keys))
         return KeysOut(out, tuple(bare))
+
+    def _listed(self) -> list[tuple[str, ProviderState]]:
+        return [(name, state) for name, state in self._providers.items() if name not in self._gone]
 
     def probe(self, provider: str, good: bool) -> bool:
         """What the free probe of a provider found; true when it takes the provider out, or brings it back."""

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from heimdall_fleet.dispatch.capacity.pool import Pool, Readiness
+from heimdall_fleet.dispatch.capacity.pool import KeysOut, Pool, Readiness
 from heimdall_fleet.dispatch.routes import Offer, Route
-from heimdall_fleet.dispatch.settings import KeySettings, KeyStrategy, ProviderSettings
+from heimdall_fleet.dispatch.settings import BreakerSettings, KeySettings, KeyStrategy, ProviderSettings
 from heimdall_fleet.providers.dialect import Action, AttemptFailure, Target
 from heimdall_schemas.failure import FailureCode as C
 
@@ -206,3 +206,29 @@ def test_health_and_representations_show_names_and_no_secret() -> None:
 def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(ValueError, match="fastest"):
         KeyStrategy("fastest")
+
+
+def test_a_changed_configuration_keeps_what_is_known_but_by_other_rules_begins_anew() -> None:
+    of = pool(key("a"))
+    sick = AttemptFailure(C.PROVIDER_ERROR, Action.OTHER_PROVIDER, "500", counts_for_breaker=True)
+    for _ in range(3):
+        ask(of, sick)
+    assert readiness(of) is Readiness.CLOSED
+    same = ProviderSettings("openai", "openai", "", (key("a"),), buffer=7)
+    of.configure([same])
+    of.replace_keys("openai", same.keys)
+    assert readiness(of) is Readiness.CLOSED
+    assert of.provider("openai").settings.buffer == 7
+    patient = ProviderSettings("openai", "openai", "", (key("a"),), circuit=BreakerSettings(failures_in_a_row=9))
+    of.configure([patient])
+    of.replace_keys("openai", patient.keys)
+    assert readiness(of) is Readiness.READY
+
+
+def test_a_refused_key_of_a_provider_that_is_gone_is_nobodys_concern() -> None:
+    of = pool(key("a"))
+    ask(of, REFUSED)
+    assert of.keys_out(0.0).bare == ("openai",)
+    of.configure([ProviderSettings("other", "openai", "", (key("b"),))])
+    assert of.keys_out(0.0) == KeysOut({}, ())
+    assert set(of.health(0.0)) == {"other"}

@@ -1,0 +1,67 @@
+"""What a running dispatch worker takes up of a changed configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from heimdall_fleet.bootstrap.dispatch import dispatch_service, reconfigure_dispatch
+from heimdall_fleet.config import Loaded, load
+from heimdall_fleet.dispatch.service import DispatchService
+from heimdall_fleet.observe.metrics import Metrics
+
+BEFORE = """
+providers:
+  one: {type: custom, base_url: 'http://one.internal/v1', keys: [{name: k, value: a-secret-of-one}]}
+  two: {type: custom, base_url: 'http://two.internal/v1', network: {proxy: 'http://old.internal:1'}}
+"""
+AFTER = """
+providers:
+  one: {type: custom, base_url: 'http://one.internal/v1', keys: [{name: k, value: a-secret-of-one}],
+        network: {timeout: 7s}, concurrency: 3, health_check: {enabled: true}}
+  two: {type: custom, base_url: 'http://two.internal/v1', network: {proxy: 'http://new.internal:1'}}
+  fresh: {type: custom, base_url: 'http://fresh.internal/v1', keys: [{name: main, value: a-secret-of-fresh}]}
+models: {fresh/model: {price: {input: 1, output: 1}, context_window: 1000}}
+dispatch: {max_attempts: 7, hedge_after: 2s, fallbacks: {one/model: [fresh/model]}}
+"""
+
+
+def configured(folder: Path, text: str) -> Loaded:
+    (folder / "heimdall.yaml").write_text(text)
+    return load(folder / "heimdall.yaml", {})
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> DispatchService:
+    return dispatch_service(configured(tmp_path, BEFORE), Metrics("dispatch", "1"))
+
+
+async def test_a_new_provider_can_be_asked_without_a_restart(service: DispatchService, tmp_path: Path) -> None:
+    assert not service.worker.room.book.offers("fresh/model")
+    reconfigure_dispatch(service, configured(tmp_path, AFTER))
+    room = service.worker.room
+    (offer,) = room.book.offers("fresh/model")
+    assert offer.target.provider in room.clients
+    assert [key.name for key in room.pool.provider("fresh").keys] == ["main"]
+
+
+async def test_limits_chains_and_attempts_change_and_what_is_reached_alike_keeps_its_connections(
+    service: DispatchService, tmp_path: Path
+) -> None:
+    before = service.worker.room
+    reconfigure_dispatch(service, configured(tmp_path, AFTER))
+    room = service.worker.room
+    assert room.pool is before.pool
+    assert room.pool.provider("one").limits.total_timeout_ms == 7_000
+    assert room.pool.provider("one").settings.concurrency == 3
+    assert room.clients["one"] is before.clients["one"]
+    assert room.clients["two"] is not before.clients["two"]
+    failover = room.settings.failover
+    assert (failover.max_attempts, failover.fallbacks) == (7, {"one/model": ("fresh/model",)})
+    assert room.settings.hedge_after_ms == 2_000
+
+
+async def test_a_provider_that_is_gone_is_shown_no_more(service: DispatchService, tmp_path: Path) -> None:
+    reconfigure_dispatch(service, configured(tmp_path, AFTER))
+    reconfigure_dispatch(service, configured(tmp_path, BEFORE))
+    assert set(service.worker.room.pool.health(0.0)) == {"one", "two"}
+    assert "fresh" in service.worker.room.pool, "orders on their way to it must still find it"
