@@ -202,8 +202,10 @@ class DispatchMetrics:
             self.provider_health.labels(self._closed.provider(provider)).set(0)
 
     def forget_children(self) -> None:
-        """Look labels up again: the closed sets have changed."""
+        """Look labels up again: the closed sets have changed. Nobody would tell any more of a provider that is gone."""
         self._children.clear()
+        self.breaker_state.clear()
+        self.provider_health.clear()
 
     def _attempt_children(self, provider: str, model: str, status: str) -> "_AttemptChildren":
         at, name = self._closed.provider(provider), self._closed.model(model)

@@ -91,6 +91,14 @@ def test_an_allowed_name_takes_its_own_series_from_then_on(metrics: Metrics) -> 
     assert value(metrics, "heimdall_dispatch_attempts_total", provider="new", model="n/m", status="ok") == 1
 
 
+def test_a_provider_that_is_gone_from_the_configuration_raises_no_alert(metrics: Metrics) -> None:
+    metrics.dispatch.breaker("groq", "", "open")
+    assert value(metrics, "heimdall_provider_health", provider="groq") == 0
+    metrics.allow(models=["a/b"], providers=["openai"])
+    assert value(metrics, "heimdall_provider_health", provider="groq") is None
+    assert value(metrics, "heimdall_breaker_state", provider="groq", key="") is None
+
+
 def test_an_attempt_adds_tokens_money_and_its_error(metrics: Metrics) -> None:
     metrics.dispatch.attempt(Attempt("openai", "a/b", "ok", 0.2, 100, 50, 2_500_000))
     metrics.dispatch.attempt(Attempt("openai", "a/b", "provider_timeout", 60))
