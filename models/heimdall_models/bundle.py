@@ -7,7 +7,7 @@ size, shape and operator is looked at before memory is given to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ PERCENTILE_STEPS = 1001
 MAX_FILE_BYTES = 2 * 1024 * 1024
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_CLUSTERS = 256
+LARGEST_NUMBER = 1e9
+"""Of calibration and text model; a larger one, or NaN, would overflow every score."""
 
 
 class BundleError(ValueError):
@@ -106,7 +108,7 @@ def load_bundle(path: Path) -> Bundle:
     if not np.isfinite(percentiles).all() or (np.diff(percentiles) < 0).any():
         raise BundleError(path / PERCENTILES, "the percentile table is not ascending and finite")
     try:
-        platt = Platt(float(manifest["platt"]["slope"]), float(manifest["platt"]["intercept"]))
+        platt = Platt(*_numbers(path, (manifest["platt"]["slope"], manifest["platt"]["intercept"])))
         text_model = text_model_of(path, [files[name] for name in TEXT_TABLES], manifest["text_model"])
         info = _info(manifest, trees)
         classifier = Classifier(files[ONNX], platt, percentiles)
@@ -194,15 +196,26 @@ def _array(path: Path, data: bytes, dtype: DTypeLike, shape: tuple[int | None, .
 def text_model_of(path: Path, tables: Sequence[bytes], described: Mapping[str, Any]) -> TextModel:
     """The text model of three tables of weights and what the manifest says of them. Raises BundleError, KeyError, TypeError
     or ValueError."""
-    scales = tuple(float(scale) for scale in described["scales"])
+    scales = _numbers(path, described["scales"])
     if len(scales) != len(GROUP_BITS):
         raise BundleError(path / MANIFEST, f"text_model.scales has {len(scales)} numbers, not {len(GROUP_BITS)}")
     weights = tuple(
         _array(path / name, data, np.int8, (1 << bits,))
         for name, data, bits in zip(TEXT_TABLES, tables, GROUP_BITS, strict=True)
     )
-    slopes = tuple((FEATURE_NAMES.index(name), float(slope)) for name, slope in sorted(described["slopes"].items()))
-    return TextModel(weights, scales, float(described["bias"]), slopes)
+    named = described["slopes"]
+    if not isinstance(named, dict):
+        raise BundleError(path / MANIFEST, "text_model.slopes is no object: feature → slope")
+    features = sorted(named)
+    bias, *slopes = _numbers(path, (described["bias"], *map(named.get, features)))
+    return TextModel(weights, scales, bias, tuple(zip(map(FEATURE_NAMES.index, features), slopes, strict=True)))
+
+
+def _numbers(path: Path, values: Iterable[Any]) -> tuple[float, ...]:
+    found = tuple(map(float, values))
+    if not (np.abs(found) <= LARGEST_NUMBER).all():
+        raise BundleError(path / MANIFEST, f"not all of {found} are numbers within ±{LARGEST_NUMBER:g}")
+    return found
 
 
 def _clusters(path: Path, files: Mapping[str, bytes]) -> Clusters:

@@ -30,6 +30,9 @@ distance to the model's mean."""
 OUTCOME_PRIOR_WEIGHT = 20.0
 """Measured outcomes that the estimate of a cell is worth."""
 
+MOST_OUTPUT_TOKENS = 10_000_000
+"""Of an answer, far above what any model writes: a table that says more is damaged, and would overflow what a call costs."""
+
 ATTRIBUTIONS = (
     "LiveBench (Apache-2.0)",
     "Arena (CC BY 4.0)",
@@ -202,6 +205,8 @@ def parse_quality(document: bytes) -> QualityTable:
         if fields["format"] != FORMAT:
             raise QualityError(f"quality table of format {fields['format']!r}, this version reads {FORMAT}")
         cells = fields["models"]
+        if not isinstance(cells, dict) or not cells:
+            raise QualityError("`models` of the quality table is no object with a model in it")
         domains = tuple(fields["domains"])
         table = QualityTable(
             models=tuple(cells),
@@ -216,8 +221,10 @@ def parse_quality(document: bytes) -> QualityTable:
         if isinstance(error, QualityError):
             raise
         raise QualityError(f"the quality table cannot be read: {type(error).__name__} {error}") from error
-    if not ((table.quality >= 0) & (table.quality <= 1)).all() or not np.isfinite(table.sd).all():
-        raise QualityError("the quality table has a quality outside 0..1 or an sd that is not finite")
+    if not ((table.quality >= 0) & (table.quality <= 1)).all() or not np.isfinite((table.sd, table.samples)).all():
+        raise QualityError("the quality table has a quality outside 0..1, or an sd or samples that are not finite")
+    if not ((table.output_tokens >= 0) & (table.output_tokens <= MOST_OUTPUT_TOKENS)).all():
+        raise QualityError(f"`output_tokens` of the quality table are not all in 0..{MOST_OUTPUT_TOKENS:,}")
     return table
 
 

@@ -27,6 +27,9 @@ MakeJudge = Callable[[Bundle], Judge]
 
 REFUSALS = (BundleError, QualityError, SourceError, EmbedderError)
 
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What deciding raises over a bundle with a fault that its checks do not know: the bundle's fault, not the worker's end."""
+
 PROBES = ("hi", "Prove that there are infinitely many primes.", "def add(a, b):\n    return a - b  # fix this")
 
 
@@ -199,7 +202,7 @@ def _load(offer: Offer, make: MakeJudge) -> Serving:
 def try_out(judge: Judge) -> None:
     """Decide a few requests before a judge serves, which warms it up, and its arms with it.
 
-    Raises SourceError when one of them cannot classify, EmbedderError for an embedder of another width.
+    Raises SourceError when one of them cannot decide or classify, EmbedderError for an embedder of another width.
     """
     bodies = [{"messages": [{"role": "user", "content": probe}]} for probe in PROBES]
     batch = [DecisionInput(f"probe-{at}", NO_OPTIONS, body) for at, body in enumerate(bodies)]
@@ -207,7 +210,13 @@ def try_out(judge: Judge) -> None:
         with suppress(OSError, RuntimeError):  # a service that is away now may be back for the first request
             judge.reader.embedder(PROBES)
     for one in (replace(judge, arms={}), *judge.arms.values()):
-        answers = decide(batch, one, Memory(decisions=None), lambda: 0.0)
+        try:
+            answers = decide(batch, one, Memory(decisions=None), lambda: 0.0)
+        except UNFORESEEN as error:
+            raise SourceError(
+                f"bundle {one.bundle.hash[:12]} is refused: deciding with it fails ({type(error).__name__}: {error}); "
+                "train it again"
+            ) from error
         if any(isinstance(answer, Decided) and answer.fallback_reason == MODEL_PREDICT_FAILED for answer in answers):
             raise SourceError(
                 f"bundle {one.bundle.hash[:12]} is refused: its classifier gives NaN or infinity for ordinary requests; "

@@ -1,5 +1,6 @@
 """Another bundle is taken up, a bad one leaves what serves, and both are said."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from heimdall_fleet.triage.download import DownloadError
 from heimdall_fleet.triage.sources import Archives, Directory, Offer, PointerFile, SourceError
 from heimdall_fleet.triage.tuning import Tuning, try_out
-from heimdall_models.bundle import MANIFEST, MAX_FILE_BYTES, ONNX, Bundle, load_bundle
+from heimdall_models.bundle import MANIFEST, MAX_FILE_BYTES, ONNX, QUALITY, Bundle, load_bundle
 from heimdall_models.classify import Verdicts
 from heimdall_models.embed import CheckedEmbedder, EmbeddingCache
 from heimdall_models.judge import Judge
@@ -60,6 +61,14 @@ def without_its_quality_table(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
 
 
+def with_a_quality_table_of_nothing(folder: Path) -> None:
+    table = orjson.dumps({**orjson.loads((folder / QUALITY).read_bytes()), "models": []})
+    manifest = orjson.loads((folder / MANIFEST).read_bytes())
+    manifest["files"][QUALITY] = hashlib.sha256(table).hexdigest()
+    (folder / QUALITY).write_bytes(table)
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
+
+
 async def test_a_new_bundle_in_the_directory_is_taken_up_by_the_next_look(make: Make, bundle_copy: BundleCopy) -> None:
     place = bundle_copy(1)
     tuning = Tuning(Directory(place), NO_ARCHIVES, make)
@@ -79,6 +88,7 @@ async def test_a_new_bundle_in_the_directory_is_taken_up_by_the_next_look(make: 
         (too_large, "larger than"),
         (not_json, "not JSON"),
         (without_its_quality_table, "no quality.json"),
+        (with_a_quality_table_of_nothing, "quality table"),
     ],
 )
 async def test_a_bad_bundle_changes_nothing_and_is_told_once(
@@ -131,6 +141,21 @@ class Silent:
     def predict(self, numeric: NDArray[np.float32]) -> Verdicts:
         nan = np.full(len(numeric), np.nan)
         return Verdicts(nan, nan, nan, nan, np.zeros(len(numeric), np.bool_))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A classifier that fails in a way which no check foresaw."""
+
+    def predict(self, numeric: NDArray[np.float32]) -> Verdicts:
+        raise IndexError("tuple index out of range")
+
+
+async def test_a_bundle_that_cannot_decide_is_refused_whatever_the_reason(make: Make, bundle_copy: BundleCopy) -> None:
+    classifier: Any = Broken()
+    broken = replace(load_bundle(bundle_copy(1)), classifier=classifier, hash="broken")
+    with pytest.raises(SourceError, match=r"bundle broken is refused: .*IndexError: tuple index out of range"):
+        try_out(make(broken))
 
 
 async def test_a_classifier_that_gives_nan_is_refused(make: Make, bundle_copy: BundleCopy) -> None:

@@ -92,12 +92,20 @@ def test_an_unknown_domain_is_refused_by_name() -> None:
         {"format": 2},
         {"models": {"a/one": {"quality": [0.5], "sd": [0.1, 0.1], "samples": [1, 1]}}},
         {"models": {"a/one": {"quality": [0.5, 7.0], "sd": [0.1, 0.1], "samples": [1, 1]}}},
+        {"models": {"a/one": {"quality": [0.5, 0.5], "sd": [0.1, 0.1], "samples": [1, None]}}},
+        {"models": ["a/one"]},
+        {"models": "a/one"},
+        {"models": {}},
         {"output_tokens": "many"},
+        {"output_tokens": [None, 100]},
+        {"output_tokens": ["inf", 100]},
+        {"output_tokens": [-1, 100]},
+        {"output_tokens": [1e18, 100]},
         {"domains": None},
     ],
 )
 def test_a_damaged_table_is_refused(damage: dict[str, Any]) -> None:
-    with pytest.raises(QualityError):
+    with pytest.raises(QualityError, match="quality table"):
         parse_quality(orjson.dumps({**build_quality(_source()), **damage}))
 
 
