@@ -8,9 +8,11 @@ deleted once the bundle is in memory.
 import hashlib
 import io
 import logging
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -193,12 +195,19 @@ def _keep(path: Path, data: bytes) -> None:
         old.unlink(missing_ok=True)
 
 
+_UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, NotImplementedError, RuntimeError),
+)
+"""What the libraries raise over bytes that are no archive, ValueError aside."""
+
+
 @contextmanager
 def unpacked(archive: bytes, where: str) -> Iterator[Path]:
     """The bundle's files in a folder that lives as long as the block. Raises SourceError for an unsafe archive."""
     try:
         files = dict(_members(archive))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise SourceError(f"{where} is neither a .tar.gz nor a .zip that can be read ({error})") from error
     except ValueError as error:
         raise SourceError(f"{where} is refused: {error}") from error
@@ -238,6 +247,8 @@ def _zipped(archive: bytes) -> Iterator[tuple[str, bytes]]:
             mode = member.external_attr >> 16
             if (mode & 0o170000) not in (0, 0o100000, 0o040000):
                 raise ValueError(f"{member.filename[:100]!r} is a link or a device")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{member.filename[:100]!r} is neither stored nor deflated")
             if not member.is_dir():
                 with opened.open(member) as file:
                     yield member.filename, _bounded(file.read(MAX_FILE_BYTES + 1), member.filename)

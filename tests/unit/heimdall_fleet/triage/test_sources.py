@@ -52,12 +52,12 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     return info
 
 
-def zipped(name: str, data: bytes, mode: int = 0o644 | stat.S_IFREG) -> bytes:
+def zipped(name: str, data: bytes, mode: int = 0o644 | stat.S_IFREG, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w") as archive:
         info = zipfile.ZipInfo(name)
         info.external_attr = mode << 16
-        archive.writestr(info, data)
+        archive.writestr(info, data, method)
     return stream.getvalue()
 
 
@@ -168,6 +168,10 @@ UNSAFE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a zip with backslashes": (lambda: zipped("..\\manifest.json", b"x"), "in one folder"),
     "a zip with a link": (lambda: zipped("m.json", b"/etc/passwd", 0o777 | stat.S_IFLNK), "a link or a device"),
     "a zip with a large file": (lambda: zipped("m.json", b"\0" * (MAX_FILE_BYTES + 1)), "is larger than"),
+    "a zip that needs much memory": (
+        lambda: zipped("m.json", b"x", method=zipfile.ZIP_LZMA),
+        "neither stored nor deflated",
+    ),
     "no archive": (lambda: b"no archive at all", "neither a .tar.gz nor a .zip"),
     "half a tar": (lambda: tarred((member("m.json"), b"x" * 4000))[:60], "neither a .tar.gz nor a .zip"),
     "half a zip": (lambda: zipped("m.json", b"x" * 4000)[:60], "neither a .tar.gz nor a .zip"),
@@ -179,6 +183,22 @@ def test_an_unsafe_or_broken_archive_is_refused_before_anything_is_written(name:
     archive, why = UNSAFE[name]
     with pytest.raises(SourceError, match=why), unpacked(archive(), "the archive"):
         pytest.fail("it was unpacked")
+
+
+TEXT = " ".join(f"{number} {number**3:x}" for number in range(60)).encode()
+
+
+@pytest.mark.parametrize("whole", [zipped("m.json", TEXT), tarred((member("m.json"), TEXT))], ids=["zip", "tar"])
+def test_an_archive_with_a_changed_byte_is_unpacked_or_refused_and_no_accident(whole: bytes) -> None:
+    outcomes = set()
+    for place, byte in enumerate(whole):
+        archive = whole[:place] + bytes([byte ^ 0x10]) + whole[place + 1 :]
+        try:
+            with unpacked(archive, "the archive"):
+                outcomes.add("unpacked")
+        except SourceError:
+            outcomes.add("refused")
+    assert outcomes == {"unpacked", "refused"}
 
 
 def test_a_zip_is_as_good_as_a_tar(bundle_copy: BundleCopy) -> None:
