@@ -76,7 +76,16 @@ def test_what_anyone_on_the_way_could_change_is_never_asked(url: str) -> None:
         refuse_unsafe(url)
 
 
-@pytest.mark.parametrize("url", ["https://[x/latest.json", "https://host:port/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://[x/latest.json", "https://host:port/x", "https://../x", f"https://{'a' * 64}.example/", "file:///a%00b"],
+)
 def test_what_is_no_address_is_said(url: str) -> None:
     with pytest.raises(DownloadError):
         download(url, 10)
+
+
+def test_credentials_in_an_address_are_neither_sent_nor_told() -> None:
+    with pytest.raises(DownloadError, match="holds credentials") as caught:
+        download("https://robot:s3cret@artifacts.example.com/latest.json", 10)
+    assert "s3cret" not in str(caught.value)

@@ -153,6 +153,8 @@ def artifact_url(config: Config, _: str) -> Iterator[Finding]:
                 found.append((("router", "experiments", index, "arms", place, "bundle"), arm.bundle))
     for path, url in found:
         address = urlsplit(url)
+        if "@" in address.netloc:
+            yield Finding(path, "credentials do not belong in the address; they are not sent", "an address without")
         if address.scheme in ("", "file", "https"):
             continue
         if address.scheme != "http" or address.hostname not in ("localhost", "127.0.0.1", "::1"):

@@ -59,13 +59,20 @@ def download(url: str, limit_bytes: int) -> bytes:
                 if time.monotonic() > deadline_s:
                     raise DownloadError(f"{url} did not arrive within {TIMEOUT_S:.0f} s")
             return data
-    except (urllib.error.URLError, HTTPException, OSError) as error:
+    except DownloadError:
+        raise
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:  # ValueError: a name that is no host's
         raise DownloadError(f"{url} cannot be fetched: {error}") from error
 
 
 def refuse_unsafe(url: str) -> None:
-    """Raises DownloadError for an address whose answer anyone on the way could have written."""
+    """Raises DownloadError for an address whose answer anyone on the way could have written, or that holds a secret: it would
+    stand in logs and health."""
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise DownloadError(
+            f"{parts.scheme}://***@{parts.hostname} holds credentials, which are not sent; name an address without"
+        )
     if parts.scheme == "https" or (parts.scheme == "http" and _is_here(parts.hostname or "")):
         return
     raise DownloadError(f"{url} is not safe; use https://, or file:// (http:// only from this machine)")
@@ -94,6 +101,8 @@ def _read(path: Path, limit_bytes: int) -> bytes:
             data = file.read(limit_bytes + 1)
     except OSError as error:
         raise DownloadError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DownloadError(f"{str(path)!r} is no file's name: {error}") from error
     if len(data) > limit_bytes:
         raise DownloadError(f"{path} is larger than {limit_bytes:,} bytes")
     return data

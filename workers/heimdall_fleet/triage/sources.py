@@ -110,7 +110,11 @@ class PointerFile:
         except DownloadError as error:
             raise SourceError(str(error)) from error
         pointer = read_pointer(raw, self.url)
-        return pointer.model_copy(update={"url": urljoin(self.url, pointer.url)})
+        try:
+            whole = urljoin(self.url, pointer.url)
+        except ValueError as error:
+            raise SourceError(f"{self.url} points at {pointer.url[:200]!r}, which is no address: {error}") from error
+        return pointer.model_copy(update={"url": whole})
 
 
 def read_pointer(raw: bytes, where: str) -> Pointer:

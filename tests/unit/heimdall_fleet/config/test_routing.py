@@ -105,6 +105,12 @@ def test_bundles_come_over_https_only(tmp_path: Path, url: str) -> None:
         load(tmp_path / "heimdall.yaml", {})
 
 
+def test_the_address_of_a_bundle_holds_no_credentials(tmp_path: Path) -> None:
+    (tmp_path / "heimdall.yaml").write_text("tuning: {artifact_url: 'https://robot:s3cret@x.example/latest.json'}\n")
+    with pytest.raises(ConfigError, match="credentials do not belong in the address"):
+        load(tmp_path / "heimdall.yaml", {})
+
+
 def test_an_address_is_a_directory_or_a_pointer(tmp_path: Path) -> None:
     (tmp_path / "latest").write_text("{}")
     assert directory_at("bundles/default") == shipped("bundles/default")

@@ -147,6 +147,12 @@ def test_what_is_no_pointer_is_refused(raw: bytes) -> None:
         read_pointer(raw, "somewhere")
 
 
+def test_a_pointer_to_what_is_no_address_is_refused(pointer_to: PointerTo) -> None:
+    web = Web(**{"latest.json": pointer_to("https://[nowhere", b"")})
+    with pytest.raises(SourceError, match=r"latest\.json points at 'https://\[nowhere', which is no address"):
+        PointerFile("https://x/latest.json", Archives(None, web)).offer()
+
+
 UNSAFE: dict[str, tuple[Callable[[], bytes], str]] = {
     "an absolute path": (lambda: tarred((member("/etc/passwd"), b"x")), "in one folder"),
     "a path above": (lambda: tarred((member("../manifest.json"), b"x")), "in one folder"),
