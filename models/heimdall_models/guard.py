@@ -167,8 +167,12 @@ def _asking(view: View) -> list[tuple[int, Any]]:
 
 
 def _resolved(view: View, patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """A name without a slash that no model has means the author: it would exclude nothing, and nobody would be told."""
     resolve = view.book.catalogue.resolve
-    return tuple(pattern if pattern.endswith("/") else resolve(pattern) or pattern for pattern in patterns)
+    return tuple(
+        pattern if pattern.endswith("/") else resolve(pattern) or (pattern if "/" in pattern else f"{pattern}/")
+        for pattern in patterns
+    )
 
 
 def _inside(view: View, row: int, patterns: tuple[str, ...]) -> list[int]:

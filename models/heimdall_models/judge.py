@@ -65,8 +65,8 @@ class Judge:
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Configured candidates that can never be chosen → why; said once, when the judge is made."""
-        return self.book.left_out
+        """Configured candidates, those of arms too, that can never be chosen → why; said once, when the judge is made."""
+        return {name: why for one in (*self.arms.values(), self) for name, why in one.book.left_out.items()}
 
 
 def make_judge(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from heimdall_fleet.config import Config
-from heimdall_fleet.config.rules import Finding, retired
+from heimdall_fleet.config.rules import Finding, incomplete, retired, unknown
 from heimdall_fleet.dlq import Undertaker
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
@@ -92,10 +92,16 @@ def closed_labels(config: Config) -> dict[str, list[str]]:
     return {"models": list(models), "providers": list(config.providers)}
 
 
-def retirements(config: Config) -> list[Finding]:
-    """Configured candidates that are retired or will be, with what replaces them and when."""
+def doubtful_names(config: Config) -> list[Finding]:
+    """Configured candidates that are retired or will be, with what replaces them and when; and names that nothing has."""
     today = datetime.now(UTC).date()
-    return list(retired(config, catalogue_of(config, today), today))
+    catalogue = catalogue_of(config, today)
+    return [*retired(config, catalogue, today), *unknown(config, catalogue)]
+
+
+def incomplete_candidates(config: Config) -> list[Finding]:
+    """Configured candidates that cannot be chosen, for `config lint`; a worker hears of them from its judge."""
+    return list(incomplete(config, catalogue_of(config, datetime.now(UTC).date())))
 
 
 def open_store(url: str) -> ObjectStore:

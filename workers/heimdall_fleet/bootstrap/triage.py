@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.bootstrap.edges import open_producer_for, retirements, undertaker_for, worker_name
+from heimdall_fleet.bootstrap.edges import doubtful_names, open_producer_for, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, config_hash
 from heimdall_fleet.config.issues import dotted
 from heimdall_fleet.kafka.batches import open_batches
@@ -94,8 +94,8 @@ def memory_for(config: Config) -> Memory:
 def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
     """A triage worker. Raises Failure when the bundle cannot be used."""
     config = loaded.config
-    for finding in retirements(config):
-        log.warning("%s: %s", dotted(finding.path), finding.message, extra={"action": "candidate_retired"})
+    for finding in doubtful_names(config):
+        log.warning("%s: %s", dotted(finding.path), finding.message, extra={"action": "name_doubtful"})
     name = worker_name("triage")
     kafka = kafka_settings(config, name)
     topics = config.kafka.topics

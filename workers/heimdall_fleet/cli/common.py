@@ -54,7 +54,11 @@ def input_lines(file: Path | None) -> Iterator[tuple[int, bytes]]:
         return
     if not file.exists():
         raise CommandError(Exit.NOT_FOUND, f"{file} does not exist")
-    with file.open("rb") as stream:
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise CommandError(Exit.USAGE, f"{file} cannot be read: {error.strerror}; name a file of JSON lines") from error
+    with stream:
         yield from _numbered(stream)
 
 

@@ -61,7 +61,7 @@ def lint(options: Globals, file: Path | None, output: Output | None) -> None:
         if as_json:
             _print_json({"valid": False, "file": str(path), "issues": [_issue_json(issue) for issue in error.issues]})
         _fail(error)
-    warnings = (*loaded.warnings, *_retirements(loaded))
+    warnings = (*loaded.warnings, *_of_the_catalogue(loaded))
     for issue in warnings:
         click.echo(render(issue), err=True)
     if as_json:
@@ -72,12 +72,11 @@ def lint(options: Globals, file: Path | None, output: Output | None) -> None:
         click.echo(f"{name}: no errors, {len(warnings)} warnings, environment {loaded.environment}", err=True)
 
 
-def _retirements(loaded: Loaded) -> list[Issue]:
-    from heimdall_fleet.bootstrap.edges import retirements
+def _of_the_catalogue(loaded: Loaded) -> list[Issue]:
+    from heimdall_fleet.bootstrap.edges import doubtful_names, incomplete_candidates
 
-    return [
-        Issue(dotted(each.path), each.message, each.hint, None, each.severity) for each in retirements(loaded.config)
-    ]
+    found = (*doubtful_names(loaded.config), *incomplete_candidates(loaded.config))
+    return [Issue(dotted(each.path), each.message, each.hint, None, each.severity) for each in found]
 
 
 @group.command()

@@ -25,7 +25,7 @@ from heimdall_models.features import MAX_BATCH
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Refusal, audit_json
 from heimdall_schemas.codec import Limits
-from heimdall_schemas.failure import Failure
+from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.request import Options, deadline_ms, read_request
 
 
@@ -48,6 +48,8 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
     """
     config = configuration(options).config
     judge = offline_judge(config, bundle)
+    for model, why in judge.left_out.items():
+        note(f"{model} is no candidate: {why}")
     memory = replace(memory_for(config), decisions=None)
     limits = limits_of(config)
     default_ttl_ms = config.dispatch.deadline // timedelta(milliseconds=1)
@@ -104,7 +106,10 @@ def _input(number: int, line: bytes, limits: Limits, default_ttl_ms: int) -> Dec
         return Refusal(request_id, failure)
     now_ms = time.time_ns() // 1_000_000
     left_ms = deadline_ms(options, now_ms, None, default_ttl_ms) - now_ms
-    return DecisionInput(_named(options, body) or request_id, options, body, left_ms)
+    request_id = _named(options, body) or request_id
+    if left_ms <= 0:
+        return Refusal(request_id, Failure(FailureCode.POLICY_EXPIRED, f"the deadline passed {-left_ms:,} ms ago"))
+    return DecisionInput(request_id, options, body, left_ms)
 
 
 def _named(options: Options, body: dict[str, Any]) -> str | None:

@@ -171,6 +171,40 @@ def retired(config: Config, catalogue: Catalogue, today: date) -> Iterator[Findi
                 yield Finding(("router", section, index), said, "", "warning")
 
 
+def incomplete(config: Config, catalogue: Catalogue) -> Iterator[Finding]:
+    """Candidates that cannot be chosen since their price or window is unknown. A worker says so of its own judge."""
+    for bucket in ("cheap", "mid", "hard"):
+        section = f"{bucket}_candidates"
+        for index, model in enumerate(getattr(config.router, section)):
+            facts = catalogue.facts(model)
+            lacks = [name for name in ("price", "context_window") if getattr(facts, name, None) is None]
+            if lacks:
+                verb, them = ("are", "them") if len(lacks) > 1 else ("is", "it")
+                message = f"{model} is left out: its {' and '.join(lacks)} {verb} unknown"
+                yield Finding(("router", section, index), message, f'set {them} under models."{model}"', "warning")
+
+
+def unknown(config: Config, catalogue: Catalogue) -> Iterator[Finding]:
+    """Names that no model or author of the catalogue has: a rule about them has no effect. Not one of `RULES` either."""
+    authors = tuple(sorted({facts.author for facts in catalogue.models.values()}))
+    named: list[tuple[Path, str]] = [
+        (("router", "openrouter", "exclude_authors", at), f"{author}/")
+        for at, author in enumerate(config.router.openrouter.exclude_authors)
+    ]
+    named += [
+        (("router", "tenants", tenant, at), name)
+        for tenant, names in config.router.tenants.items()
+        for at, name in enumerate(names)
+    ]
+    for path, name in named:
+        if name.endswith("/") and name[:-1] not in authors:
+            message = f"no model of the catalogue is by {name[:-1]!r}, so this has no effect"
+            yield Finding(path, message, suggestion(name.strip("/"), authors), "warning")
+        elif not name.endswith("/") and catalogue.resolve(name) is None:
+            message = f"{name} is not in the catalogue, so this has no effect"
+            yield Finding(path, message, suggestion(name, tuple(catalogue.models)), "warning")
+
+
 def reply_topics(config: Config, _: str) -> Iterator[Finding]:
     """Replies never go to a topic that the fleet itself reads or keeps."""
     internal = config.kafka.topics.internal()

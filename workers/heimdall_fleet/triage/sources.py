@@ -76,7 +76,8 @@ class Directory:
             manifest = (self.path / MANIFEST).read_bytes()
         except OSError as error:
             raise SourceError(
-                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); set tuning.artifact_url"
+                f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); "
+                "name the directory of one, or a pointer as file:// or https://"
             ) from error
         marker = hashlib.sha256(manifest)
         for name in (*REQUIRED_FILES, *OPTIONAL_FILES):

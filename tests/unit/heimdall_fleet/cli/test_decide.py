@@ -99,6 +99,31 @@ def test_a_bundle_that_is_not_there_is_said_without_a_trace(tmp_path: Path) -> N
     assert "nowhere is no bundle" in str(result.exception)
 
 
+def test_a_directory_instead_of_a_file_is_said_without_a_trace(tmp_path: Path) -> None:
+    result = call(tmp_path, "decide", str(tmp_path))
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "cannot be read" in str(result.exception)
+
+
+def test_a_request_whose_deadline_has_passed_is_refused_as_a_worker_refuses_it(tmp_path: Path) -> None:
+    late = {**LINES[0], "heimdall": {"deadline": "2020-01-01T00:00:00Z"}}
+    result = call(tmp_path, "decide", lines=orjson.dumps(late))
+    assert isinstance(result.exception, CommandError)
+    assert orjson.loads(result.stdout)["error"]["code"] == "policy_expired"
+
+
+def test_a_candidate_that_can_never_be_chosen_is_told_once(tmp_path: Path) -> None:
+    text = """
+models: {acme/new: {context_window: 100000}}
+router: {cheap_candidates: [acme/new, acme/unheard-of, openai/gpt-6-luna]}"""
+    lines = b"".join(orjson.dumps(line) + b"\n" for line in LINES)
+    result = call(tmp_path, "decide", text=text, lines=lines)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("acme/new is no candidate: its price is unknown") == 1
+    assert result.stderr.count("acme/unheard-of is no candidate: not in the catalogue") == 1
+
+
 def test_lint_names_retired_candidates(tmp_path: Path) -> None:
     text = "router: {mid_candidates: [anthropic/claude-3.5-sonnet]}"
     result = call(tmp_path, "config", "lint", "-o", "json", text=text)

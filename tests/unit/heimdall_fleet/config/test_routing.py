@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from heimdall_fleet.config import Config, ConfigError, config_hash, load
-from heimdall_fleet.config.rules import answer_caches, retired
+from heimdall_fleet.config.rules import answer_caches, incomplete, retired, unknown
 from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, rules_of
 from heimdall_models.catalogue import Latency, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
@@ -126,6 +126,35 @@ def test_archives_are_kept_where_the_user_keeps_such_things() -> None:
     assert cache_directory(Config(), {"HOME": "/home/a"}) == Path("/home/a/.cache/heimdall/bundles")
     assert cache_directory(Config(), {"XDG_CACHE_HOME": "/c", "HOME": "/home/a"}) == Path("/c/heimdall/bundles")
     assert cache_directory(Config(), {}) is None
+
+
+def test_a_name_that_no_model_or_author_has_is_told_with_the_nearest() -> None:
+    router = {
+        "openrouter": {"exclude_authors": ["openai", "OpenAI", "deepseek/"]},
+        "tenants": {"acme": ["google/", "gogle/", "openai/gpt-5", "openai/gtp-5"]},
+    }
+    found = list(unknown(Config.model_validate({"router": router}), load_catalogue(TODAY)))
+    assert [(one.path[1:], one.hint) for one in found] == [
+        (("openrouter", "exclude_authors", 1), "did you mean openai?"),
+        (("openrouter", "exclude_authors", 2), "did you mean deepseek?"),
+        (("tenants", "acme", 1), "did you mean google?"),
+        (("tenants", "acme", 3), "did you mean openai/gpt-5?"),
+    ]
+    assert {one.severity for one in found} == {"warning"}
+    assert all("has no effect" in one.message for one in found)
+
+
+def test_a_candidate_of_unknown_price_or_window_is_told_with_what_to_set() -> None:
+    models = {"acme/unpriced": {"context_window": 100_000}, "acme/endless": {"price": {"input": 1, "output": 2}}}
+    candidates = ["acme/unpriced", "acme/endless", "acme/unheard-of", "openai/gpt-6-luna"]
+    config = Config.model_validate({"models": models, "router": {"cheap_candidates": candidates}})
+    found = list(incomplete(config, catalogue_of(config, TODAY)))
+    assert [(one.path[-1], one.message) for one in found] == [
+        (0, "acme/unpriced is left out: its price is unknown"),
+        (1, "acme/endless is left out: its context_window is unknown"),
+        (2, "acme/unheard-of is left out: its price and context_window are unknown"),
+    ]
+    assert found[0].hint == 'set it under models."acme/unpriced"'
 
 
 def test_a_retired_candidate_is_named_with_its_replacement_and_date() -> None:

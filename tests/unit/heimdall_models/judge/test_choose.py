@@ -150,7 +150,7 @@ def test_shares_over_one_are_refused() -> None:
 def test_arms_change_alpha_candidates_or_bundle_and_are_named_in_the_record(
     bundle: Parts, another_bundle: Parts, judge: Judge, make_input: MakeInput, answer: Answers
 ) -> None:
-    only = {Bucket.MID: ("openai/gpt-6-sol",)}
+    only = {Bucket.MID: ("openai/gpt-6-sol", "nobody/nothing")}
     experiment = Experiment("e", (Arm("only", 0.4, candidates=only), Arm("new", 0.4, bundle="next", alpha=0.2)))
     rules = Rules(served=judge.rules.served, experiment=experiment)
     tried = make_judge(bundle, judge.book.catalogue, rules, bundles={"next": another_bundle})
@@ -158,5 +158,6 @@ def test_arms_change_alpha_candidates_or_bundle_and_are_named_in_the_record(
     by_arm = {str(one.record["experiment"]): one for one in found}
     assert set(by_arm) == {"e:only", "e:new", "e:control"}
     assert set(by_arm["e:only"].decision["alpha_scores"]) == {"openai/gpt-6-sol"}
+    assert set(tried.left_out) == {"nobody/nothing"}
     assert (by_arm["e:new"].record["bundle"], by_arm["e:new"].record["alpha"]) == (another_bundle.hash, 0.2)
     assert (by_arm["e:control"].record["bundle"], by_arm["e:control"].record["alpha"]) == (bundle.hash, 0.7)

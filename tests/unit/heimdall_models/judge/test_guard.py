@@ -139,8 +139,8 @@ def test_a_pinned_model_outside_the_tenants_list_is_refused(
 
 
 def test_a_callers_exclusions_and_candidates_hold(judge: Judge, make_input: MakeInput, decided: One) -> None:
-    answer = decided(make_input(0.5, options={"exclude": ["openai/", "claude-sonnet-5-5"]}), judge)
-    assert not [name for name in answer.record["chain"] if name.startswith("openai/") or "sonnet" in name]
+    answer = decided(make_input(0.5, options={"exclude": ["openai/", "google", "claude-sonnet-5-5"]}), judge)
+    assert not [name for name in answer.record["chain"] if name.startswith(("openai/", "google/")) or "sonnet" in name]
     named = decided(make_input(0.1, options={"candidates": ["gpt-5.5", "anthropic/claude-opus-5.5"]}), judge)
     assert set(named.decision["alpha_scores"]) == {"openai/gpt-5.5", "anthropic/claude-opus-5.5"}
     assert named.bucket == "cheap"
