@@ -137,7 +137,9 @@ class Request(BaseModel):
 
     model: ModelId = Field(AUTO, description='"auto" asks for routing; a name pins the model.')
     messages: Annotated[list[Message], Field(min_length=1)]
-    stream: bool | None = Field(None, description="true: numbered chunks, then one record with the whole reply.")
+    stream: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="true: numbered chunks, then one record with the whole reply."
+    )
     max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     temperature: Annotated[float, Field(strict=True, ge=0, le=2)] | None = None

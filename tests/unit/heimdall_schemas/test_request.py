@@ -84,6 +84,7 @@ def test_the_kinds_of_turns_that_producers_send_are_read(message: dict[str, Any]
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": "100"}, "max_tokens"),
+        ({"stream": "true"}, "stream"),
         ({"max_completion_tokens": True}, "max_completion_tokens"),
         ({"temperature": "0.5"}, "temperature"),
         ({"top_p": "1"}, "top_p"),
