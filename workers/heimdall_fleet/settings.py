@@ -252,6 +252,7 @@ def provider_settings(name: str, config: Config) -> ProviderSettings:
             backoff_initial_ms=_ms(network.backoff_initial),
             backoff_max_ms=_ms(network.backoff_max),
             proxy=network.proxy.get_secret_value() if network.proxy else None,
+            ca_file=network.ca_file,
         ),
         circuit=BreakerSettings(
             failure_ratio=circuit.failure_ratio,

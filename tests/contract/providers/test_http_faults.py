@@ -296,6 +296,15 @@ async def test_a_certificate_is_verified(serve: Serve, connect: Connect, tmp_pat
     failure = await failure_of(connect(), request(url))
     assert (failure.code, failure.connection_only) == (Code.PROVIDER_UNREACHABLE, True)
     assert "certificate" in failure.message.lower()
+    assert failure.message.endswith("network.ca_file")
+
+
+async def test_a_file_without_certificates_is_named(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+    tls, _ = certificate(tmp_path)
+    url = await serve(answering(OK + b"content-length: 2\r\n\r\n{}"), tls)
+    failure = await failure_of(connect(Network(ca_file="/nowhere/ca.pem")), request(url))
+    assert (failure.code, failure.connection_only) == (Code.HEIMDALL_CONFIG, True)
+    assert "network.ca_file /nowhere/ca.pem" in failure.message
 
 
 async def test_an_expired_certificate_is_refused(serve: Serve, connect: Connect, tmp_path: Path) -> None:

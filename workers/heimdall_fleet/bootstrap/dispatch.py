@@ -18,7 +18,7 @@ from heimdall_fleet.dispatch.retry import RetryHandler
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import Place, RouteBook
 from heimdall_fleet.dispatch.service import DispatchService, Wires
-from heimdall_fleet.dispatch.settings import DispatchSettings, ProviderSettings
+from heimdall_fleet.dispatch.settings import DispatchSettings, NetworkSettings, ProviderSettings
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry
 from heimdall_fleet.dispatch.worker import DispatchWorker
 from heimdall_fleet.kafka.driver.reading import TopicReader
@@ -54,7 +54,11 @@ def providers_of(config: Config) -> dict[str, ProviderSettings]:
 
 def client_of(provider: ProviderSettings) -> HttpClient:
     """A client for one provider, over its proxy; to be closed by its user."""
-    return HttpClient.over(Network(proxy=provider.network.proxy))
+    return HttpClient.over(_network(provider.network))
+
+
+def _network(settings: NetworkSettings) -> Network:
+    return Network(proxy=settings.proxy, ca_file=settings.ca_file)
 
 
 def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
@@ -118,7 +122,8 @@ def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
 
 def _reached_alike(provider: ProviderSettings, room: Room) -> bool:
     """Whether the client that is there will do."""
-    return provider.name in room.clients and room.pool.network(provider.name).proxy == provider.network.proxy
+    name = provider.name
+    return name in room.clients and _network(room.pool.network(name)) == _network(provider.network)
 
 
 def _account(config: Config) -> Account:

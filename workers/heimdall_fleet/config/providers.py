@@ -89,6 +89,8 @@ class Network(Section):
     """Longest such wait."""
     proxy: Annotated[SecretUrl | None, BeforeValidator(_none_if_empty)] = None
     """HTTP proxy, `http://host:port`; `${HTTP_PROXY:-}` takes that of the environment, which is not used otherwise."""
+    ca_file: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
+    """Certificates (PEM) that sign the server's, of an authority of your own; unset: those that the public trusts."""
     extra_headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Headers added to every call, such as `X-Organization`."""
 

@@ -54,6 +54,7 @@ class NetworkSettings:
     max_bytes: int = 32 * 1024 * 1024
     max_decompressed_bytes: int = 16 * 1024 * 1024
     proxy: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

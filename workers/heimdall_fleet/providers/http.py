@@ -239,6 +239,9 @@ _LATE = AttemptFailure(FailureCode.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER, "", 
 _NOT_HTTP = AttemptFailure(FailureCode.PROVIDER_MALFORMED, Action.OTHER_PROVIDER, "", counts_for_breaker=True)
 _MISCONFIGURED = AttemptFailure(FailureCode.HEIMDALL_CONFIG, Action.OTHER_PROVIDER, "", connection_only=True)
 
+_UNKNOWN_AUTHORITY = ("unable to get local issuer", "self-signed certificate", "self signed certificate")
+_OWN_AUTHORITY = "; name the authority that signed it in the provider's network.ca_file"
+
 
 def failure_of_transport(error: Exception, *, in_body: bool) -> AttemptFailure:
     """What a transport error means, before the head of the answer or inside its body."""
@@ -256,4 +259,5 @@ def failure_of_transport(error: Exception, *, in_body: bool) -> AttemptFailure:
             failure = _CUT if in_body else _CLOSED
         case _:
             failure = _MISCONFIGURED
-    return replace(failure, message=scrub(f"{type(error).__name__}: {error}"))
+    hint = _OWN_AUTHORITY if any(words in str(error) for words in _UNKNOWN_AUTHORITY) else ""
+    return replace(failure, message=scrub(f"{type(error).__name__}: {error}{hint}"))

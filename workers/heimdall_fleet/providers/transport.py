@@ -254,7 +254,11 @@ def _connecting_within(timeout_ms: int) -> aiohttp.ClientTimeout:
 
 @lru_cache(maxsize=16)
 def _tls(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file or certifi.where())
+    """Raises ValueError for a file without certificates."""
+    try:
+        return ssl.create_default_context(cafile=ca_file or certifi.where())
+    except OSError as error:
+        raise ValueError(f"no certificates in network.ca_file {ca_file}: {error}") from error
 
 
 # First match wins: the classes overlap.

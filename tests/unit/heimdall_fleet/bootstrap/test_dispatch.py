@@ -60,6 +60,15 @@ async def test_limits_chains_and_attempts_change_and_what_is_reached_alike_keeps
     assert room.settings.hedge_after_ms == 2_000
 
 
+async def test_another_authority_needs_another_client(service: DispatchService, tmp_path: Path) -> None:
+    before = service.worker.room
+    own = BEFORE.replace("k, value: a-secret-of-one}]", "k, value: a-secret-of-one}], network: {ca_file: /run/ca.pem}")
+    reconfigure_dispatch(service, configured(tmp_path, own))
+    room = service.worker.room
+    assert room.clients["one"] is not before.clients["one"]
+    assert room.clients["two"] is before.clients["two"]
+
+
 async def test_a_provider_that_is_gone_is_shown_no_more(service: DispatchService, tmp_path: Path) -> None:
     reconfigure_dispatch(service, configured(tmp_path, AFTER))
     reconfigure_dispatch(service, configured(tmp_path, BEFORE))
