@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,18 @@ async def test_a_pinned_model_that_fails_ends_with_every_attempt_listed(client: 
         await client.complete(messages=HELLO, model="sick/one", deadline=timedelta(seconds=6))
     if failed.value.heimdall is not None:
         assert {attempt.provider for attempt in failed.value.heimdall.attempts} <= {"sick"}
+
+
+async def test_a_call_that_failed_is_told_in_the_log_that_the_addresses_name(
+    stack: Stack, client: HeimdallClient
+) -> None:
+    with pytest.raises((ProviderError, Expired)):
+        await client.complete(messages=HELLO, model="sick/one", deadline=timedelta(seconds=6))
+    log = Path(stack.addresses()["logs"]["dispatch"])
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert ("sick", "provider_error", 500) in {
+        (line["provider"], line["failure"], line["status"]) for line in told if line["action"] == "attempt_failed"
+    }
 
 
 async def test_an_unknown_model_is_refused_by_name(client: HeimdallClient) -> None:

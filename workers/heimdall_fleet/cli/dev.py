@@ -66,6 +66,7 @@ def _announce(stack: Stack, addresses: Path | None, output: str) -> None:
     if output == "json":
         data(found)
     note(f"heimdall dev: ready at {stack.bootstrap}; requests on {stack.topics.requests}, ^C stops it")
+    note(f"heimdall dev: logs until then in {stack.children[0].log.parent}")
 
 
 def _check(stack: Stack) -> None:

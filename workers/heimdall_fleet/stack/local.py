@@ -65,6 +65,7 @@ class Stack:
             "providers": self.scripted.url if self.scripted else None,
             "metrics": dict(self.metrics),
             "pids": {child.name: child.pid for child in self.children},
+            "logs": {child.name: str(child.log) for child in self.children},
             "config": str(self.config),
         }
 
