@@ -14,7 +14,7 @@ import numpy as np
 
 from heimdall_models.asked import Asked
 from heimdall_models.pools import BUCKETS, FAR, Flags, Indices, PoolBook
-from heimdall_models.rules import allows
+from heimdall_models.rules import allows, meant
 from heimdall_models.score import View, expected_cost
 from heimdall_schemas.failure import Failure, FailureCode
 
@@ -77,7 +77,7 @@ def excluded_by_caller(view: View) -> Flags | None:
     """Models and authors that the request's own `heimdall.exclude` names."""
     if view.asked.plain:
         return None
-    excluded = {row: _resolved(view, one.exclude) for row, one in _asking(view) if one.exclude}
+    excluded = {row: meant(one.exclude, view.book.catalogue.resolve) for row, one in _asking(view) if one.exclude}
     names = {row: _inside(view, row, patterns) for row, patterns in excluded.items()}
     return _by_name(view, names)
 
@@ -166,22 +166,13 @@ def _asking(view: View) -> list[tuple[int, Any]]:
     return [(row, view.asked.asking[asked]) for row, asked in enumerate(view.rows.tolist())]
 
 
-def _resolved(view: View, patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """A name without a slash that no model has means the author: it would exclude nothing, and nobody would be told."""
-    resolve = view.book.catalogue.resolve
-    return tuple(
-        pattern if pattern.endswith("/") else resolve(pattern) or (pattern if "/" in pattern else f"{pattern}/")
-        for pattern in patterns
-    )
-
-
 def _inside(view: View, row: int, patterns: tuple[str, ...]) -> list[int]:
     names = view.book.pools[int(view.pool[row])].names
     return [slot for slot, name in enumerate(names) if allows(patterns, name)]
 
 
 def _outside(view: View, row: int, patterns: tuple[str, ...]) -> list[int]:
-    inside = _inside(view, row, _resolved(view, patterns))
+    inside = _inside(view, row, meant(patterns, view.book.catalogue.resolve))
     return [slot for slot in range(len(view.book.pools[int(view.pool[row])].names)) if slot not in inside]
 
 

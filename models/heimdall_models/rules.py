@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 from heimdall_models.catalogue import DEFAULT_CANDIDATES
 from heimdall_models.experiment import Experiment
 from heimdall_schemas.topics import Bucket
+
+Resolve = Callable[[str], str | None]
+"""Any spelling of a model → its id; None for what no model is called."""
 
 EFFORT = "gpt5_reasoning_effort"
 BUDGET = "gemini_thinking_budget"
@@ -92,6 +95,16 @@ def settings_for(family: str, reasoning: bool | None, defaults: Mapping[str, Any
     if family == "gemini" and defaults.get(BUDGET) is not None:
         return {"thinking_budget": defaults[BUDGET]}
     return {}
+
+
+def meant(names: Iterable[str], resolve: Resolve) -> tuple[str, ...]:
+    """Ids (`author/model`) and authors (`author/`) that a caller's names mean, for `allows`.
+
+    A name without a slash that no model has means the author: it would exclude nothing, and nobody would be told.
+    """
+    return tuple(
+        name if name.endswith("/") else resolve(name) or (name if "/" in name else f"{name}/") for name in names
+    )
 
 
 def allows(patterns: tuple[str, ...], model_id: str) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
 from heimdall_fleet.config.routing import Offer
+from heimdall_fleet.dispatch.bounds import Bounds
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.capacity.account import Account, ConfiguredAccount, load_account
 from heimdall_fleet.dispatch.capacity.pool import Pool
@@ -91,6 +92,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         producer=producer,
         telemetry=FleetTelemetry(metrics),
         objects=_objects(config),
+        bounds=_bounds(config),
     )
     worker = DispatchWorker(room, undertaker_for(config, name, f"{prefix}.dispatch"), limits_of(config))
     orders = open_intake(kafka, _orders(config), worker.handle)
@@ -115,9 +117,8 @@ def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
         name: room.clients[name] if _reached_alike(provider, room) else client_of(provider)
         for name, provider in providers.items()
     }
-    service.configure(
-        account, providers.values(), replace(room, book=_book(config), clients=clients, settings=settings)
-    )
+    fresh_room = replace(room, book=_book(config), clients=clients, settings=settings, bounds=_bounds(config))
+    service.configure(account, providers.values(), fresh_room)
 
 
 def _reached_alike(provider: ProviderSettings, room: Room) -> bool:
@@ -158,6 +159,12 @@ def _resting(config: Config) -> IntakeSettings:
 def _book(config: Config) -> RouteBook:
     models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
     return RouteBook(providers_of(config), models, lambda model: [_place(offer) for offer in config.offers(model)])
+
+
+def _bounds(config: Config) -> Bounds:
+    """Whom the chains under `dispatch` may lead to: what triage keeps to in choosing holds for them, too."""
+    catalogue = catalogue_of(config, datetime.now(UTC).date())
+    return Bounds(catalogue.resolve, config.router.tenants, config.router.openrouter.exclude_authors)
 
 
 def _place(offer: Offer) -> Place:

@@ -26,7 +26,8 @@ def chain_for(run: Run, room: Room) -> Chain:
         jitter=room.jitter,
         spill_after_ms=room.settings.spill_after_ms,
     )
-    routes = spread(room.book.routes(plan.steps, limits.fallbacks), room.jitter)
+    routes = room.book.routes(plan.steps, limits.fallbacks)
+    routes = spread(room.bounds.within(run, routes) if limits.fallbacks else routes, room.jitter)
     first = routes[0] if routes else None
     chain = Chain(routes if limits.enabled else routes[:1], rules, first, plan.attempts_before)
     if not run.earlier:
@@ -64,7 +65,10 @@ def _price(route: Route, room: Room) -> Price:
 
 
 def _special(run: Run, room: Room, chains: Chains) -> Callable[[Route], tuple[Route, ...]]:
-    return partial(chain_routes, run.order.plan.steps[0], room.book, chains) if chains else _no_chain
+    step = run.order.plan.steps[0]
+    return (
+        (lambda origin: room.bounds.within(run, chain_routes(step, room.book, chains, origin))) if chains else _no_chain
+    )
 
 
 def _no_chain(route: Route) -> tuple[Route, ...]:

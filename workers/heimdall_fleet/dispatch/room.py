@@ -1,9 +1,10 @@
 """Everything around one order: what dispatch works with, and what it tells about its work."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from heimdall_fleet.dispatch.bounds import Bounds
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.capacity.pool import Alarm, Pool
 from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
@@ -69,7 +70,7 @@ class Room:
     credentials that must be exchanged before they can be sent.
 
     `objects`: where replies go that no record can hold; None: they become an error. `holds`: whether a record is still
-    this worker's, None while the group has not said so.
+    this worker's, None while the group has not said so. `bounds`: whom configured chains may lead to.
     """
 
     settings: DispatchSettings
@@ -89,3 +90,4 @@ class Room:
     telemetry: Telemetry
     objects: ObjectStore | None = None
     holds: Callable[[Record], bool | None] = held
+    bounds: Bounds = field(default_factory=Bounds)

@@ -9,6 +9,7 @@ import httpx
 import orjson
 import pytest
 
+from heimdall_fleet.dispatch.bounds import Bounds
 from heimdall_fleet.dispatch.cancel import Cancellations
 from heimdall_fleet.dispatch.capacity.pool import Alarm, Pool
 from heimdall_fleet.dispatch.capacity.turnstile import Turnstile
@@ -225,6 +226,7 @@ class Bench:
     models: dict[str, ModelSettings] = field(default_factory=dict)
     clock: SystemClock = field(default_factory=SystemClock)
     tokens: TokenSource = field(default_factory=GoogleTokens)
+    bounds: Bounds = field(default_factory=Bounds)
     offset: int = 0
     _worker: DispatchWorker | None = None
 
@@ -265,6 +267,7 @@ class Bench:
                 cancels=Cancellations(),
                 producer=self.producer,
                 telemetry=self.notes,
+                bounds=self.bounds,
             )
             undertaker = Undertaker(TOPICS.dlq, "w1", "heimdall-dispatch", 1_000_000)
             self._worker = DispatchWorker(room, undertaker)
