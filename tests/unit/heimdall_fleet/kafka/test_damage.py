@@ -3,10 +3,11 @@
 import struct
 
 import pytest
+from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from heimdall_fleet.kafka.driver.damage import find_damage
+from heimdall_fleet.kafka.driver.damage import fault_in_words, find_damage
 
 PLACE = ("t", 3)
 CRC_AT, ATTRIBUTES_AT, LAST_AT = 17, 21, 23
@@ -58,3 +59,8 @@ def test_a_batch_that_is_cut_off_or_of_another_format_tells_nothing() -> None:
     raw = batch(5, crc=1)
     assert find_damage(raw[:-1], PLACE, 5, 20) is None
     assert find_damage(raw[:16] + b"\x01" + raw[17:], PLACE, 5, 20) is None
+
+
+def test_an_error_of_a_codec_is_told_without_the_bytes_that_it_may_quote() -> None:
+    assert fault_in_words(ValueError("not a frame: b'MY PROMPT'")) == "ValueError"
+    assert "no leader" in fault_in_words(KafkaError("no leader"))

@@ -12,7 +12,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.structs import OffsetAndMetadata
 
 from heimdall_fleet.kafka.driver.connection import awaiting, bounded, connection_arguments, stop_consumer, translated
-from heimdall_fleet.kafka.driver.damage import damaged_batch
+from heimdall_fleet.kafka.driver.damage import damaged_batch, fault_in_words
 from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
 from heimdall_fleet.kafka.records import DamagedBatch, Partition, Record
@@ -235,7 +235,7 @@ class RawConsumer:
         try:
             polled = await self._aio.getmany(wanted, timeout_ms=0, max_records=max_records)
         except Exception as error:  # any codec may raise anything about bytes that others wrote
-            raise Unreadable(f"{partition[0]}-{partition[1]}: {error!r}") from error
+            raise Unreadable(f"{partition[0]}-{partition[1]}: {fault_in_words(error)}") from error
         records: Sequence[Any] = polled.get(wanted, ())
         return records if not records or type(records[0]) is Record else [_record(wanted, raw) for raw in records]
 

@@ -37,6 +37,11 @@ class _Batch(NamedTuple):
     raw: bytes
 
 
+def fault_in_words(error: Exception) -> str:
+    """What Kafka's client says itself; of a codec's error the type alone: it may quote the bytes, which are a prompt's."""
+    return repr(error) if isinstance(error, errors.KafkaError) else type(error).__name__
+
+
 async def damaged_batch(aio: Any, partition: Partition, timeout_s: float) -> DamagedBatch | None:
     """The batch at which an aiokafka consumer of `partition` stands, if it cannot be decoded now that it is read again.
 
@@ -95,7 +100,7 @@ def _decode(raw: bytes) -> None:
         for _ in decoded if intact else ():
             pass
     except Exception as error:  # any codec may raise anything about bytes that others wrote
-        raise Unreadable(type(error).__name__) from error  # its message quotes the bytes, which may be a prompt's
+        raise Unreadable(fault_in_words(error)) from error
     if not intact:
         raise Unreadable("its checksum is wrong")
 

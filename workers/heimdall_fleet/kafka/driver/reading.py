@@ -8,7 +8,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from heimdall_fleet.kafka.driver.connection import bounded, connection_arguments, stop_consumer, translated
-from heimdall_fleet.kafka.driver.damage import damaged_batch
+from heimdall_fleet.kafka.driver.damage import damaged_batch, fault_in_words
 from heimdall_fleet.kafka.errors import UnknownTopic, Unreadable
 from heimdall_fleet.kafka.records import Partition, Record
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings
@@ -112,7 +112,7 @@ class PartitionReader:
         try:
             polled: Mapping[Any, Sequence[Any]] = await self._aio.getmany(timeout_ms=_POLL_MS, max_records=at_most)
         except Exception as error:  # any codec may raise anything about bytes that others wrote
-            raise Unreadable(f"{error!r}") from error
+            raise Unreadable(fault_in_words(error)) from error
         return polled
 
     async def _pass_over(self, error: Unreadable) -> None:
