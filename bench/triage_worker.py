@@ -33,8 +33,9 @@ from heimdall_fleet.settings import kafka_settings
 class Gated(Batches):
     """The fleet's source of batches, which hands out nothing until told, and notes how long each batch took."""
 
-    def __init__(self, group: Group, settings: BatchSettings) -> None:
+    def __init__(self, group: Group, settings: BatchSettings, metrics: Metrics) -> None:
         super().__init__(group, settings)
+        self._deciding = metrics.triage.prehook
         self._opened = asyncio.Event()
         self._taken: dict[int, float] = {}
         self._to_take = self._left = 0
@@ -48,10 +49,16 @@ class Gated(Batches):
             return {"rss_mib": measured.rss_mib()}
         self._to_take = self._left = count
         self._finished_all.clear()
+        decided_s = self._decided_s()
         watch = measured.Stopwatch()
         self._opened.set()
         await self._finished_all.wait()
-        return {**watch.read(), "residence_ms": self._residence_ms, "rss_mib": measured.rss_mib()}
+        spent = {**watch.read(), "deciding_s": self._decided_s() - decided_s}
+        return {**spent, "residence_ms": self._residence_ms, "rss_mib": measured.rss_mib()}
+
+    def _decided_s(self) -> float:
+        """Time in `triage`, from bytes to records; of the wall, so only what it is where nobody else wants the core."""
+        return self._deciding.mean * self._deciding.count
 
     async def next_batch(self) -> Batch | None:
         await self._opened.wait()
@@ -88,7 +95,7 @@ async def work(config_file: Path) -> None:
     group = Group(
         lambda listener: RawConsumer(kafka, settings.group_id, settings.topics, listener), settings.commit_interval_s
     )
-    source = Gated(group, settings)
+    source = Gated(group, settings, metrics)
     service.source = source
     health = Health(__version__, lambda: datetime.now(UTC))
     service.check_into(health)
