@@ -1,6 +1,6 @@
 """Reading the configuration: defaults → file → overlay of the environment → variables → flags → every check at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object] 
         put(tree, section, {}, tree.place(section))
     fill_providers(tree, env)
     validated = validate(tree)
-    issues += [issue for issue in validated.issues if not _hidden_by(issue, issues)]
+    issues += [issue for issue in _once(validated.issues) if not _hidden_by(issue, issues)]
     issues += _across_sections(validated, tree, environment)
     ordered = tuple(sorted(issues, key=partial(_position, files)))
     config = validated.config
@@ -135,6 +135,24 @@ def _across_sections(validated: Validated, tree: Tree, environment: Environment)
         for finding in check(validated.sound, environment)
         if not any(path[: len(finding.path)] == finding.path for path in validated.wrong)
     ]
+
+
+def _once(issues: Iterable[Issue]) -> Iterator[Issue]:
+    """What is wrong in `provider_defaults` is wrong in every provider that takes it from there; it is told once."""
+    told: list[tuple[str, Issue]] = []
+    for issue in issues:
+        section, _, rest = issue.key.partition(".")
+        if section == "provider_defaults":
+            told.append((f".{rest}", issue))
+        elif section == "providers" and any(issue.key.endswith(key) and _alike(issue, other) for key, other in told):
+            continue
+        yield issue
+
+
+def _alike(one: Issue, other: Issue) -> bool:
+    """The same words about the same line."""
+    places = [(issue.place.source, issue.place.line) if issue.place else None for issue in (one, other)]
+    return one.message == other.message and places[0] == places[1]
 
 
 def _hidden_by(issue: Issue, known: list[Issue]) -> bool:

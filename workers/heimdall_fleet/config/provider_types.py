@@ -72,6 +72,9 @@ FACTS: Mapping[ProviderType, TypeFacts] = {
 OWN_SERVERS = frozenset({"custom", "vllm", "ollama"})
 """Types of servers of one's own: each has models of its own."""
 
+ADDRESSLESS = frozenset({"custom", "vllm"})
+"""Types whose entries must say where they are."""
+
 ALIASES: Mapping[str, ProviderType] = {alias: name for name, facts in FACTS.items() for alias in (name, *facts.aliases)}
 
 

@@ -1,5 +1,6 @@
 """The `providers` section: who answers, with which keys, over which network."""
 
+import re
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -15,6 +16,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 KeyStrategy = Literal["weighted", "round_robin", "least_latency", "adaptive"]
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
 def http_url(value: str) -> str:
     """An http(s) address without credentials and without a slash at its end. Raises ValueError."""
     try:
@@ -26,7 +31,33 @@ def http_url(value: str) -> str:
         raise ValueError("is not an http:// or https:// address")
     if parts.username is not None or parts.password is not None:
         raise ValueError("carries a user name or password; put the credential into keys")
+    if "?" in value or "#" in value:
+        raise ValueError("goes on after its path, with ? or #; paths are put behind it")
     return value.rstrip("/")
+
+
+def _proxy_url(value: SecretStr | None) -> SecretStr | None:
+    """As it is. Raises ValueError."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value.get_secret_value())
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("is not the address of a proxy; write http://host:port")
+    return value
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """As they are. Raises ValueError for what would be more than one line, or no header at all."""
+    for name, content in value.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"has the name {name[:100]!r}; letters, digits and - are usual, no spaces")
+        if not _HEADER_VALUE.fullmatch(content.get_secret_value()):
+            raise ValueError(f"has a line break or a control character in {name}")
+    return value
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -87,11 +118,11 @@ class Network(Section):
     """Wait before the first such call; it doubles each time, times a random 0.8 to 1.2."""
     backoff_max: Millis = Field(timedelta(seconds=5), ge=timedelta(0), le=timedelta(minutes=10))
     """Longest such wait."""
-    proxy: Annotated[SecretUrl | None, BeforeValidator(_none_if_empty)] = None
+    proxy: Annotated[SecretUrl | None, BeforeValidator(_none_if_empty), AfterValidator(_proxy_url)] = None
     """HTTP proxy, `http://host:port`; `${HTTP_PROXY:-}` takes that of the environment, which is not used otherwise."""
     ca_file: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
     """Certificates (PEM) that sign the server's, of an authority of your own; unset: those that the public trusts."""
-    extra_headers: dict[str, SecretStr] = Field(default_factory=dict)
+    extra_headers: Annotated[dict[str, SecretStr], AfterValidator(_headers)] = Field(default_factory=dict)
     """Headers added to every call, such as `X-Organization`."""
 
 

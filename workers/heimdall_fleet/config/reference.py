@@ -14,7 +14,7 @@ from heimdall_fleet.config.describe import Described, key_of, models_in
 from heimdall_fleet.config.issues import dotted
 from heimdall_fleet.config.merge import RENAMED, VARIABLES
 from heimdall_fleet.config.model import Config
-from heimdall_fleet.config.provider_types import FACTS, PROVIDER_TYPES, ProviderType, TypeFacts
+from heimdall_fleet.config.provider_types import ADDRESSLESS, FACTS, PROVIDER_TYPES, ProviderType, TypeFacts
 from heimdall_fleet.config.providers import Provider
 from heimdall_fleet.config.units import Bytes, Millis, Seconds, UsdMicros, format_bytes, format_duration, format_usd
 
@@ -200,7 +200,7 @@ def _types_table() -> str:
 
 
 def _type_row(name: ProviderType, facts: TypeFacts) -> str:
-    address = facts.base_url or ("required" if name == "custom" else "by `meta`")
+    address = facts.base_url or ("required" if name in ADDRESSLESS else "by `meta`")
     return f"| `{name}` | {_names(facts.aliases)} | {address} | {_names(facts.key_variables)} |"
 
 

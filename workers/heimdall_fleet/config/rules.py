@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from heimdall_fleet.config.describe import suggestion
 from heimdall_fleet.config.issues import Path, Severity
 from heimdall_fleet.config.model import Config
-from heimdall_fleet.config.provider_types import FACTS
+from heimdall_fleet.config.provider_types import ADDRESSLESS, FACTS
 from heimdall_models.catalogue import Catalogue
 
 
@@ -68,8 +68,9 @@ def provider_keys(config: Config, _: str) -> Iterator[Finding]:
     """A provider can be called: it has an address, and keys where its type needs them."""
     for name, provider in config.providers.items():
         path: Path = ("providers", name)
-        if provider.type == "custom" and provider.base_url is None:
-            yield Finding((*path, "base_url"), "this key is missing; a custom provider has no address of its own")
+        if provider.type in ADDRESSLESS and provider.base_url is None:
+            message = f"this key is missing; a {provider.type} provider has no address of its own"
+            yield Finding((*path, "base_url"), message)
         usual = FACTS[provider.type].base_url
         needs_key = FACTS[provider.type].needs_key and config.dispatch.account is None
         if not provider.keys and needs_key and provider.base_url == usual:

@@ -177,6 +177,19 @@ enable_exploration: true
         ("providers: {a: {type: opnai}}", "providers.a.type", "not one of openai"),
         ("providers: {a: {type: openai}}", "providers.a.keys", "keys are missing"),
         ("providers: {a: {type: custom}}", "providers.a.base_url", "missing"),
+        ("providers: {a: {type: vllm}}", "providers.a.base_url", "a vllm provider has no address"),
+        ("providers: {a: {type: ollama, base_url: 'http://x/v1?y=1'}}", "providers.a.base_url", "after its path"),
+        ("providers: {a: {type: ollama, network: {proxy: 'x:3128'}}}", "providers.a.network.proxy", "http://host:port"),
+        (
+            'providers: {a: {type: ollama, network: {extra_headers: {"X-A": "b\\r\\nc"}}}}',
+            "providers.a.network.extra_headers",
+            "line break",
+        ),
+        (
+            "providers: {a: {type: ollama, network: {extra_headers: {X A: b}}}}",
+            "providers.a.network.extra_headers",
+            "has the name 'X A'",
+        ),
         ("providers: {a: {type: azure, keys: [{name: k, value: v}]}}", "providers.a.meta", "missing"),
         ("providers: {a: {type: ollama, meta: {}}}", "providers.a.meta", "no such key"),
         ("providers: {a: {type: ollama, base_url: 'ftp://x'}}", "providers.a.base_url", "http://"),
@@ -214,6 +227,13 @@ def test_a_broken_rule_names_its_key(tmp_path: Path, text: str, key: str, messag
     found = issues(tmp_path, text)
     assert list(found) == [key]
     assert message in f"{found[key].message} {found[key].hint}"
+
+
+def test_a_fault_of_the_provider_defaults_is_told_once_and_not_for_each_provider(tmp_path: Path) -> None:
+    text = "provider_defaults:\n  network: {timeout: 1ms}\nproviders:\n  a: {type: ollama}\n  b: {type: ollama}\n"
+    assert list(issues(tmp_path, text)) == ["provider_defaults.network.timeout"]
+    own = text.replace("b: {type: ollama}", "b: {type: ollama, network: {timeout: 1ms}}")
+    assert list(issues(tmp_path, own)) == ["provider_defaults.network.timeout", "providers.b.network.timeout"]
 
 
 def test_production_refuses_what_it_may_not_do_and_warns_of_what_it_should_not(tmp_path: Path) -> None:
