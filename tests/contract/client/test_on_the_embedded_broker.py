@@ -7,10 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from heimdall_fleet.client import Expired, HeimdallClient, Timing, Unreachable
+from heimdall_fleet.bootstrap.edges import client_for
+from heimdall_fleet.client import CallerError, Expired, HeimdallClient, Timing, Unreachable
 from heimdall_fleet.client.kafka_transport import KafkaTransport
 from heimdall_fleet.client.testing import answered, streamed
 from heimdall_fleet.client.transport import Outgoing
+from heimdall_fleet.config import Config
 from heimdall_fleet.kafka import records
 from heimdall_fleet.kafka.batches import open_batches
 from heimdall_fleet.kafka.embedded import EmbeddedBroker
@@ -100,6 +102,17 @@ async def test_two_clients_on_one_reply_topic_do_not_disturb_each_other(broker: 
             )
         )
     assert [reply.text for reply in texts] == ["1", "2"] * 10
+
+
+async def test_a_fleet_that_takes_larger_requests_is_sent_them(broker: EmbeddedBroker) -> None:
+    kafka = {"bootstrap_servers": broker.bootstrap, "max_message_bytes": "5MB", "fetch_max_wait_ms": 10}
+    question = [{"role": "user", "content": "word " * 800_000}]
+    config = Config.model_validate({"kafka": kafka, "limits": {"max_body_bytes": "4.1MB"}})
+    async with client_for(config) as client:
+        assert (await client.submit(messages=question)).request_id
+    async with client_for(Config.model_validate({"kafka": kafka})) as client:
+        with pytest.raises(CallerError, match=r"the limit is 1,500,000 \(limits\.max_body_bytes\)"):
+            await client.submit(messages=question)
 
 
 async def test_a_broker_that_goes_away_ends_the_call_and_leaves_nothing_behind(broker: EmbeddedBroker) -> None:

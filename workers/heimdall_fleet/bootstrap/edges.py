@@ -22,6 +22,7 @@ from heimdall_fleet.objects.files import FileStore
 from heimdall_fleet.settings import (
     catalogue_of,
     kafka_settings,
+    limits_of,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def worker_name(role: str) -> str:
 def client_for(config: Config) -> "HeimdallClient":
     """A client of the fleet that `config` describes."""
     from heimdall_fleet.client import HeimdallClient  # noqa: PLC0415 - a worker need not hold it
+    from heimdall_fleet.client.kafka_transport import KafkaTransport  # noqa: PLC0415 - as above
 
-    settings = asdict(kafka_settings(config, "heimdall-client"))
-    return HeimdallClient(settings.pop("bootstrap_servers"), config.kafka.topic_prefix, kafka=settings)
+    settings = kafka_settings(config, "heimdall-client")
+    transport = KafkaTransport(asdict(settings), limits=limits_of(config))
+    return HeimdallClient(settings.bootstrap_servers, config.kafka.topic_prefix, transport=transport)
 
 
 def reader_for(config: Config) -> TopicReader:

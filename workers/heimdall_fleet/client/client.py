@@ -58,7 +58,7 @@ class HeimdallClient:
 
     `reply_topic` defaults to the fleet's own; another one must exist and be allowed by the fleet's configuration.
     `kafka` holds further fields of `heimdall_fleet.kafka.settings.KafkaSettings` (`security_protocol`, `ssl_cafile`,
-    `sasl_mechanism` …).
+    `sasl_mechanism` …). `transport`: another one than `KafkaTransport`, or one with other limits.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class HeimdallClient:
             await self._close_transport()
             raise
         address = ReturnAddress(self._reply_topic, partition)
-        self._caller = Caller(self._topics, address, self._timing.default_deadline)
+        self._caller = Caller(self._topics, address, self._timing.default_deadline, self._transport.limits)
         self._reader = asyncio.create_task(self._read(), name="heimdall-client-replies")
         self._reader.add_done_callback(self._reader_ended)
         return self

@@ -11,21 +11,26 @@ from heimdall_fleet.kafka.driver.reading import PartitionReader
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.settings import KafkaSettings, ProducerSettings
-from heimdall_schemas.codec import DEFAULT_LIMITS
+from heimdall_schemas.codec import DEFAULT_LIMITS, Limits
 
 FETCH_WAIT_MS = 50
 """A real broker answers a fetch at the first record; the embedded one makes every empty fetch wait this long."""
 
-LARGEST_RECORD_BYTES = DEFAULT_LIMITS.max_body_bytes + 64 * 1024
-"""The largest body with its headers; the broker takes 2 MiB."""
+HEADER_ROOM_BYTES = 64 * 1024
 
 
 class KafkaTransport:
-    """See `Transport`. `settings` are fields of `KafkaSettings`; `patience_s` bounds each wait for the broker."""
+    """See `Transport`. `settings` are fields of `KafkaSettings`; `patience_s` bounds each wait for the broker. `limits`
+    are for a fleet that takes larger requests than usual; its requests topic must take them too."""
 
     def __init__(
-        self, settings: Mapping[str, Any], patience_s: float = 15.0, draw: random.Random | None = None
+        self,
+        settings: Mapping[str, Any],
+        patience_s: float = 15.0,
+        draw: random.Random | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        self.limits = limits
         self._settings = KafkaSettings(
             **{"client_id": "heimdall-client", "fetch_max_wait_ms": FETCH_WAIT_MS, **settings}
         )
@@ -39,7 +44,7 @@ class KafkaTransport:
             delivery_timeout_s=self._patience_s,
             request_timeout_ms=int(self._patience_s * 1000),
             metadata_timeout_s=self._patience_s,
-            max_record_bytes=LARGEST_RECORD_BYTES,
+            max_record_bytes=self.limits.max_body_bytes + HEADER_ROOM_BYTES,
         )
         with _refusals():
             self._producer = open_producer(self._settings, tuning)

@@ -81,6 +81,7 @@ class Caller:
     topics: Topics
     address: ReturnAddress
     default_deadline: timedelta
+    limits: codec.Limits
 
 
 def call_of(ask: Ask, caller: Caller, ids: Ids, now: datetime) -> Call:
@@ -93,7 +94,7 @@ def call_of(ask: Ask, caller: Caller, ids: Ids, now: datetime) -> Call:
         value = codec.encode(body)
     except TypeError as error:
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the body cannot be written as JSON: {error}") from error
-    options, _ = read_request(value)
+    options, _ = read_request(value, caller.limits)
     request_id = options.request_id or ids.request_id
     now_ms = unix_ms(now)
     given_ms = None if ask.deadline is None else now_ms + _ms(ask.deadline)

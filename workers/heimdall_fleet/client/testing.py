@@ -31,6 +31,7 @@ class MemoryTransport:
     """See `Transport`. `sent` holds every record; `answer` makes the records that come back for one."""
 
     def __init__(self, answer: Answer = silence) -> None:
+        self.limits = codec.DEFAULT_LIMITS
         self.sent: list[Outgoing] = []
         self._answer = answer
         self._reply_topic: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from heimdall_schemas.codec import Limits
 from heimdall_schemas.headers import Headers
 
 
@@ -29,7 +30,10 @@ class Transport(Protocol):
     """One connection to a broker. Waits are bounded by the client, not here.
 
     Every method raises `OSError` (`ConnectionError` included) when the broker cannot be reached or refuses.
+    `limits`: what a request may weigh, as the fleet behind it is configured.
     """
+
+    limits: Limits
 
     async def open(self, reply_topic: str) -> int:
         """Connect and take one partition of `reply_topic`, from its present end. Returns the partition.
