@@ -124,7 +124,7 @@ def pair_of(table: OutcomeTable, cheap: Sequence[str] = (), strong: Sequence[str
 
     None when the table lacks a model that was named, when one is named on both sides, or when there is no other.
     """
-    if {*cheap, *strong} - {*table.models} or {*cheap} & {*strong}:
+    if len(table.models) < 2 or {*cheap, *strong} - {*table.models} or {*cheap} & {*strong}:
         return None
     ranked = _best_first(table)
     lowest = _cheapest(table)

@@ -109,7 +109,7 @@ def read_table(path: Path) -> OutcomeTable:
         raise TableError(f"{path}: outcome tables are .parquet or .jsonl files")
     try:
         columns = reader(path)
-    except (OSError, pa.ArrowException, orjson.JSONDecodeError) as error:
+    except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: cannot be read as an outcome table ({error})") from error
     return table_of(path.stem, columns)
 
@@ -128,8 +128,8 @@ def table_of(name: str, columns: Mapping[str, Sequence[Any]]) -> OutcomeTable:
         domains=_texts(columns, "domain", [""] * rows),
         conversations=conversations,
         models=models,
-        scores=_numbers(columns, SCORE, models, rows),
-        costs_usd=_numbers(columns, COST, models, rows),
+        scores=_numbers(name, columns, SCORE, models, rows),
+        costs_usd=_numbers(name, columns, COST, models, rows),
     )
     if np.nanmin(table.scores, initial=0.0) < 0 or np.nanmax(table.scores, initial=1.0) > 1:
         raise TableError(f"{name}: scores must lie in 0..1")
@@ -151,11 +151,18 @@ def _texts(columns: Mapping[str, Sequence[Any]], name: str, default: list[str]) 
 
 
 def _numbers(
-    columns: Mapping[str, Sequence[Any]], prefix: str, models: Sequence[str], rows: int
+    name: str, columns: Mapping[str, Sequence[Any]], prefix: str, models: Sequence[str], rows: int
 ) -> NDArray[np.float64]:
     missing = [None] * rows
-    listed = [np.array(columns.get(prefix + model, missing), np.float64) for model in models]
+    listed = [_column(name, prefix + model, columns.get(prefix + model, missing)) for model in models]
     return np.stack(listed, axis=1)
+
+
+def _column(name: str, column: str, values: Sequence[Any]) -> NDArray[np.float64]:
+    try:
+        return np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{name}: `{column}` holds something else than numbers ({error})") from error
 
 
 def _read_parquet(path: Path) -> Mapping[str, Sequence[Any]]:
@@ -165,9 +172,19 @@ def _read_parquet(path: Path) -> Mapping[str, Sequence[Any]]:
 
 def _read_jsonl(path: Path) -> Mapping[str, Sequence[Any]]:
     with path.open("rb") as file:
-        rows = [orjson.loads(line) for line in file if line.strip()]
+        rows = [_object(path, number, line) for number, line in enumerate(file, 1) if line.strip()]
     names = dict.fromkeys(name for row in rows for name in row if not name.startswith(OUTPUT))
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise TableError(f"{path}: line {number} is not JSON ({error.msg})") from error
+    if not isinstance(row, dict):
+        raise TableError(f"{path}: line {number} is no JSON object; an outcome table has one a line")
+    return row
 
 
 _READERS = {".parquet": _read_parquet, ".jsonl": _read_jsonl}

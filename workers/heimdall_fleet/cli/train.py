@@ -168,6 +168,8 @@ def _evaluate(
     from heimdall_models.training.report import report_html
     from heimdall_models.training.tables import TableError, read_tables
 
+    if html and not html.parent.is_dir():  # looked at first: what follows may take minutes
+        raise CommandError(Exit.USAGE, f"--html: there is no directory {html.parent}; make it first")
     dataset = dataset_of(paths)
     try:
         if dataset is not None:

@@ -94,6 +94,14 @@ def test_a_pair_that_no_table_has_is_a_usage_error(run: Run) -> None:
     assert "small and huge" in str(result.exception)
 
 
+def test_a_report_that_has_no_place_is_a_usage_error_before_anything_is_measured(run: Run) -> None:
+    write_table(Path("fresh.jsonl"), 80, 2)
+    failed = run(evaluate, "--data", "fresh.jsonl", "--html", "nowhere/report.html")
+    assert isinstance(failed.exception, CommandError)
+    assert failed.exception.code is Exit.USAGE
+    assert "there is no directory nowhere" in str(failed.exception)
+
+
 def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     @needs_training_extra
     def work() -> None:

@@ -94,6 +94,11 @@ def test_no_model_stands_on_both_sides() -> None:
     assert pair_of(rows, ["a", "b"]) is None
 
 
+def test_a_model_alone_is_compared_with_nobody_not_with_itself() -> None:
+    with pytest.raises(TableError, match="two models"):
+        outcomes_of([table({"a": [0, 1]})])
+
+
 def test_a_table_without_the_pair_is_left_out_and_no_table_at_all_is_an_error() -> None:
     with_pair, without = table({"a": [0, 1], "b": [1, 1]}), table({"x": [0, 1], "y": [1, 1]})
     assert len(outcomes_of([with_pair, without], ["a"], ["b"]).cheap) == 2

@@ -189,11 +189,23 @@ def test_default_pools_put_every_model_on_one_side(means: list[float]) -> None:
         ({"prompt": ["x"]}, "no column of scores"),
         ({"s::a": [1.0]}, "neither a column `prompt` nor `messages`"),
         ({"prompt": ["x"], "s::a": [2.0]}, "must lie in 0..1"),
+        ({"prompt": ["x"], "s::a": ["yes"]}, "`s::a` holds something else than numbers .*'yes'"),
+        ({"prompt": ["x"], "s::a": [1.0], "c::a": [{}]}, "`c::a` holds something else than numbers"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(columns: dict[str, list[Any]], says: str) -> None:
     with pytest.raises(TableError, match=says):
         table_of("t", columns)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("[1]", "line 2 is no JSON object"), ("{", "line 2 is not JSON"), ('"a"', "line 2 is no JSON object")],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "t.jsonl").write_text(f'{{"prompt":"hi","s::a":1}}\n{line}\n')
+    with pytest.raises(TableError, match=rf"t\.jsonl: {says}"):
+        read_table(tmp_path / "t.jsonl")
 
 
 def test_contaminated_and_unanswered_rows_are_left_out() -> None:
