@@ -40,7 +40,7 @@ from heimdall_models.training.everyday import read_everyday  # noqa: E402
 from heimdall_schemas.request import NO_OPTIONS  # noqa: E402
 
 SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
-LONG_BYTES = 1_024
+LONG_BYTES, LONGER_BYTES = 1_024, 4_096
 BATCHES, ROUNDS, TOP_P = 8, 12, 5
 
 
@@ -52,7 +52,9 @@ def batches(size_bytes: int) -> list[list[dict[str, Any]]]:
 
 
 def _together(size_bytes: int) -> int:
-    return MAX_BATCH if size_bytes < LONG_BYTES else MAX_BATCH // 2
+    if size_bytes < LONG_BYTES:
+        return MAX_BATCH
+    return MAX_BATCH // 2 if size_bytes < LONGER_BYTES else MAX_BATCH // 4
 
 
 def _body(rng: random.Random, texts: list[str], size_bytes: int) -> dict[str, Any]:
