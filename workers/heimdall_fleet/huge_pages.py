@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+_SYSTEM = Path("/sys/kernel/mm/transparent_hugepage")
 _MAPS = Path("/proc/self/maps")
 _OWN = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *(?:\[heap\])?$", re.MULTILINE)
 _COLLAPSE = 25
@@ -21,18 +21,30 @@ _MOST_OF_IT = 0.9
 
 
 def use_huge_pages() -> int:
-    """Make huge pages of what this process has filled; how many it has now. 0 where the system makes none.
+    """Make huge pages of what this process has filled; how many it has now. 0 where the system makes none, or shall not.
 
-    Takes half a millisecond for each new one. What is filled later needs another call.
+    Takes some milliseconds for each new one. What is filled later needs another call.
     """
-    if sys.platform != "linux" or not _SIZE.exists():
+    size = _page_bytes()
+    if not size:
         return 0
-    size, library = int(_SIZE.read_text()), ctypes.CDLL(None)
+    library = ctypes.CDLL(None)
     resident = _resident_in(library, size)
     advise = library.madvise
     advise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
     full = [start for start in aligned(_MAPS.read_text(), size) if resident(start) >= _MOST_OF_IT]
     return sum(advise(start, size, _COLLAPSE) == 0 for start in full)
+
+
+def _page_bytes() -> int:
+    """How large a huge page is; 0 where there are none, or an administrator wants none."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        wanted = "[never]" not in (_SYSTEM / "enabled").read_text()
+        return int((_SYSTEM / "hpage_pmd_size").read_text()) if wanted else 0
+    except OSError:  # another kernel, or a sandbox that shows nothing of it
+        return 0
 
 
 def aligned(maps: str, size: int) -> Iterator[int]:
