@@ -11,8 +11,13 @@ def too_late() -> Failure:
 def as_the_attempt(failure: AttemptFailure, where: str) -> Failure:
     """The failure of an attempt, at the model and provider `where`, as the failure of the whole order."""
     code = FailureCode.CALLER_CONTEXT_TOO_LONG if failure.context_overflow else failure.code
-    context = {"status": failure.status} if failure.status else None
-    return Failure(code, f"{where}: {failure.message}", context=context)
+    return Failure(code, f"{where}: {failure.message}", context=_told(failure))
+
+
+def _told(failure: AttemptFailure) -> dict[str, int]:
+    """What a program can use: the HTTP status, and how long the provider asked to be left alone."""
+    told = {"status": failure.status, "retry_after_ms": failure.retry_after_ms}
+    return {name: value for name, value in told.items() if value}
 
 
 def exhausted(last: AttemptFailure, where: str, attempts: int, *, alone: bool, for_good: bool = False) -> Failure:
@@ -24,7 +29,7 @@ def exhausted(last: AttemptFailure, where: str, attempts: int, *, alone: bool, f
     return Failure(
         last.code if useless else FailureCode.PROVIDER_EXHAUSTED,
         f"{attempts} attempts failed; the last one, {where}: {last.code}: {last.message}"[:500],
-        context={"last_failure": last.code.value, "attempts": attempts},
+        context={"last_failure": last.code.value, "attempts": attempts, **_told(last)},
     )
 
 
@@ -42,6 +47,6 @@ def too_dear(spent_usd_micros: int) -> Failure:
     return Failure(
         FailureCode.POLICY_BUDGET,
         f"{spent_usd_micros} micro-dollars are spent and no model that is left fits into the rest of "
-        "heimdall.max_cost_usd; raise it or lower max_tokens",
+        "heimdall.max_cost_usd; raise it, or name lower max_tokens: without any, a usual length is reckoned with",
         context={"spent_usd_micros": spent_usd_micros},
     )

@@ -31,6 +31,13 @@ def test_the_failure_of_an_attempt_keeps_its_status_where_it_has_one() -> None:
     assert not as_the_attempt(AttemptFailure(C.PROVIDER_TIMEOUT, Action.OTHER_PROVIDER, "late"), "m at p").context
 
 
+def test_a_limit_beyond_the_deadline_says_when_to_come_again() -> None:
+    limited = AttemptFailure(C.PROVIDER_RATE_LIMITED, Action.OTHER_KEY, "slow down", status=429, retry_after_ms=90_000)
+    assert as_the_attempt(limited, "m at p").context == {"status": 429, "retry_after_ms": 90_000}
+    summed = exhausted(limited, "m at p", 3, alone=True).context
+    assert summed == {"last_failure": C.PROVIDER_RATE_LIMITED, "attempts": 3, "status": 429, "retry_after_ms": 90_000}
+
+
 @pytest.mark.parametrize(("closed", "words"), [(True, "until after its deadline"), (False, "all are disabled")])
 def test_an_order_that_nobody_could_be_asked_for_says_why(closed: bool, words: str) -> None:
     failure = nobody_to_ask(closed=closed)
