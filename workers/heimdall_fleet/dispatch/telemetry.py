@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from heimdall_fleet.dispatch.capacity.pool import Alarm
+from heimdall_fleet.dispatch.ending.words import kept
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.records import Attempt as AttemptRecord
@@ -14,12 +15,6 @@ from heimdall_fleet.providers.dialect import AttemptFailure
 from heimdall_schemas.failure import Failure, FailureCode
 
 log = logging.getLogger(__name__)
-
-# What a provider says about these may repeat what stood in the prompt, which is in no log. The reply has its words.
-_ABOUT_THE_PROMPT = frozenset(
-    {FailureCode.PROVIDER_REJECTED, FailureCode.PROVIDER_REFUSED, FailureCode.CALLER_BAD_REQUEST}
-)
-_WITHHELD = "its words are in the reply and in `heimdall explain`"
 
 
 class FleetTelemetry:
@@ -65,7 +60,7 @@ class FleetTelemetry:
         }
         if left_out:
             facts["count"] = left_out
-        words = _WITHHELD if failure.code in _ABOUT_THE_PROMPT else failure.message
+        words = kept(failure.message, run.body)
         log.warning("%s at %s: %s: %s", attempt.model, attempt.provider, failure.code.value, words, extra=facts)
 
     def fell_back(self, asked: str, origin: str, target: str, reason: FailureCode) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from heimdall_fleet.dispatch.ending.words import WITHHELD
 from heimdall_fleet.dispatch.telemetry import FleetTelemetry
 from heimdall_fleet.observe.metrics import Metrics
 
@@ -80,21 +81,15 @@ async def test_an_outage_is_told_once_in_ten_seconds_with_how_many_calls_failed_
     assert [vars(line).get("count") for line in caplog.records] == [None, 1]
 
 
-async def test_what_a_provider_says_about_a_prompt_is_in_no_log(
+async def test_words_of_a_provider_that_repeat_the_prompt_are_in_the_reply_alone(
     bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.notes = FleetTelemetry(metrics)  # type: ignore[assignment]  # the real telemetry instead of the notes
-    bench.upstream.on("openai", lambda request: httpx.Response(400, json={"error": {"message": "bad: MY PROMPT"}}))
-    await bench.run("openai/gpt-5")
+    bench.upstream.on("openai", lambda request: httpx.Response(400, json={"error": {"message": "bad: my secret"}}))
+    body = {"messages": [{"role": "user", "content": "my secret"}]}
+    reply = await bench.run("openai/gpt-5", body=body)
+    assert reply["error"]["message"] == "openai/gpt-5 at openai: bad: my secret"
+    (outcome,) = bench.outcomes()
+    assert outcome["error"] == WITHHELD
     (line,) = caplog.records
-    assert "MY PROMPT" not in line.getMessage()
-    assert "heimdall explain" in line.getMessage()
-
-
-async def test_a_call_that_goes_well_writes_no_line(
-    bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.notes = FleetTelemetry(metrics)  # type: ignore[assignment]  # the real telemetry instead of the notes
-    with caplog.at_level(logging.INFO):
-        await bench.run("openai/gpt-5")
-    assert caplog.records == []
+    assert line.getMessage() == f"openai/gpt-5 at openai: provider_rejected: {WITHHELD}"

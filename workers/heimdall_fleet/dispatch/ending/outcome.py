@@ -4,6 +4,7 @@ import orjson
 
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.dispatch.ending.reply import Facts
+from heimdall_fleet.dispatch.ending.words import kept
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.dispatch.settle import named_records
@@ -24,7 +25,7 @@ def outcome_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
         "correlation_id": readable(run.order.address.correlation_id),
         "time": rfc3339(run.started_unix_ms + round(now_ms - run.started_ms)),
         "failure": None if failure is None else failure.code,
-        "error": None if failure is None else failure.message,
+        "error": None if failure is None else kept(failure.message, run.body),
         "p_served": plan.p_chosen if chosen else None,
         "tokens": _sum(run).as_record(),
         "worker": worker,
@@ -53,7 +54,7 @@ def _shadow_value(run: Run, facts: Facts, failure: Failure | None, worker: str, 
         "shadow_id": run.request_id,
         "time": rfc3339(run.started_unix_ms + round(now_ms - run.started_ms)),
         "failure": None if failure is None else failure.code,
-        "error": None if failure is None else failure.message,
+        "error": None if failure is None else kept(failure.message, run.body),
         "model": plan.steps[0].model,
         "served_model": shadow.served_model,
         "share": shadow.share,
