@@ -216,6 +216,12 @@ async def test_the_configured_proxy_is_used_and_the_environments_is_not(
     assert heads[1].startswith(b"POST http://provider.invalid/v1/x ")
 
 
+async def test_an_address_where_nobody_is_over_tls_is_told_in_words_that_stay_the_same(connect: Connect) -> None:
+    failure = await failure_of(connect(), request("https://127.0.0.1:9"))
+    assert failure.code is Code.PROVIDER_UNREACHABLE
+    assert failure.message.startswith("ConnectError: Cannot connect to host 127.0.0.1:9 [Connect call failed")
+
+
 async def test_a_proxy_that_is_gone_is_unreachable(connect: Connect) -> None:
     client = connect(Network(proxy="http://127.0.0.1:9"))
     failure = await failure_of(client, request("http://provider.invalid"))

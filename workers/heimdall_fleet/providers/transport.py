@@ -6,6 +6,7 @@ a call of the fleet is a head and a body that are written at once. httpx says wh
 
 import asyncio
 import math
+import re
 import ssl
 import time
 from collections import defaultdict, deque
@@ -285,5 +286,9 @@ def _as_httpx(error: Exception, *, stale: bool) -> httpx.TransportError:
     return kind(_words(error))
 
 
+_TLS_OBJECT = re.compile(r" ssl:(?:<[^>]*>|\w+)")
+
+
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Without aiohttp's word about TLS, the address of an object in memory."""
+    return _TLS_OBJECT.sub("", str(error)) or type(error).__name__
