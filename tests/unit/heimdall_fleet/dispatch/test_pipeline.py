@@ -207,7 +207,17 @@ async def test_an_expired_order_is_answered_as_expired_without_a_call(bench: "Be
 
 
 async def test_a_model_that_nobody_serves_is_the_callers_fault(bench: "Bench") -> None:
-    assert (await bench.run("nobody/none"))["error"]["code"] == "caller_unknown_model"
+    assert (await bench.run("nobody/none", received_ms=0))["error"]["code"] == "caller_unknown_model"
+
+
+async def test_a_model_that_a_changed_configuration_may_still_bring_is_rested_for(bench: "Bench") -> None:
+    """Triage has read it before this worker, which knows nobody who serves the model."""
+    await bench.worker.handle(bench.order("nobody/none", ttl_ms=60_000))
+    (rest,) = bench.producer.sent
+    assert rest.topic == "heimdall.retry.10s.v1"
+    assert bench.notes.parks[0][0].reason == "unknown_model"
+    hurried = await bench.run("nobody/none", request_id="r2", ttl_ms=15_000)
+    assert hurried["error"]["code"] == "caller_unknown_model"
 
 
 async def test_a_cost_ceiling_holds_over_the_whole_chain(bench: "Bench") -> None:
