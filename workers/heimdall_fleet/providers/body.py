@@ -35,7 +35,7 @@ class BodyReader:
         self._more = False
         announced = headers.get("content-length")
         if announced and announced.isdigit() and int(announced) > max_bytes:
-            raise self._too_large(f"announced are {int(announced):,} bytes", "max_bytes", max_bytes)
+            raise self._too_large(f"announced are {int(announced):,} bytes", max_bytes)
 
     def more(self) -> bool:
         """Whether there may be more of the pieces so far; feed it nothing to get it."""
@@ -45,7 +45,7 @@ class BodyReader:
         """What `piece` unpacks to, at most a slice at once."""
         self._seen += len(piece)
         if self._seen > self._max:
-            raise self._too_large("the body goes on", "max_bytes", self._max)
+            raise self._too_large("the body goes on", self._max)
         if self._unpacker is None:
             return piece
         return self._unpack(self._unpacker, piece)
@@ -63,15 +63,15 @@ class BodyReader:
         self._unpacked += len(unpacked)
         self._more = len(unpacked) == at_most
         if self._unpacked > self._max_unpacked:
-            raise self._too_large("the body goes on after decompression", "max_decompressed_bytes", self._max_unpacked)
+            raise self._too_large("the body goes on after decompression", self._max_unpacked)
         return unpacked
 
-    def _too_large(self, found: str, limit: str, limit_bytes: int) -> AttemptError:
+    def _too_large(self, found: str, limit_bytes: int) -> AttemptError:
         return AttemptError(
             AttemptFailure(
                 FailureCode.PROVIDER_TOO_LARGE,
                 Action.OTHER_PROVIDER,
-                f"{found}; the limit of an answer is {limit_bytes:,} bytes ({limit})",
+                f"{found}; an answer may have {limit_bytes:,} bytes, ask for fewer max_tokens",
                 self._status,
                 counts_for_breaker=True,
             )
