@@ -19,7 +19,7 @@ from heimdall_models.training.fit import Settings, Target, own_settings
 from heimdall_models.training.labels import Labelled, labelled
 from heimdall_models.training.study import few_labels, in_domain, left_out
 from heimdall_models.training.tables import OutcomeTable, Pools, TableError, read_tables
-from heimdall_models.training.train import Recipe, TrainingError, train_bundle
+from heimdall_models.training.train import Recipe, TrainingError, check_enough, train_bundle
 
 __all__ = ["CARD", "Plan", "TrainingError", "build", "read_plan"]
 
@@ -111,6 +111,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
 def _measured(tables: Sequence[OutcomeTable], plan: Plan, say: Say) -> dict[str, Any]:
     """`metrics` and `accuracy` of the manifest: every number from rows that the fit it comes from did not see."""
     rows = labelled(tables, plan.pools, _target(plan))
+    check_enough(rows)
     inside: dict[str, Any] = {}
     few: dict[str, Any] = {}
     for number, name in enumerate(rows.tables):

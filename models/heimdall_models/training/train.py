@@ -53,6 +53,8 @@ Floats = NDArray[np.float64]
 
 CLUSTERS = 32
 LARGEST_EXPORT_DIFFERENCE = 1e-4
+FEWEST_ROWS = 10
+"""Of fewer there is nothing left for a tree in a fold that calibrates. So few are worth nothing, but they are no accident."""
 
 
 class TrainingError(RuntimeError):
@@ -78,12 +80,28 @@ class Recipe:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_enough(rows: Labelled) -> None:
+    """Raises TrainingError for rows that teach nothing."""
+    if len(rows) < FEWEST_ROWS:
+        raise TrainingError(
+            f"{len(rows)} prompts have scores of both sides, a bundle takes {FEWEST_ROWS} or more; "
+            "hundreds are worth it: see the labels that beat the shipped bundle in its MODEL_CARD.md"
+        )
+    if np.ptp(rows.examples.label) == 0:
+        raise TrainingError(
+            "the scores say the same of every prompt, so nothing tells easy from hard; "
+            "give scores of two models or more that do not always agree"
+        )
+
+
 def train_bundle(tables: Sequence[OutcomeTable], out: Path, recipe: Recipe) -> dict[str, Any]:
     """Fit, calibrate, export and write a bundle into directory `out`; returns its manifest.
 
-    Raises TrainingError when the exported model does not agree with the fitted one, TableError for unusable tables.
+    Raises TrainingError when the rows teach nothing or the exported model does not agree with the fitted one, TableError
+    for unusable tables.
     """
     rows = labelled(tables, recipe.pools, recipe.target)
+    check_enough(rows)
     examples = training_rows(rows, recipe.settings.transfer)
     # The table's own rows come first; everyday prompts are neither calibrated on nor part of the reference traffic.
     held_out = out_of_fold(examples, recipe.settings, CALIBRATION_FOLDS).rows(np.arange(len(rows)))

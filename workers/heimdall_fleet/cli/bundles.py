@@ -34,7 +34,10 @@ def bundles() -> None:
 def list_bundles(options: Globals, directory: Path | None) -> None:
     """Bundles below DIRECTORY (default: the shipped ones), one a line."""
     root = directory or shipped("bundles")
-    for path in sorted(manifest.parent for manifest in root.glob(f"*/{MANIFEST}")):
+    found = sorted(manifest.parent for manifest in root.glob(f"*/{MANIFEST}"))
+    if not found:
+        note(f"no directory in {root} is a bundle; `heimdall bundles show` takes one itself")
+    for path in found:
         row = _row(path)
         if options.output == "json":
             data(row)

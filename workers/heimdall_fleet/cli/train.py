@@ -84,6 +84,8 @@ def _train(paths: tuple[Path, ...], out: Path, config: Config, given: dict[str, 
         return build(paths, out, _plan(bundle_directory(config), given), say=note)
     except (TableError, TrainingError, BundleError, QualityError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
+    except OSError as error:
+        raise CommandError(Exit.USAGE, f"the bundle cannot be written to {out}: {error}") from error
 
 
 def _plan(parent: Path, given: dict[str, Any]) -> "Plan":

@@ -86,6 +86,15 @@ def test_a_table_without_scores_is_a_usage_error_that_says_what_is_missing(run: 
     assert not Path("made").exists()
 
 
+def test_a_bundle_that_cannot_be_written_is_a_usage_error(run: Run) -> None:
+    write_table(Path("mine.jsonl"), 60, 1)
+    Path("file").touch()
+    result = run(train, "--data", "mine.jsonl", "--out", "file/made", "--quick")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "cannot be written to file/made" in str(result.exception)
+
+
 def test_a_pair_that_no_table_has_is_a_usage_error(run: Run) -> None:
     write_table(Path("mine.jsonl"), 10, 1)
     result = run(evaluate, "--data", "mine.jsonl", "--cheap", "small", "--strong", "huge")

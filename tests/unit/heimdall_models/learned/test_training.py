@@ -18,7 +18,7 @@ from heimdall_models.training.metrics import apgr, auc, calibration_error, cpt, 
 from heimdall_models.training.questions import fold_of, question_ids
 from heimdall_models.training.tables import TableError, default_pools, read_table, table_of
 from heimdall_models.training.text_fit import fit_text, gram_matrix, rarity, rounded
-from heimdall_models.training.train import train_bundle
+from heimdall_models.training.train import TrainingError, train_bundle
 
 LONG = "The committee considered whether the proposed bridge would serve the villages on both sides of the river."
 
@@ -29,6 +29,19 @@ def test_the_same_tables_and_recipe_give_the_same_bytes(
 ) -> None:
     train_bundle([made_table()], tmp_path, made_recipe())
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in trained.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "scores", "says"),
+    [(9, [0.0, 1.0], "9 prompts have scores of both sides"), (20, [1.0, 1.0], "the same of every prompt")],
+)
+def test_what_teaches_nothing_is_said_before_anything_is_fitted(
+    tmp_path: Path, made_recipe: Any, rows: int, scores: list[float], says: str
+) -> None:
+    small = [scores[row % 2] for row in range(rows)]
+    table = table_of("t", {"prompt": ["why?"] * rows, "s::small": small, "s::large": [1.0] * rows})
+    with pytest.raises(TrainingError, match=says):
+        train_bundle([table], tmp_path, made_recipe())
 
 
 def test_what_was_learned_shows_on_prompts_that_were_not_trained_on(trained: Path, made_table: Any) -> None:
