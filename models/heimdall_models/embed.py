@@ -76,7 +76,7 @@ def embed_texts(texts: Sequence[str]) -> NDArray[np.float32]:
     return embed(scan(texts))
 
 
-def load_embedder(name: str) -> Embedder:
+def load_embedder(name: str) -> CheckedEmbedder:
     """The embedder that an installed package registered as `name`, its output checked.
 
     Raises EmbedderError when no package registered it, or when it cannot be made.

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 
 from heimdall_models.bundle import MANIFEST, QUALITY, BundleError, load_bundle
+from heimdall_models.embed import CheckedEmbedder
 from heimdall_models.quality import ATTRIBUTIONS, QualityError, parse_quality
 from heimdall_models.training.card import model_card
 from heimdall_models.training.fit import Settings, Target, own_settings
@@ -45,7 +46,8 @@ class Plan:
     `traffic`: `own` when what will be served is like the tables (fitted to which side is preferred), `unseen` when the
     tables only stand in for it (fitted to what carries over between benchmarks). `created` goes into the manifest.
     `quick` skips the measurements. `parent`: the bundle this one replaces. `quality`: quality table to ship. `pools` by
-    table: whose scores are the cheap and the strong side. `sources`: table, repository and licence of each.
+    table: whose scores are the cheap and the strong side. `sources`: table, repository and licence of each. `embedder`: a
+    plugged-in one.
     """
 
     created: datetime
@@ -56,6 +58,7 @@ class Plan:
     quality: Path | None = None
     pools: Mapping[str, Pools] = field(default_factory=dict)
     sources: Sequence[Mapping[str, str]] = ()
+    embedder: CheckedEmbedder | None = None
 
 
 def read_plan(recipe: Path | None, plan: Plan) -> Plan:
@@ -89,6 +92,7 @@ def build(paths: Sequence[Path], out: Path, plan: Plan, say: Say = lambda _: Non
         quality=_quality(plan),
         parent=_parent_hash(plan, say),
         measured={} if plan.quick else _measured(tables, plan, say),
+        embedder=plan.embedder,
     )
     say("fitting the bundle")
     train_bundle(tables, out, recipe)

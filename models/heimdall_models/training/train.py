@@ -26,7 +26,7 @@ from heimdall_models.bundle import (
     load_bundle,
 )
 from heimdall_models.classify import Classifier, Platt
-from heimdall_models.embed import embed_texts
+from heimdall_models.embed import CheckedEmbedder, Embedder, embed_texts
 from heimdall_models.features import FEATURE_NAMES
 from heimdall_models.npy import to_npy
 from heimdall_models.training.clusters_fit import domain_numbers, fit_clusters
@@ -67,7 +67,8 @@ class Recipe:
 
     `created` is written into the manifest, so that two runs can agree. `sources`: repository and licence of the tables'
     data, for the model card. `quality`: the bytes of the quality table. `parent`: hash of the bundle this one replaces.
-    `measured`: what an evaluation found, kept in the manifest (`metrics`, `accuracy`).
+    `measured`: what an evaluation found, kept in the manifest (`metrics`, `accuracy`). `embedder`: the plugged-in one that the
+    clusters are made with, as they must be where it serves; None: the hashed embedding.
     """
 
     created: datetime
@@ -78,6 +79,7 @@ class Recipe:
     quality: bytes | None = None
     parent: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
+    embedder: CheckedEmbedder | None = None
 
 
 def check_enough(rows: Labelled) -> None:
@@ -180,7 +182,11 @@ def _export_difference(fitted: Fitted, onnx_bytes: bytes, examples: Examples) ->
 def _clusters(rows: Labelled, recipe: Recipe) -> Clusters:
     everyday = read_everyday()
     texts = [c.text for c in (*rows.conversations, *everyday.conversations)]
-    vectors = np.concatenate([embed_texts(texts[at : at + 256]) for at in range(0, len(texts), 256)])
+    embed: Embedder = recipe.embedder or embed_texts
+    try:
+        vectors = np.concatenate([embed(texts[at : at + 256]) for at in range(0, len(texts), 256)])
+    except RuntimeError as error:  # the plug-in's own
+        raise TrainingError(str(error)) from error
     domains = domain_numbers([*rows.domains.tolist(), *everyday.domains])
     return fit_clusters(vectors, domains, min(CLUSTERS, len(texts)), recipe.settings.seed)
 
@@ -210,5 +216,6 @@ def _manifest(recipe: Recipe, rows: Labelled, files: Mapping[str, bytes]) -> dic
             "sources": list(recipe.sources),
         },
         "bytes": sum(map(len, files.values())),
+        **({"embedding": recipe.embedder.name} if recipe.embedder else {}),
         **recipe.measured,
     }

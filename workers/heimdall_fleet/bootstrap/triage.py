@@ -51,6 +51,13 @@ def judge_maker(config: Config, arms: ArmBundles | None = None, *, everything_se
     embedder = None if plugin is None else EmbeddingCache(load_embedder(plugin), config.embedding.cache_size)
 
     def make(bundle: Bundle) -> Judge:
+        if (made_with := bundle.manifest.get("embedding")) != plugin:
+            log.warning(
+                "the clusters of bundle %s were made with %s, embedding.plugin is %s: what is near to what means nothing; "
+                "train a bundle with this configuration",
+                bundle.hash[:12], made_with or "the hashed embedding", plugin or "unset",
+                extra={"action": "embedding_differs"},
+            )  # fmt: skip
         return make_judge(bundle, catalogue, rules, bundles=treated.bundles, embedder=embedder)
 
     return make

@@ -15,6 +15,7 @@ from heimdall_fleet.cli.verdict import verdict_of
 from heimdall_fleet.config import Config
 from heimdall_fleet.settings import bundle_directory
 from heimdall_models.bundle import QUALITY, BundleError, load_bundle
+from heimdall_models.embed import EmbedderError, load_embedder
 from heimdall_models.quality import QualityError
 
 if TYPE_CHECKING:
@@ -81,18 +82,19 @@ def _train(paths: tuple[Path, ...], out: Path, config: Config, given: dict[str, 
     if dataset is not None:
         return train_on(dataset, out, config, given)
     try:
-        return build(paths, out, _plan(bundle_directory(config), given), say=note)
-    except (TableError, TrainingError, BundleError, QualityError) as error:
+        return build(paths, out, _plan(config, given), say=note)
+    except (TableError, TrainingError, BundleError, QualityError, EmbedderError) as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     except OSError as error:
         raise CommandError(Exit.USAGE, f"the bundle cannot be written to {out}: {error}") from error
 
 
-def _plan(parent: Path, given: dict[str, Any]) -> "Plan":
+def _plan(config: Config, given: dict[str, Any]) -> "Plan":
     from heimdall_models.training.build import Plan, read_plan
 
     traffic: Literal["own", "unseen"] = "unseen" if given["traffic"] == "unseen" else "own"
     created: datetime = given["created"] or datetime.now(UTC)
+    parent, plugin = bundle_directory(config), config.embedding.plugin
     in_use = parent / QUALITY
     plan = Plan(
         created=created.replace(tzinfo=UTC),
@@ -101,11 +103,13 @@ def _plan(parent: Path, given: dict[str, Any]) -> "Plan":
         quick=given["quick"],
         parent=parent,
         quality=given["quality"] or (in_use if in_use.exists() else None),
+        embedder=None if plugin is None else load_embedder(plugin),
     )
     if given["recipe"] is None:
         return plan
     # A recipe makes the same bundle wherever it is followed, so the bundle in use is not its parent.
-    return read_plan(None if given["recipe"] == SHIPPED_RECIPE else Path(given["recipe"]), replace(plan, parent=None))
+    anywhere = replace(plan, parent=None, embedder=None)
+    return read_plan(None if given["recipe"] == SHIPPED_RECIPE else Path(given["recipe"]), anywhere)
 
 
 @click.command()
