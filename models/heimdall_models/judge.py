@@ -109,7 +109,12 @@ def _judge(
 ) -> Judge:
     if bundle.quality_json is None:
         raise QualityError("the bundle has no quality.json; train it again or copy its parent's")
-    quality = parse_quality(bundle.quality_json)
+    try:
+        quality = parse_quality(bundle.quality_json)
+    except QualityError as error:
+        raise QualityError(
+            f"quality.json of bundle {bundle.hash[:12]}: {error}; fetch or train the bundle again"
+        ) from error
     if quality.domains != DOMAINS:
         raise QualityError(
             f"the bundle's clusters are over the domains {DOMAINS}, its quality table over {quality.domains}"

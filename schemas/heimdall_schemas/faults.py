@@ -45,6 +45,8 @@ def _words(fault: ErrorDetails, known: Iterable[str], otherwise: str) -> str:
             return "a time needs its zone, as in 2026-11-21T12:00:30Z"
         case "missing":
             return "is required"
+        case "model_type" | "dict_type":
+            return "must be an object"
         case _:
             return fault["msg"].removeprefix("Value error, ")
 

@@ -17,7 +17,7 @@ def faults(message: type[BaseModel], json: str, within: str = "") -> Faults:
     ("message", "json", "within", "text", "param"),
     [
         (Cancel, "{}", "", "request_id: is required", "request_id"),
-        (Cancel, "[]", "", "body: Input should be an object", "body"),
+        (Cancel, "[]", "", "body: must be an object", "body"),
         (
             Feedback,
             '{"request_id": "r", "score": 7}',

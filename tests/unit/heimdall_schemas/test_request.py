@@ -114,7 +114,7 @@ def test_a_refusal_speaks_of_the_body_and_not_of_our_classes() -> None:
     message = refusal(messages=[{"role": "user", "content": [{"text": "Hi"}]}], tool_choice=7).message
     assert "messages[0].content: Input should be a valid string" in message
     assert "messages[0].content[0].type: is required" in message
-    assert "tool_choice: Input should be a valid dictionary" in message
+    assert "tool_choice: must be an object" in message
 
 
 def test_a_refusal_names_at_most_eight_faults() -> None:
@@ -215,6 +215,8 @@ def test_the_newer_name_for_the_output_limit_goes_first() -> None:
     ("body", "param", "words"),
     [
         ({"heimdall": {"dedline": "x"}}, "heimdall.dedline", "did you mean deadline?"),
+        ({"heimdall": []}, "heimdall", "heimdall: must be an object"),
+        ({"messages": [3]}, "messages[0]", "messages[0]: must be an object"),
         ({"heimdall": {"webhook": "x"}}, "heimdall.webhook", "take it out"),
         ({"heimdall": {"deadline": "2026-11-23T01:00:00"}}, "heimdall.deadline", "needs its zone"),
         ({"heimdall": {"deadline": "2026-11-23T01:00:00Z", "ttl_ms": 5}}, "heimdall", ": deadline and ttl_ms are both"),

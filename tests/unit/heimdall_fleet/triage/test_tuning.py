@@ -88,7 +88,7 @@ async def test_a_new_bundle_in_the_directory_is_taken_up_by_the_next_look(make: 
         (too_large, "larger than"),
         (not_json, "not JSON"),
         (without_its_quality_table, "no quality.json"),
-        (with_a_quality_table_of_nothing, "quality table"),
+        (with_a_quality_table_of_nothing, "quality.json of bundle "),
     ],
 )
 async def test_a_bad_bundle_changes_nothing_and_is_told_once(
