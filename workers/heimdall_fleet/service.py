@@ -55,6 +55,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
     loop.add_signal_handler(signal.SIGHUP, watcher.reload)
+    loop.set_exception_handler(told_unless_a_connection)
     _settle_memory()
     port = await server.start()
     log.info("serving health and metrics on port %d", port, extra={"action": "started"})
@@ -64,6 +65,17 @@ async def serve(
     finally:
         await server.close()
         log.info("stopped", extra={"action": "stopped"})
+
+
+def told_unless_a_connection(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio says of errors that nobody asked for, but for the end of a broken connection.
+
+    Each stream has a future of its own for that end. asyncio means nobody to hear of it, and forgets so where the collector
+    takes the future before the stream. Who read or wrote there has heard of it.
+    """
+    if type(context.get("future")) is asyncio.Future and isinstance(context.get("exception"), ConnectionError):
+        return
+    loop.default_exception_handler(context)
 
 
 @asynccontextmanager

@@ -1,10 +1,11 @@
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 
 import pytest
 
-from heimdall_fleet.service import beside
+from heimdall_fleet.service import beside, told_unless_a_connection
 
 
 async def forever(ended: list[str]) -> None:
@@ -50,3 +51,21 @@ async def test_the_error_of_the_work_itself_comes_first() -> None:
 
     with pytest.raises(ValueError, match="the work"):
         await work(lambda: None)
+
+
+async def test_only_the_end_of_a_broken_connection_is_nobodys_concern(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(told_unless_a_connection)
+
+    async def fails() -> None:
+        raise ConnectionResetError("reset under a task")
+
+    forgotten: list[asyncio.Future[None]] = [loop.create_future(), loop.create_future(), asyncio.create_task(fails())]
+    await asyncio.sleep(0)
+    forgotten[0].set_exception(ConnectionResetError("reset under a stream"))
+    forgotten[1].set_exception(LookupError("a bug"))
+    del forgotten
+    gc.collect()
+    assert "reset under a stream" not in caplog.text
+    assert "a bug" in caplog.text
+    assert "reset under a task" in caplog.text
