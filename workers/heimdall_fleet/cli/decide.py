@@ -16,6 +16,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.config import Config
+from heimdall_fleet.report.explanation import waived
 from heimdall_fleet.settings import limits_of
 from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.asked import DecisionInput
@@ -143,7 +144,11 @@ def _reasons(answer: Decided) -> list[str]:
     percentile = record["difficulty_percentile"]
     where = "difficulty unknown" if percentile is None else f"harder than {percentile:.0%} of reference traffic"
     reasons = [f"{where}: bucket {record['bucket_before_guardrails']}"]
-    reasons += [f"guardrail {name}" for name in record["guardrails"]]
+    given_way = waived({**record, "bucket": answer.bucket})
+    reasons += [
+        f"guardrail {name}" + (", waived: nothing else was left" if name in given_way else "")
+        for name in record["guardrails"]
+    ]
     reasons += [f"{each['model']}: {each['fell_out']}" for each in record["candidates"] if each.get("fell_out")]
     reasons.append(f"{record['decision_type']}: score {decision['final_score']:+.4f} with alpha {record['alpha']:g}")
     if decision["fallback_used"]:

@@ -67,6 +67,23 @@ def _penalty(candidate: Record) -> float:
     return sum(penalties.values())
 
 
+def waived(decision: Record) -> list[str]:
+    """Guardrails that acted and then let all candidates of the bucket stay, since nothing else was left anywhere."""
+    if decision["bucket"] != decision["bucket_before_guardrails"]:
+        return []
+    fallen = [
+        one["fell_out"] for one in decision["candidates"] if one.get("fell_out") and one["bucket"] == decision["bucket"]
+    ]
+    return [
+        rule
+        for rule in decision["guardrails"]
+        if rule in WAIVED and not any(why.startswith(f"{rule}:") for why in fallen)
+    ]
+
+
+WAIVED = ("deadline", "json_schema")
+"""Guardrails that give way where nothing else is left; see the page of decisions."""
+
 NOTABLE = ("token_count", "has_code", "has_math", "entropy", "context_ratio", "context_overflow", "feature_version")
 
 
@@ -105,7 +122,11 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
     else:
         lines.append(f"{took}, of which {_short(features['extraction_latency_ms'])} ms reading the batch; cache miss")
     if decision["guardrails"]:
-        lines.append(f"guardrails {', '.join(decision['guardrails'])}")
+        given_way = waived(terms)
+        names = (
+            f"{name} (waived: nothing else was left)" if name in given_way else name for name in decision["guardrails"]
+        )
+        lines.append(f"guardrails {', '.join(names)}")
     lines += [f"candidates with alpha {_short(decision['alpha'])}", *_table(ranked)]
     lines += [f"  out: {c['model']} ({c['bucket']}): {c['fell_out']}" for c in fallen]
     runner_up = next((each["model"] for each in ranked if each["model"] != decision["selected_model"]), "none")

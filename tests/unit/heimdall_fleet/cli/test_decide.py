@@ -113,6 +113,18 @@ def test_a_request_whose_deadline_has_passed_is_refused_as_a_worker_refuses_it(t
     assert orjson.loads(result.stdout)["error"]["code"] == "policy_expired"
 
 
+def test_a_deadline_that_no_model_meets_is_told_as_waived_and_one_that_some_meet_is_not(tmp_path: Path) -> None:
+    lines = [{**LINES[0], "id": f"in-{ms}", "heimdall": {"ttl_ms": ms}} for ms in (50, 2_000)]
+    result = call(tmp_path, "decide", "--full", lines=b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    assert result.exit_code == 0, result.output
+    (tmp_path / "audit.jsonl").write_text(result.stdout)
+    told = [call(tmp_path, "explain", f"in-{ms}", "--from", str(tmp_path / "audit.jsonl")).output for ms in (50, 2_000)]
+    assert "guardrails deadline (waived: nothing else was left)" in told[0]
+    assert "guardrails deadline\n" in told[1]
+    reasons = orjson.loads(call(tmp_path, "decide", lines=orjson.dumps(lines[0])).stdout)["reasons"]
+    assert "guardrail deadline, waived: nothing else was left" in reasons
+
+
 def test_a_candidate_that_can_never_be_chosen_is_told_once(tmp_path: Path) -> None:
     text = """
 models: {acme/new: {context_window: 100000}}
