@@ -41,7 +41,7 @@ class Effort:
     peers: int
 
 
-THOROUGH = Effort(3, {SMALL: 300, BUSY: 1500}, 400)
+THOROUGH = Effort(5, {SMALL: 300, BUSY: 1500}, 400)
 QUICK = Effort(1, {SMALL: 20, BUSY: 40}, 20)
 
 
