@@ -65,10 +65,11 @@ def _price(route: Route, room: Room) -> Price:
 
 
 def _special(run: Run, room: Room, chains: Chains) -> Callable[[Route], tuple[Route, ...]]:
-    step = run.order.plan.steps[0]
-    return (
-        (lambda origin: room.bounds.within(run, chain_routes(step, room.book, chains, origin))) if chains else _no_chain
-    )
+    return partial(_listed, run, room, chains) if chains else _no_chain
+
+
+def _listed(run: Run, room: Room, chains: Chains, origin: Route) -> tuple[Route, ...]:
+    return room.bounds.within(run, chain_routes(run.order.plan.steps[0], room.book, chains, origin))
 
 
 def _no_chain(route: Route) -> tuple[Route, ...]:
