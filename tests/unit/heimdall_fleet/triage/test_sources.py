@@ -197,8 +197,8 @@ TEXT = " ".join(f"{number} {number**3:x}" for number in range(60)).encode()
 @pytest.mark.parametrize("whole", [zipped("m.json", TEXT), tarred((member("m.json"), TEXT))], ids=["zip", "tar"])
 def test_an_archive_with_a_changed_byte_is_unpacked_or_refused_and_no_accident(whole: bytes) -> None:
     outcomes = set()
-    for place, byte in enumerate(whole):
-        archive = whole[:place] + bytes([byte ^ 0x10]) + whole[place + 1 :]
+    for place in range(0, len(whole), 3):
+        archive = whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]
         try:
             with unpacked(archive, "the archive"):
                 outcomes.add("unpacked")
