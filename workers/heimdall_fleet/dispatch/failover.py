@@ -150,7 +150,7 @@ def next_move(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> 
     if failure.context_overflow:
         return _larger_window(chain, capacity, now_ms)
     if failure.action is Action.FINAL:
-        return chain, Stop(as_the_attempt(failure, _where(route)))
+        return chain, _stop_with_the_last(chain)
     if failure.action is Action.SAME_KEY and (retry := _retry(chain, failure, now_ms)):
         return chain._replace(retries=chain.retries + 1), retry
     return _fall_back(chain, tried, capacity, now_ms)
@@ -167,9 +167,8 @@ def hedge_move(chain: Chain, capacity: Capacity, now_ms: float) -> Route | None:
 
 def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Another key or another route, where the fleet may look for one at all."""
-    assert chain.current is not None
     if not chain.rules.enabled:
-        return chain, Stop(as_the_attempt(tried.failure, _where(chain.current)))
+        return chain, _stop_with_the_last(chain)
     if tried.failure.action is Action.OTHER_KEY:
         return _other_key(chain, tried, capacity, now_ms)
     chain = _mark_failed(chain, tried.failure)
@@ -231,9 +230,8 @@ def _other_key(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) ->
 def _special(chain: Chain, routes: tuple[Route, ...], capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Go over to a chain of its own; without one the failure is final."""
     assert chain.current is not None
-    assert chain.last is not None
     if not chain.rules.enabled or not routes:
-        return chain, Stop(as_the_attempt(chain.last, _where(chain.current)))
+        return chain, _stop_with_the_last(chain)
     out = chain.out | {chain.current.place}
     return _choose(chain._replace(routes=routes, out=out, retries=0), capacity, now_ms)
 
@@ -241,9 +239,8 @@ def _special(chain: Chain, routes: tuple[Route, ...], capacity: Capacity, now_ms
 def _larger_window(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, NextMove]:
     """Only a model with a larger window can help; where none is known to be larger, unknown ones may be asked."""
     assert chain.current is not None
-    assert chain.last is not None
     if not chain.rules.enabled:
-        return chain, Stop(as_the_attempt(chain.last, _where(chain.current)))
+        return chain, _stop_with_the_last(chain)
     here = chain.current.offer.context_window or 0
     special = tuple(route for route in chain.rules.overflow_chain(chain.current) if route.place not in chain.out)
     if special:
@@ -346,6 +343,13 @@ def keys_without(chain: Chain, route: Route) -> frozenset[str]:
     if not chain.tried_keys:
         return frozenset()
     return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)
+
+
+def _stop_with_the_last(chain: Chain) -> Stop:
+    """The failure of the attempt that was just made is that of the order."""
+    assert chain.last is not None
+    assert chain.current is not None
+    return Stop(as_the_attempt(chain.last, _where(chain.current)))
 
 
 def _given_up(chain: Chain, *, closed: bool = False, for_good: bool = False) -> Failure:
