@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -72,6 +73,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
     prefix = config.kafka.topic_prefix
     clock = SystemClock()
     providers = providers_of(config)
+    book, bounds = _routing(config, providers)
     turnstile = Turnstile()
     producer = open_patient_producer_for(kafka, config)
     settings = dispatch_settings(config, name)
@@ -80,7 +82,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         topics=topics,
         clock=clock,
         jitter=random.random,
-        book=_book(config),
+        book=book,
         pool=Pool(providers.values(), turnstile.promised, turnstile.waiting),
         turnstile=turnstile,
         clients={name: client_of(provider) for name, provider in providers.items()},
@@ -92,7 +94,7 @@ def dispatch_service(loaded: Loaded, metrics: Metrics) -> DispatchService:
         producer=producer,
         telemetry=FleetTelemetry(metrics),
         objects=_objects(config),
-        bounds=_bounds(config),
+        bounds=bounds,
     )
     worker = DispatchWorker(room, undertaker_for(config, name, f"{prefix}.dispatch"), limits_of(config))
     orders = open_intake(kafka, _orders(config), worker.handle)
@@ -117,7 +119,8 @@ def reconfigure_dispatch(service: DispatchService, loaded: Loaded) -> None:
         name: room.clients[name] if _reached_alike(provider, room) else client_of(provider)
         for name, provider in providers.items()
     }
-    fresh_room = replace(room, book=_book(config), clients=clients, settings=settings, bounds=_bounds(config))
+    book, bounds = _routing(config, providers)
+    fresh_room = replace(room, book=book, clients=clients, settings=settings, bounds=bounds)
     service.configure(account, providers.values(), fresh_room)
 
 
@@ -156,15 +159,14 @@ def _resting(config: Config) -> IntakeSettings:
     )
 
 
-def _book(config: Config) -> RouteBook:
-    models = model_settings(catalogue_of(config, datetime.now(UTC).date()))
-    return RouteBook(providers_of(config), models, lambda model: [_place(offer) for offer in config.offers(model)])
-
-
-def _bounds(config: Config) -> Bounds:
-    """Whom the chains under `dispatch` may lead to: what triage keeps to in choosing holds for them, too."""
+def _routing(config: Config, providers: Mapping[str, ProviderSettings]) -> tuple[RouteBook, Bounds]:
+    """Who serves a model, and whom the chains under `dispatch` may lead to: what triage keeps to in choosing holds there."""
     catalogue = catalogue_of(config, datetime.now(UTC).date())
-    return Bounds(catalogue.resolve, config.router.tenants, config.router.openrouter.exclude_authors)
+    bounds = Bounds(catalogue.resolve, config.router.tenants, config.router.openrouter.exclude_authors)
+    book = RouteBook(
+        providers, model_settings(catalogue), lambda model: [_place(offer) for offer in config.offers(model)]
+    )
+    return book, bounds
 
 
 def _place(offer: Offer) -> Place:

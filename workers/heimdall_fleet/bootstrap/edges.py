@@ -95,16 +95,15 @@ def closed_labels(config: Config) -> dict[str, list[str]]:
     return {"models": list(models), "providers": list(config.providers)}
 
 
-def doubtful_names(config: Config) -> list[Finding]:
-    """Configured candidates that are retired or will be, with what replaces them and when; and names that nothing has."""
+def doubtful_names(config: Config, *, candidates: bool = False) -> list[Finding]:
+    """Configured candidates that are retired or will be, with what replaces them and when; and names that nothing has.
+
+    `candidates`: also those that cannot be chosen, for `config lint`; a worker hears of them from its judge.
+    """
     today = datetime.now(UTC).date()
     catalogue = catalogue_of(config, today)
-    return [*retired(config, catalogue, today), *unknown(config, catalogue)]
-
-
-def incomplete_candidates(config: Config) -> list[Finding]:
-    """Configured candidates that cannot be chosen, for `config lint`; a worker hears of them from its judge."""
-    return list(incomplete(config, catalogue_of(config, datetime.now(UTC).date())))
+    found = [*retired(config, catalogue, today), *unknown(config, catalogue)]
+    return [*found, *incomplete(config, catalogue)] if candidates else found
 
 
 def open_store(url: str) -> ObjectStore:

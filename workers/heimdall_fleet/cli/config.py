@@ -73,9 +73,9 @@ def lint(options: Globals, file: Path | None, output: Output | None) -> None:
 
 
 def _of_the_catalogue(loaded: Loaded) -> list[Issue]:
-    from heimdall_fleet.bootstrap.edges import doubtful_names, incomplete_candidates
+    from heimdall_fleet.bootstrap.edges import doubtful_names
 
-    found = (*doubtful_names(loaded.config), *incomplete_candidates(loaded.config))
+    found = doubtful_names(loaded.config, candidates=True)
     return [Issue(dotted(each.path), each.message, each.hint, None, each.severity) for each in found]
 
 
