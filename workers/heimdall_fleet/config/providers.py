@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag
 
@@ -22,12 +22,8 @@ _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 def http_url(value: str) -> str:
     """An http(s) address without credentials and without a slash at its end. Raises ValueError."""
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
+    parts = _http_parts(value)
+    if parts is None:
         raise ValueError("is not an http:// or https:// address")
     if parts.username is not None or parts.password is not None:
         raise ValueError("carries a user name or password; put the credential into keys")
@@ -38,16 +34,18 @@ def http_url(value: str) -> str:
 
 def _proxy_url(value: SecretStr | None) -> SecretStr | None:
     """As it is. Raises ValueError."""
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value.get_secret_value())
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
+    if value is not None and _http_parts(value.get_secret_value()) is None:
         raise ValueError("is not the address of a proxy; write http://host:port")
     return value
+
+
+def _http_parts(url: str) -> SplitResult | None:
+    """The parts of an http(s) address with a host; None for anything else."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
