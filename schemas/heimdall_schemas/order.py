@@ -100,17 +100,12 @@ def steps_json(steps: Sequence[Step]) -> bytes:
     return orjson.dumps(steps)
 
 
-def read_order(value: bytes | None, raw_headers: h.Headers) -> Order:
-    """The order in a record of a dispatch topic.
+def read_order(value: bytes | None, found: Mapping[str, bytes]) -> Order:
+    """The order in a record of a dispatch topic, of its value and its headers by name.
 
     Raises Failure `heimdall_internal` when a header that triage writes is missing or unreadable: nobody but the fleet
     may write to these topics.
     """
-    return order_in(value, h.last(raw_headers))
-
-
-def order_in(value: bytes | None, found: Mapping[str, bytes]) -> Order:
-    """As `read_order`, of headers by name."""
     try:
         return Order(
             request_id=found[h.REQUEST_ID].decode(),

@@ -142,7 +142,7 @@ def test_the_headers_of_an_example_can_be_read(name: str) -> None:
 def test_the_order_example_is_read_as_an_order_and_satisfies_its_header_schemas() -> None:
     example = EXAMPLES["order"]
     body = orjson.dumps(example["value"])
-    order = read_order(body, [(key, value.encode()) for key, value in example["headers"].items()])
+    order = read_order(body, {key: value.encode() for key, value in example["headers"].items()})
     assert order.body == body
     written = orjson.loads(plan_header(order.plan))
     assert plan_of(written) == plan_of(json.loads(example["headers"]["heimdall-plan"])) == order.plan

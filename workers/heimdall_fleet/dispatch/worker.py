@@ -37,7 +37,7 @@ from heimdall_schemas.codec import DEFAULT_LIMITS, Limits, decode
 from heimdall_schemas.control import Cancel
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.faults import faults_of
-from heimdall_schemas.order import order_in
+from heimdall_schemas.order import read_order
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class DispatchWorker:
     def _read(self, record: Record) -> Run:
         refuse_damaged(record)
         clock, headers = self.room.clock, h.last(record.headers)
-        order = order_in(record.value, headers)
+        order = read_order(record.value, headers)
         body: Mapping[str, Any] = decode(order.body, self.limits)
         if order.shadow is not None:
             body = unstreamed(body)

@@ -171,7 +171,7 @@ async def test_the_order_carries_the_decision_and_the_chain(bench: Bench) -> Non
     _, task, _ = await running(bench, broker, source)
     await finished(task, source, 1)
     records = {value["request_id"]: value for value in broker.values(TOPICS.audit)}
-    orders = [read_order(r.value, r.headers) for r in broker.sent if r.topic.startswith("heimdall.dispatch.")]
+    orders = [read_order(r.value, h.last(r.headers)) for r in broker.sent if r.topic.startswith("heimdall.dispatch.")]
     assert sorted(order.request_id for order in orders) == sorted(records)
     for order in orders:
         record = records[order.request_id]

@@ -145,7 +145,7 @@ def test_a_shadow_order_has_the_same_body_one_model_and_nobodys_address() -> Non
     drawn = shadow_for(run, ending, ALWAYS)
     assert drawn is not None
     made = shadow_order(run, drawn, TOPICS, 50_000)
-    order = read_order(made.value, made.headers)
+    order = read_order(made.value, h.last(made.headers))
     assert made.topic == TOPICS.dispatch(Bucket.MID)
     assert (order.request_id, order.shadow) == (derived_id("shadow", "r1"), drawn.shadow)
     assert (order.body, order.trace) == (run.order.body, run.order.trace)
@@ -200,7 +200,7 @@ async def test_a_shadow_has_no_shadow_and_is_called_once(shadowed: "Bench") -> N
 
 async def test_a_shadow_that_fails_is_told_and_leads_to_no_other_model_and_to_no_dead_letter(shadowed: "Bench") -> None:
     order = await shadow_of(shadowed)
-    model = read_order(order.value, order.headers).plan.steps[0].model
+    model = read_order(order.value, h.last(order.headers)).plan.steps[0].model
     shadowed.worker.room = replace(
         shadowed.worker.room,
         settings=replace(
