@@ -34,13 +34,13 @@ from heimdall_models.decide import decide  # noqa: E402
 from heimdall_models.embed import embed, nearest_clusters  # noqa: E402
 from heimdall_models.features import MAX_BATCH, extract  # noqa: E402
 from heimdall_models.judge import Judge, make_judge  # noqa: E402
+from heimdall_models.recall import FEWER_ABOVE  # noqa: E402
 from heimdall_models.rules import Rules  # noqa: E402
 from heimdall_models.shipped import shipped  # noqa: E402
 from heimdall_models.training.everyday import read_everyday  # noqa: E402
 from heimdall_schemas.request import NO_OPTIONS  # noqa: E402
 
 SIZES = {"600": 600, "4k": 4_000, "20k": 20_000}
-LONG_BYTES, LONGER_BYTES = 1_024, 4_096
 BATCHES, ROUNDS, TOP_P = 8, 12, 5
 
 
@@ -52,9 +52,12 @@ def batches(size_bytes: int) -> list[list[dict[str, Any]]]:
 
 
 def _together(size_bytes: int) -> int:
-    if size_bytes < LONG_BYTES:
-        return MAX_BATCH
-    return MAX_BATCH // 2 if size_bytes < LONGER_BYTES else MAX_BATCH // 4
+    """As many as `recall.unanswered` puts together."""
+    rows = MAX_BATCH
+    for most_bytes, fewer in FEWER_ABOVE:
+        if rows * size_bytes > most_bytes:
+            rows = fewer
+    return rows
 
 
 def _body(rng: random.Random, texts: list[str], size_bytes: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from heimdall_models.record import Decided, Kept, Refusal, took_json
 from heimdall_schemas.failure import Failure, FailureCode
 
 _KIB = 1024
-_FEWER_ABOVE = ((128 * _KIB, MAX_BATCH // 2), (256 * _KIB, MAX_BATCH // 4))
+FEWER_ABOVE = ((128 * _KIB, MAX_BATCH // 2), (256 * _KIB, MAX_BATCH // 4))
 """Bytes of requests above which fewer rows are judged together. The arrays of more would not stay in the processor's cache,
 which costs a quarter; those of 64 long requests are more than the heap keeps, which costs a tenth in page faults."""
 
@@ -107,7 +107,7 @@ def unanswered(
         start = 0
         while start < len(rows):
             together = rows[start : start + MAX_BATCH]
-            for most_bytes, fewer in _FEWER_ABOVE:
+            for most_bytes, fewer in FEWER_ABOVE:
                 if sum([one.item.size_bytes for _, one in together]) > most_bytes:
                     together = together[:fewer]
             yield together

@@ -49,9 +49,10 @@ class KeyState:
         self.settings = settings
         self.name = settings.name
         self.group = group
-        self.rules = (provider.circuit, provider.start_concurrency, provider.concurrency or provider.max_concurrency)
+        ceiling = provider.concurrency or provider.max_concurrency
+        self.rules = (provider.circuit, provider.start_concurrency, ceiling)
         self.breaker = Breaker(provider.circuit)
-        self.aimd = Aimd(provider.start_concurrency, provider.concurrency or provider.max_concurrency)
+        self.aimd = Aimd(provider.start_concurrency, ceiling)
         self.disabled: str | None = None
         self.disabled_until = math.inf
         self.look_at = math.inf
