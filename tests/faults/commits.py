@@ -21,6 +21,8 @@ class Told(Protocol):
 
 
 OFFSETS_RESET = "offsets reset"
+TWINS = "instance id given twice"
+"""The worker whose place the other one took hears of it with its next heartbeat, and of no commit until then."""
 SAME_INSTANT_S = 0.002
 """The broker stamps in milliseconds."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.checker import check
+from tests.faults.commits import TWINS
 from tests.faults.history import (
     Call,
     Commit,
@@ -130,6 +131,10 @@ FORGED: dict[str, tuple[str, list[Event]]] = {
         "I5",
         [*GOOD, replace(SECOND, at=13.0, end=13.1), SECOND_OUTCOME, replace(KILL, start=12.5, end=12.5)],
     ),
+    "a call for what was committed, when twins had stopped taking turns": (
+        "I5",
+        [*GOOD, replace(SECOND, at=13.0, end=13.1), SECOND_OUTCOME, Fault(11.4, 12.9, TWINS)],
+    ),
     "a call that no outcome record tells of": ("I5", [*GOOD, CALL]),
     "a call of a worker that lived, without a record": (
         "I5",
@@ -190,6 +195,9 @@ ALLOWED: dict[str, list[Event]] = {
         replace(SECOND_OUTCOME, superseded=True, state="failed", reached=0, named={"w2/1": True}),
     ],
     "published, and killed before the commit": [*GOOD, SECOND, SECOND_OUTCOME, KILL, KILLED, replace(REPLY, offset=1)],
+    "a call for what a twin had committed": [
+        *GOOD, replace(SECOND, at=13.0, end=13.1), SECOND_OUTCOME, Fault(11.4, 13.2, TWINS),
+    ],
     "a ceiling that holds": swapped(SENT, replace(SENT, ceiling_usd_micros=140)),
     "offsets that an operator moved": [
         *GOOD, Fault(13.0, 13.1, "offsets reset"), replace(DISPATCHED, at=13.1, position=0), replace(DISPATCHED, at=14.0),

@@ -8,6 +8,7 @@ import pytest
 from tests.brokers.clusters import ApacheCluster
 from tests.brokers.redis import redis_server
 from tests.faults.checker import audited_calls, distinct
+from tests.faults.commits import TWINS
 from tests.faults.faults import broker_silent, noted, redis_gone
 from tests.faults.figures import Tell
 from tests.faults.fleet import GRACE_S, Setup, Worker
@@ -213,7 +214,7 @@ async def test_of_two_workers_with_one_instance_id_one_stands_aside_and_says_why
     async with scenario(apache_broker, Setup(171, tmp_path, behaviours=QUICK, settings=settings)) as run:
         asking = asyncio.create_task(run.load.many(300, 25))
         await run.answers(20)
-        async with noted(run.fleet, "instance id given twice"):
+        async with noted(run.fleet, TWINS):
             twins = [*run.fleet.alive("dispatch"), await run.fleet.start("dispatch", wait=False)]
             await run.until(lambda: sum(map(_times_aside, twins)) == GROUPS_OF_A_DISPATCH_WORKER)
         await asking

@@ -19,7 +19,7 @@ from heimdall_fleet.kafka.records import DamagedBatch, Partition, Record
 from heimdall_fleet.kafka.settings import KafkaSettings
 
 _NOBODY = TopicPartition("", -1)
-_TWIN_TIMES = 3
+_TWIN_TIMES = 2
 _TWIN_WITHIN_S = 30.0
 
 
@@ -183,10 +183,10 @@ class RawConsumer:
 
     @property
     def has_twin(self) -> bool:
-        """Whether another member took our place again and again: it has the same `group_instance_id`. We are dead then.
+        """Whether another member took our place a second time: it has the same `group_instance_id`. We are dead then.
 
-        Who is displaced last stays out, so that one of the two goes on. A client that joins again each time would do
-        so for ever, and the calls of both would be made twice.
+        The one who took it goes on. A client that joins again each time would do so for ever, and the calls of both
+        would be made twice: who is displaced goes on with its orders until its next heartbeat.
         """
         return len(self._displaced_s) >= _TWIN_TIMES
 
