@@ -90,7 +90,8 @@ class Kafka(Section):
     metadata_max_age_ms: int = Field(60_000, ge=100, le=86_400_000)
     """How often the layout of the cluster is read again: so soon a new partition is found."""
     fetch_max_wait_ms: int = Field(500, ge=1, le=30_000)
-    """How long the broker waits for records before it answers an empty fetch; 5 to 20 on the embedded broker."""
+    """How long the broker waits for records before it answers an empty fetch; 10 to 50 on the embedded broker, which waits
+    to the end though a record came in."""
     fetch_max_bytes: Bytes = Field(8 * 1024 * 1024, ge=1024, le=1_073_741_824)
     """Most bytes of one fetch."""
     max_partition_fetch_bytes: Bytes = Field(1024 * 1024, ge=1024, le=1_073_741_824)

@@ -22,7 +22,8 @@ from heimdall_fleet.stack.processes import Child
 from heimdall_fleet.stack.providers import PLAIN_PLAN, Scripted, authors, start_scripted
 from heimdall_schemas.topics import Topics
 
-EMBEDDED_FETCH_WAIT_MS = 10
+EMBEDDED_FETCH_WAIT_MS = 40
+"""This broker ends a wait for no record: shorter is sooner, and costs workers with nothing to do as much more."""
 WORKERS = ("triage", "dispatch")
 
 
