@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from heimdall_fleet.kafka.driver.producing import RawBatch
 from heimdall_fleet.kafka.errors import DeliveryRefused, DeliveryUnknown
@@ -47,27 +48,15 @@ class Entry:
             self.done.set_exception(error)
 
 
-@dataclass(eq=False, slots=True, frozen=True)
-class Flight:
-    """One batch under way: each entry in it, with the index after its last record in it."""
-
-    parts: tuple[tuple[Entry, int], ...]
+Flight: TypeAlias = tuple[tuple[Entry, int], ...]
+"""One batch under way: each entry in it, with the index after its last record in it."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What all lanes of a producer hold together."""
+    """What all lanes of a producer hold together. Whoever takes an entry in adds to it; the lane takes off."""
 
-    records: int = 0
     size_bytes: int = 0
-
-    def add(self, entry: Entry) -> None:
-        self.records += len(entry.records)
-        self.size_bytes += entry.size_bytes
-
-    def remove(self, entry: Entry) -> None:
-        self.records -= len(entry.records)
-        self.size_bytes -= entry.size_bytes
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +85,6 @@ class Lane:
 
     def load(self, batch: RawBatch) -> Flight | None:
         """Fill `batch` from the front of the queue and count it as under way; None if there is nothing to send."""
-        self._drop_settled()
         parts: list[tuple[Entry, int]] = []
         for entry in self.queue:
             if entry.done.done():
@@ -107,18 +95,19 @@ class Lane:
                 parts.append((entry, stop))
             if stop < count or self.alone:
                 break
-        self.flight = Flight(tuple(parts)) if parts else None
+        self.flight = tuple(parts) or None
         return self.flight
 
     def confirm(self, flight: Flight, base_offset: int) -> None:
         """The broker has the batch; its first record got `base_offset` (-1: it no longer knows)."""
         offset = base_offset - 1
-        for entry, stop in flight.parts:
+        for entry, stop in flight:
             offset = -1 if base_offset < 0 else offset + stop - entry.cursor
             entry.cursor = stop
             if stop == len(entry.records):
                 entry.settle(offset)
-        self.alone = max(0, self.alone - 1)
+        if self.alone:
+            self.alone -= 1
         self._land()
 
     def refuse(self, flight: Flight) -> int:
@@ -126,12 +115,12 @@ class Lane:
 
         Returns how many records were given up.
         """
-        records = sum(stop - entry.cursor for entry, stop in flight.parts)
+        records = sum(stop - entry.cursor for entry, stop in flight)
         if records > 1:
             self.alone = records
             self._land()
             return 0
-        entry, stop = flight.parts[0]
+        entry, stop = flight[0]
         entry.refused = (*entry.refused, entry.records[entry.cursor])
         entry.cursor = stop
         if stop == len(entry.records):
@@ -142,7 +131,7 @@ class Lane:
 
     def lose(self, flight: Flight, cause: BaseException) -> None:
         """The producer was lost with the batch: send it again, unless that was tried too often."""
-        for entry, _ in flight.parts:
+        for entry, _ in flight:
             entry.attempts += 1
             if entry.attempts >= MAX_ATTEMPTS:
                 entry.fail(DeliveryUnknown(f"gave up after {entry.attempts} attempts on {self.topic}: {cause!r}"))
@@ -165,7 +154,8 @@ class Lane:
         self._drop_settled()
 
     def _drop_settled(self) -> None:
-        while self.queue and self.queue[0].done.done():
-            settled = self.queue.popleft()
-            self.queued_bytes -= settled.size_bytes
-            self.tally.remove(settled)
+        queue = self.queue
+        while queue and queue[0].done.done():
+            size_bytes = queue.popleft().size_bytes
+            self.queued_bytes -= size_bytes
+            self.tally.size_bytes -= size_bytes

@@ -56,7 +56,7 @@ class RawProducing(Protocol):
     def partitions(self, topic: str) -> int: ...
     async def look_up(self, topics: Collection[str], timeout_s: float) -> dict[str, int]: ...
     def batch(self, size_bytes: int) -> RawBatch: ...
-    async def submit(self, batch: RawBatch, topic: str, partition: int) -> "asyncio.Future[Any]": ...
+    def submit(self, batch: RawBatch, topic: str, partition: int) -> "asyncio.Future[Any]": ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class SupervisedProducer:
         self._open_raw = open_raw
         self._settings = settings
         self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._raw: RawProducing | None = None
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._dirty: dict[Lane, None] = {}
@@ -164,10 +164,11 @@ class SupervisedProducer:
         return not late
 
     def facts(self) -> ProducerFacts:
-        oldest = min((entry.sent_at for entry in self._waiting()), default=self._clock())
+        waiting = tuple(self._waiting())
+        oldest = min((entry.sent_at for entry in waiting), default=self._clock())
         return ProducerFacts(
             ready=self._raw is not None,
-            pending_records=self._tally.records,
+            pending_records=sum(len(entry.records) for entry in waiting),
             pending_bytes=self._tally.size_bytes,
             oldest_pending_s=self._clock() - oldest,
             replaced=self._replaced,
@@ -176,7 +177,7 @@ class SupervisedProducer:
         )
 
     def _accept(self, topic: str, partition: int | None, records: Sequence[Outgoing]) -> Awaitable[int]:
-        if self._closed or self._loop is None:
+        if self._closed:
             raise NeverSent(f"a record for {topic} was given to a producer that is not running")
         size = self._checked_size(topic, records)
         if self._tally.size_bytes + size > self._settings.max_pending_bytes:
@@ -186,7 +187,7 @@ class SupervisedProducer:
             )
         done: asyncio.Future[int] = self._loop.create_future()
         entry = Entry(records, partition, size, self._clock(), done)
-        self._tally.add(entry)
+        self._tally.size_bytes += size
         count = self._counts.get(topic)
         if count is None or (partition is not None and partition >= count):
             self._park(topic, entry)
@@ -225,7 +226,7 @@ class SupervisedProducer:
         lanes = self._lingering.get(linger_s)
         if lanes is None:
             lanes = self._lingering[linger_s] = {}
-            asyncio.get_running_loop().call_later(linger_s, self._lingered, linger_s)
+            self._loop.call_later(linger_s, self._lingered, linger_s)
         lanes[lane] = None
 
     def _choose(self, entry: Entry, count: int) -> int:
@@ -280,7 +281,7 @@ class SupervisedProducer:
                 self._enqueue(topic, entry, count)
 
     def _give_up(self, entry: Entry, error: NeverSent) -> None:
-        self._tally.remove(entry)
+        self._tally.size_bytes -= entry.size_bytes
         entry.fail(error)
 
     async def _look_up(self, topic: str) -> int:
@@ -302,22 +303,22 @@ class SupervisedProducer:
             dirty, self._dirty = self._dirty, {}
             for lane in dirty:
                 try:
-                    await self._launch(lane, raw)
+                    self._launch(lane, raw)
                 except Exception as error:  # noqa: BLE001  # outermost loop: a new producer is tried, records stay
                     self._lost(lane, lane.flight, raw, error)
 
-    async def _launch(self, lane: Lane, raw: RawProducing) -> None:
+    def _launch(self, lane: Lane, raw: RawProducing) -> None:
         if not lane.idle:
             return
         if raw.partitions(lane.topic) <= lane.partition:
-            # Submitting now would block all lanes until the cluster knows the topic again.
+            # Submitted now, the batch would wait with the producer until the cluster knows the topic again.
             self._spawn(self._revive(lane))
             return
         batch = raw.batch(lane.queued_bytes)
         flight = lane.load(batch)
         if flight is not None:
-            future = await raw.submit(batch, lane.topic, lane.partition)
-            future.add_done_callback(partial(self._landed, lane, flight, raw))
+            submitted = raw.submit(batch, lane.topic, lane.partition)
+            submitted.add_done_callback(partial(self._landed, lane, flight, raw))
 
     async def _revive(self, lane: Lane) -> None:
         await self._look_up(lane.topic)

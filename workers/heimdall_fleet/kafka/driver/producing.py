@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import TopicPartition
 
 from heimdall_fleet.kafka.driver.connection import abandon, awaiting, bounded, connection_arguments
 from heimdall_fleet.kafka.errors import BrokerUnavailable, KafkaFailure
@@ -102,7 +103,7 @@ class RawProducer:
 
     def partitions(self, topic: str) -> int:
         """Partitions in the cached metadata, 0 if the topic is not in it."""
-        return len(self._aio.client.cluster.partitions_for_topic(topic) or ())
+        return len(self._aio.client.cluster._partitions.get(topic, ()))  # its own method makes a set of all each time
 
     async def look_up(self, topics: Collection[str], timeout_s: float) -> dict[str, int]:
         """Partitions of those topics that exist, freshly asked for; raises `BrokerUnavailable`."""
@@ -128,10 +129,17 @@ class RawProducer:
             return _Batch(self._batch_bytes, _CODECS["none"])
         return _Batch(self._batch_bytes, self._codec)
 
-    async def submit(self, batch: RawBatch, topic: str, partition: int) -> asyncio.Future[Any]:
-        """Hand a batch over; the future's result has `base_offset`-like attribute `offset` of its first record."""
+    def submit(self, batch: RawBatch, topic: str, partition: int) -> asyncio.Future[Any]:
+        """Hand a batch over; the future's result has `base_offset`-like attribute `offset` of its first record.
+
+        Not through `AIOKafkaProducer.send_batch`: it waits for the partition's batch before, which is never there, and
+        gives a future beside its own, so that whoever cancels one leaves the other; nobody cancels this one.
+        """
+        accumulator = self._aio._message_accumulator
+        if accumulator._closed or accumulator._exception is not None:
+            raise errors.ProducerClosed
         batch.close()  # type: ignore[attr-defined]  # aiokafka's builder; closed means: send without lingering
-        submitted: asyncio.Future[Any] = await self._aio.send_batch(batch, topic, partition=partition)
+        submitted: asyncio.Future[Any] = accumulator._append_batch(batch, TopicPartition(topic, partition)).future
         return submitted
 
 
