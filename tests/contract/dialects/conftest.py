@@ -7,6 +7,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from heimdall_fleet.providers.answer_reader import AnswerReader
 from heimdall_fleet.providers.dialect import AttemptError, Call, Target
 from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_fleet.providers.registry import dialect_for
@@ -56,7 +57,7 @@ async def complete() -> AsyncIterator[Complete]:
             if whole.status != 200:
                 raise AttemptError(dialect.failure(whole.status, whole.headers, whole.body))
             return dialect.from_wire(whole.body, call)
-        reader = dialect.reader(call)
+        reader = AnswerReader(dialect, call)
         async with client.stream(wire, LIMITS) as answer:
             if answer.status != 200:
                 raise AttemptError(dialect.failure(answer.status, answer.headers, await answer.read()))

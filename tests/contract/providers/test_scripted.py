@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from heimdall_fleet.providers.answer_reader import AnswerReader
 from heimdall_fleet.providers.dialect import AttemptError, AttemptFailure, Call, Target, WireRequest
 from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_fleet.providers.registry import dialect_for
@@ -36,7 +37,7 @@ async def complete(client: HttpClient, call: Call, limits: CallLimits = LIMITS) 
         if whole.status != 200:
             raise AttemptError(dialect.failure(whole.status, whole.headers, whole.body))
         return dialect.from_wire(whole.body, call)
-    reader = dialect.reader(call)
+    reader = AnswerReader(dialect, call)
     async with client.stream(wire, limits) as answer:
         if answer.status != 200:
             raise AttemptError(dialect.failure(answer.status, answer.headers, await answer.read()))

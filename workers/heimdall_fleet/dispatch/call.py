@@ -10,6 +10,7 @@ from heimdall_fleet.dispatch.chains import bounded_body
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import chain_of
 from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.providers.answer_reader import AnswerReader, chunk_of
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, Call, Dialect, WireRequest
 from heimdall_fleet.providers.http import CallLimits, HttpClient
 from heimdall_schemas.failure import FailureCode
@@ -67,14 +68,18 @@ async def _stream(
     judged: Callable[[dict[str, Any], WireRequest], Result],
 ) -> Result:
     client, dialect, limits = means
-    reader = dialect.reader(asked)
+    reader = AnswerReader(dialect, asked)
     async with client.stream(wire, limits) as answer:
         if answer.status != _OK:
             return Result(None, dialect.failure(answer.status, answer.headers, await answer.read()), answer.status)
         async for data in answer:
             for chunk in reader.feed(data):
                 await emit(chunk)
-        return judged(reader.finish(), wire)
+        completion = reader.finish()
+    result = judged(completion, wire)
+    if reader.whole and result.failure is None:
+        await emit(chunk_of(completion))
+    return result
 
 
 def _judged(answer: dict[str, Any], wire: WireRequest, run: Run, room: Room) -> Result:

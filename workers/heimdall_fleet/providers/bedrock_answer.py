@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from heimdall_fleet.providers.bedrock_request import thoughts_of, tool_names
-from heimdall_fleet.providers.canonical import Answer, event_object, explain_silence
+from heimdall_fleet.providers.canonical import Answer, event_object
 from heimdall_fleet.providers.dialect import AttemptError, Call
 from heimdall_fleet.providers.eventstream import Frame, FrameParser
 from heimdall_fleet.providers.failures import failure_inside, malformed, truncated
@@ -129,28 +129,16 @@ class ConverseReader:
         self._call = call
         self._events = ConverseEvents(call, now_s)
         self._parser = FrameParser()
-        self._plain: bytes | None = b""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        if self._is_plain(data):
-            return []
         for frame in self._parser.feed(data):
             self._on(frame)
         return self._events.answer.take()
 
     def finish(self) -> dict[str, Any]:
-        explain_silence(self._plain or b"", self._call)
         if not self._events.ended:
             raise truncated("the stream ended before messageStop")
         return self._events.answer.completion()
-
-    def _is_plain(self, data: bytes) -> bool:
-        """JSON or HTML in the place of frames. A frame begins with its length, whose first byte is 0 or 1."""
-        if self._plain is not None and (self._plain or data[:1] in (b"{", b"[", b"<")):
-            self._plain += data
-        elif data:
-            self._plain = None
-        return bool(self._plain)
 
     def _on(self, frame: Frame) -> None:
         headers = frame.headers

@@ -15,8 +15,6 @@ from heimdall_fleet.providers.openai_answer import parsed, raise_error_inside
 from heimdall_fleet.providers.shapes import object_of, text_of
 from heimdall_fleet.providers.sse import Event, SseParser
 
-_HEAD_BYTES = 4096
-
 
 class Place(NamedTuple):
     """Where a tool call stands in its answer, and the id it has got."""
@@ -145,25 +143,18 @@ class EventStreamReader:
         self._call = call
         self._events = events
         self._parser = SseParser()
-        self._head = b""
-        self._started = False
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        if not self._started and len(self._head) < _HEAD_BYTES:
-            self._head += data[:_HEAD_BYTES]
         return self._chunks(self._parser.feed(data))
 
     def finish(self) -> dict[str, Any]:
         self._chunks(self._parser.close())
-        if not self._started:
-            explain_silence(self._head, self._call)
         if not self._events.ended:
             raise truncated("the stream ended before its terminal event")
         return self._events.answer.completion()
 
     def _chunks(self, events: list[Event]) -> list[dict[str, Any]]:
         for event in events:
-            self._started = True
             if event.data != b"[DONE]":
                 self._events.on(event.name, event_object(event.data, self._call))
         return self._events.answer.take()
@@ -180,15 +171,6 @@ def event_object(data: bytes, call: Call) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise malformed("an event of the stream is not a JSON object", secret=call.secret)
     return value
-
-
-def explain_silence(head: bytes, call: Call) -> None:
-    """No event came. A server that ignored the wish for a stream, or a proxy's page, says why in plain JSON or HTML."""
-    if head.lstrip()[:1] == b"[":
-        raise_error_inside(event_object(head, call), call)
-    if head.lstrip()[:1] in (b"{", b"[", b"<"):
-        raise_error_inside(parsed(head, call), call)
-        raise malformed("the answer is one JSON object, a stream was asked for", secret=call.secret)
 
 
 def read_whole(body: bytes, call: Call, answer: Answer, read: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def parsed(body: bytes, call: Call) -> dict[str, Any]:
             raise truncated("the JSON of the answer ends in the middle") from error
         kind = "an HTML page" if start == b"<" else "not JSON" if body.strip() else "empty"
         raise malformed(f"the answer is {kind}", secret=call.secret) from error
+    if isinstance(answer, list) and answer:  # how Gemini and Vertex send an error to who asked for a stream
+        raise_error_inside(object_of(answer[0]), call)
     if not isinstance(answer, dict):
         raise malformed(f"the answer is a JSON {type(answer).__name__}, not an object", secret=call.secret)
     return answer

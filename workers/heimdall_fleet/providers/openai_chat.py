@@ -27,7 +27,6 @@ from heimdall_fleet.providers.usage import usage_of_openai
 from heimdall_schemas.codec import encode
 
 _DONE = b"[DONE]"
-_HEAD_BYTES = 4096
 
 
 class OpenAIChat:
@@ -68,22 +67,16 @@ class OpenAIChatReader:
         self._now_s = now_s
         self._parser = SseParser()
         self._assembly = Assembly()
-        self._head = b""
-        self._started = False
         self._done = False
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
         if self._done:
             return []
-        if not self._started and len(self._head) < _HEAD_BYTES:
-            self._head += data[:_HEAD_BYTES]
         return self._chunks(self._parser.feed(data))
 
     def finish(self) -> dict[str, Any]:
         if not self._done:
             self._chunks(self._parser.close())
-        if not self._started:
-            self._explain_silence()
         if not self._done:
             raise truncated("the stream ended before data: [DONE]")
         if not self._assembly.finished:
@@ -93,7 +86,6 @@ class OpenAIChatReader:
     def _chunks(self, events: list[Event]) -> list[dict[str, Any]]:
         chunks = []
         for event in events:
-            self._started = True
             if event.data == _DONE:
                 self._done = True
                 break
@@ -125,12 +117,6 @@ class OpenAIChatReader:
         if usage is not None:
             chunk["usage"] = usage
         return chunk
-
-    def _explain_silence(self) -> None:
-        """No event came. A server that ignored `stream`, or a page of a proxy, says why in plain JSON or HTML."""
-        if self._head.lstrip()[:1] in (b"{", b"[", b"<"):
-            completion_of(self._head, self._call, self._now_s)
-            raise malformed("the answer is a whole completion, a stream was asked for", secret=self._call.secret)
 
 
 def _part(index: int, choice: Any, call: Call) -> dict[str, Any]:

@@ -101,3 +101,31 @@ async def test_a_chunk_that_cannot_be_sent_does_not_cost_the_answer(bench: "Benc
     assert replies[-1]["choices"][0]["message"]["content"] == "one two"
     assert replies[0]["heimdall"]["sequence"] == 1
     assert len(bench.upstream.requests) == 1
+
+
+def in_one(text: str, finish: str = "stop") -> Callable[[httpx.Request], httpx.Response]:
+    """A server that ignores the wish for a stream."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
+    return lambda request: httpx.Response(200, json=body)
+
+
+async def test_a_whole_answer_in_the_place_of_a_stream_comes_as_one_chunk_and_the_reply(bench: "Bench") -> None:
+    bench.upstream.on("openai", in_one("one two"))
+    chunk, final = await run(bench, "openai/gpt-5", "google/gemini")
+    assert bench.upstream.called() == ["openai"]
+    ReplyChunk.model_validate(chunk)
+    assert chunk["choices"][0]["delta"] == {"role": "assistant", "content": "one two"}
+    assert (chunk["heimdall"]["sequence"], chunk["model"]) == (0, "openai/gpt-5")
+    Reply.model_validate(final)
+    assert final["choices"][0]["message"]["content"] == "one two"
+    assert (final["heimdall"]["state"], final["heimdall"]["sequence"]) == ("answered", 1)
+    assert final["usage"]["total_tokens"] == 12
+
+
+async def test_half_a_whole_answer_in_the_place_of_a_stream_is_answered_by_another_provider(bench: "Bench") -> None:
+    bench.upstream.on("openai", streaming(b'{"id": "c", "choices": [{"index": 0, "mess'))
+    bench.upstream.on("google", streaming(*WORDS, *END))
+    *chunks, final = await run(bench, "openai/gpt-5", "google/gemini")
+    assert [attempt["failure"] for attempt in final["heimdall"]["attempts"]] == ["provider_truncated", None]
+    assert chunks[0]["heimdall"]["sequence"] == 0

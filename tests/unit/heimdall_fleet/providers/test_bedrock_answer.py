@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heimdall_fleet.providers.answer_reader import AnswerReader
 from heimdall_fleet.providers.bedrock_answer import FAILED, FINISH_REASONS, usage_of
 from heimdall_fleet.providers.dialect import Action, AttemptError, Call, Target
 from heimdall_fleet.providers.eventstream import frame
@@ -157,7 +158,7 @@ FAILED_WHOLE = frame({":message-type": "error", ":error-code": "InternalError", 
 def test_a_stream_that_is_not_one_whole_answer_is_a_failed_attempt(
     data: bytes, code: Code | None, call: CallBuilder
 ) -> None:
-    reader = DIALECT.reader(call("bedrock", stream=True))
+    reader = AnswerReader(DIALECT, call("bedrock", stream=True))
 
     def read_all() -> None:
         reader.feed(data)

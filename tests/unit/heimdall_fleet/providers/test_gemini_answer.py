@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heimdall_fleet.providers.answer_reader import AnswerReader
 from heimdall_fleet.providers.dialect import Action, AttemptError, Call, Target
 from heimdall_fleet.providers.gemini_answer import FAILED, FINISH_REASONS, usage_of
 from heimdall_fleet.providers.registry import dialect_for
@@ -169,11 +170,12 @@ ERROR = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED
         (sse([ERROR]), Code.PROVIDER_RATE_LIMITED),
         (orjson.dumps([ERROR]), Code.PROVIDER_RATE_LIMITED),
         (orjson.dumps(ERROR), Code.PROVIDER_RATE_LIMITED),
-        (b"[{", Code.PROVIDER_MALFORMED),
+        (b"[{", Code.PROVIDER_TRUNCATED),
+        (b"[]", Code.PROVIDER_MALFORMED),
     ],
 )
 def test_a_stream_that_is_not_one_whole_answer_is_a_failed_attempt(data: bytes, code: Code, call: CallBuilder) -> None:
-    reader = DIALECT.reader(call("gemini", stream=True))
+    reader = AnswerReader(DIALECT, call("gemini", stream=True))
 
     def read_all() -> None:
         reader.feed(data)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heimdall_fleet.providers.answer_reader import AnswerReader
 from heimdall_fleet.providers.dialect import Action, AttemptError, Call, Target
 from heimdall_fleet.providers.registry import dialect_for
 from heimdall_fleet.providers.responses_answer import usage_of
@@ -272,7 +273,7 @@ def test_a_stream_in_any_chunking_says_the_same_as_a_plain_answer(cut: list[int]
     ],
 )
 def test_a_stream_that_is_not_one_whole_answer_is_a_failed_attempt(data: bytes, code: Code, call: CallBuilder) -> None:
-    reader = DIALECT.reader(call(FAMILY, stream=True))
+    reader = AnswerReader(DIALECT, call(FAMILY, stream=True))
 
     def read_all() -> None:
         reader.feed(data)
