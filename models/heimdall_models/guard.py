@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from heimdall_models.asked import Asked
+from heimdall_models.ceiling import UNKNOWN_PRICE, USUAL_OUTPUT_TOKENS, needed_usd_micros
 from heimdall_models.pools import BUCKETS, FAR, Flags, Indices, PoolBook
 from heimdall_models.rules import allows, meant
 from heimdall_models.score import View, expected_cost
@@ -91,11 +92,25 @@ def deadline(view: View) -> Flags | None:
 
 
 def max_cost(view: View) -> Flags | None:
-    """The expected cost of the call is over the request's `max_cost_usd`."""
+    """What the call must be able to cost, or is expected to, is over the request's `max_cost_usd`.
+
+    Dispatch would refuse the first. Of the second it would leave only a part of the usual answer.
+    """
     limit = view.asked.max_cost[view.rows, None]
     if view.asked.plain or limit.min(initial=FAR) == FAR:
         return None
-    return expected_cost(view) > limit
+    unsaid = view.asked.reading.max_output[view.rows, None] == 0
+    mask: Flags = unsaid & (expected_cost(view) > limit)
+    for row, slot in zip(*(view.valid & (limit < FAR) & ~mask).nonzero(), strict=True):
+        mask[row, slot] = _needed_usd_micros(view, row, slot) > limit[row, 0]
+    return mask
+
+
+def _needed_usd_micros(view: View, row: int, slot: int) -> int:
+    asked = view.rows[row]
+    tokens, limit = int(view.asked.tokens[asked]), int(view.asked.reading.max_output[asked])
+    price = view.book.facts(int(view.pool[row]), slot).price or UNKNOWN_PRICE
+    return needed_usd_micros(tokens, limit or USUAL_OUTPUT_TOKENS, price.at(tokens))
 
 
 def _why_context(view: View, row: int, slot: int) -> str:
@@ -132,8 +147,10 @@ def _why_deadline(view: View, row: int, slot: int) -> str:
 
 def _why_cost(view: View, row: int, slot: int) -> str:
     one = View(view.asked, view.book, view.rows[row : row + 1], view.pool[row : row + 1])
-    cost = int(expected_cost(one)[0, slot])
-    return f"expected {cost:,} micro-dollars, heimdall.max_cost_usd allows {int(view.asked.max_cost[view.rows[row]]):,}"
+    cost, allowed = int(expected_cost(one)[0, slot]), int(view.asked.max_cost[view.rows[row]])
+    needed = _needed_usd_micros(view, row, slot)
+    words = f"needs {needed:,}" if needed > allowed else f"expected {cost:,}"
+    return f"{words} micro-dollars, heimdall.max_cost_usd allows {allowed:,}"
 
 
 GUARDRAILS: tuple[Guardrail, ...] = (

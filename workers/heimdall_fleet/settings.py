@@ -21,7 +21,6 @@ from heimdall_fleet.dispatch.settings import (
     KeyStrategy,
     ModelSettings,
     NetworkSettings,
-    Price,
     ProviderSettings,
     ShadowSettings,
 )
@@ -136,7 +135,12 @@ def _override(model: Model) -> Override:
         max_output=model.max_output,
         price=None
         if price is None
-        else Rate(price.input_usd_micros, price.output_usd_micros, price.cache_read_usd_micros),
+        else Rate(
+            price.input_usd_micros,
+            price.output_usd_micros,
+            price.cache_read_usd_micros,
+            price.cache_write_usd_micros,
+        ),
         latency=None if latency is None else Latency(_ms(latency.mean), _ms(latency.sd), measured=True),
         tools=model.tools,
         images=model.images,
@@ -315,10 +319,9 @@ def model_settings(catalogue: Catalogue) -> dict[str, ModelSettings]:
 
 
 def _model(facts: ModelFacts) -> ModelSettings:
-    rate = facts.price.standard if facts.price else None
     abilities = {"reasoning": facts.abilities.reasoning, "structured_output": facts.abilities.structured_output}
     return ModelSettings(
-        price=None if rate is None else Price(rate.input, rate.output, rate.cache_read),
+        price=facts.price,
         context_window=facts.context_window,
         max_output=facts.max_output,
         facts={name: known for name, known in abilities.items() if known is not None},

@@ -9,7 +9,9 @@ from heimdall_fleet.dispatch.failover import Chain, Rules
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import Route, chain_routes, spread
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settings import Chains, Price
+from heimdall_fleet.dispatch.settings import Chains
+from heimdall_models.catalogue import Rate
+from heimdall_models.ceiling import needed_usd_micros
 
 
 def chain_for(run: Run, room: Room) -> Chain:
@@ -39,8 +41,9 @@ def chain_for(run: Run, room: Room) -> Chain:
 
 def _affordable(run: Run, room: Room, route: Route, spent_usd_micros: int) -> bool:
     """Whether the money left pays for the caller's own limit on the output at `route`, else for what is expected."""
-    fits = output_within(left_usd_micros(run, spent_usd_micros), run.order.plan.token_count, _price(route, room))
-    return fits is None or fits >= run.output_tokens(room.settings.expected_output_tokens)
+    output = run.output_tokens(room.settings.expected_output_tokens)
+    needed = needed_usd_micros(run.order.plan.token_count, output, _rate(route, run, room))
+    return needed <= left_usd_micros(run, spent_usd_micros)
 
 
 def bounded_body(run: Run, route: Route, room: Room) -> Mapping[str, Any]:
@@ -49,7 +52,7 @@ def bounded_body(run: Run, route: Route, room: Room) -> Mapping[str, Any]:
     plan = run.order.plan
     if plan.max_cost_usd_micros is None or run.output_limit is not None:
         return run.body
-    fits = output_within(left_usd_micros(run, run.cost_usd_micros), plan.token_count, _price(route, room))
+    fits = output_within(left_usd_micros(run, run.cost_usd_micros), plan.token_count, _rate(route, run, room))
     longest = route.target.usual_output or route.target.max_output
     if fits is None or (longest is not None and fits >= longest):
         return run.body
@@ -60,8 +63,8 @@ def left_usd_micros(run: Run, spent_usd_micros: int) -> int:
     return (run.order.plan.max_cost_usd_micros or 0) - spent_usd_micros
 
 
-def _price(route: Route, room: Room) -> Price:
-    return route.offer.price or room.settings.unknown_price
+def _rate(route: Route, run: Run, room: Room) -> Rate:
+    return (route.offer.price or room.settings.unknown_price).at(run.order.plan.token_count)
 
 
 def _special(run: Run, room: Room, chains: Chains) -> Callable[[Route], tuple[Route, ...]]:

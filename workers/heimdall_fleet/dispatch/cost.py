@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from heimdall_fleet.dispatch.settings import Price
-
-_MILLION = 1_000_000
+from heimdall_models.catalogue import MILLION, Price, Rate
+from heimdall_models.ceiling import set_aside_usd_micros
 
 
 class Tokens(NamedTuple):
@@ -37,53 +36,37 @@ def bill_answer(usage: Mapping[str, Any] | None, price: Price | None, unknown: P
     `guess` stands in for a provider that reports no usage.
     """
     if not usage:
-        return Bill(cost_usd_micros(guess, price or unknown), guess, estimated=True)
+        return Bill(cost_usd_micros(guess, (price or unknown).at(guess.prompt)), guess, estimated=True)
     tokens = read_tokens(usage)
     if "cost" in usage and (reported := _reported(usage["cost"])) is not None:
         return Bill(reported, tokens)
     written = usage["prompt_tokens_details"].get("cache_write_tokens", 0)
-    return Bill(cost_usd_micros(tokens, price or unknown, written), tokens, price is None)
+    return Bill(cost_usd_micros(tokens, (price or unknown).at(tokens.prompt), written), tokens, price is None)
 
 
 def bill_lost(prompt_tokens: int, price: Price | None, unknown: Price) -> Bill:
     """The bill of a call whose answer never came whole: the prompt was probably processed and is charged as a guess."""
     tokens = Tokens(prompt=prompt_tokens)
-    return Bill(cost_usd_micros(tokens, price or unknown), tokens, estimated=True)
+    return Bill(cost_usd_micros(tokens, (price or unknown).at(prompt_tokens)), tokens, estimated=True)
 
 
-def cost_usd_micros(tokens: Tokens, price: Price, cache_written: int = 0) -> int:
+def cost_usd_micros(tokens: Tokens, rate: Rate, cache_written: int = 0) -> int:
     """Prompt, cached prompt, prompt written to the cache and completion, each at its own price, rounded up once."""
     cached = min(tokens.cached, tokens.prompt)
     written = min(cache_written, tokens.prompt - cached)
     fresh = tokens.prompt - cached - written
-    read_price = price.input_usd_micros if price.cache_read_usd_micros is None else price.cache_read_usd_micros
-    write_price = price.input_usd_micros if price.cache_write_usd_micros is None else price.cache_write_usd_micros
-    total = (
-        fresh * price.input_usd_micros
-        + cached * read_price
-        + written * write_price
-        + tokens.completion * price.output_usd_micros
-    )
-    return -(-total // _MILLION)
+    read_price = rate.input if rate.cache_read is None else rate.cache_read
+    write_price = rate.input if rate.cache_write is None else rate.cache_write
+    total = fresh * rate.input + cached * read_price + written * write_price + tokens.completion * rate.output
+    return -(-total // MILLION)
 
 
-def output_within(usd_micros: int, prompt_tokens: int, price: Price) -> int | None:
+def output_within(usd_micros: int, prompt_tokens: int, rate: Rate) -> int | None:
     """Tokens of output that `usd_micros` still pays for after the prompt; 0 when not even that. None: output is free."""
-    prompt_cost = _set_aside_usd_micros(prompt_tokens, price)
-    if price.output_usd_micros == 0:
+    prompt_cost = set_aside_usd_micros(prompt_tokens, rate)
+    if rate.output == 0:
         return None if prompt_cost <= usd_micros else 0
-    return max(0, usd_micros - prompt_cost) * _MILLION // price.output_usd_micros
-
-
-def needed_usd_micros(prompt_tokens: int, output_tokens: int, price: Price) -> int:
-    """The other way round: what must be there, so that `output_within` it there are `output_tokens`."""
-    return _set_aside_usd_micros(prompt_tokens, price) - (-output_tokens * price.output_usd_micros // _MILLION)
-
-
-def _set_aside_usd_micros(prompt_tokens: int, price: Price) -> int:
-    """For the prompt, at its dearest. Its count is the fleet's estimate, so this is for a tenth more of it."""
-    dearest = max(price.input_usd_micros, price.cache_write_usd_micros or 0)
-    return -(-prompt_tokens * dearest * 11 // (10 * _MILLION))
+    return max(0, usd_micros - prompt_cost) * MILLION // rate.output
 
 
 def read_tokens(usage: Mapping[str, Any]) -> Tokens:
@@ -101,7 +84,7 @@ def _reported(cost: object) -> int | None:
     if isinstance(cost, bool):
         return None
     try:
-        micros = (Decimal(str(cost)) * _MILLION).to_integral_value(ROUND_CEILING)
+        micros = (Decimal(str(cost)) * MILLION).to_integral_value(ROUND_CEILING)
     except InvalidOperation:
         return None
     return int(micros) if micros.is_finite() and micros >= 0 else None

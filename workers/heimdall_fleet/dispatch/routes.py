@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-from heimdall_fleet.dispatch.settings import Chains, ModelSettings, Price, ProviderSettings
+from heimdall_fleet.dispatch.settings import Chains, ModelSettings, ProviderSettings
 from heimdall_fleet.providers.dialect import Target
+from heimdall_models.catalogue import Price
 from heimdall_schemas.order import Step
 
 _NOTHING_KNOWN = ModelSettings()

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from heimdall_models.catalogue import Price
+from heimdall_models.ceiling import UNKNOWN_PRICE, USUAL_OUTPUT_TOKENS
+
 
 class KeyStrategy(StrEnum):
     """How a key is picked among the healthy ones that serve the model."""
@@ -87,20 +90,6 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """Micro-dollars per million tokens. None: as `input`."""
-
-    input_usd_micros: int
-    output_usd_micros: int
-    cache_read_usd_micros: int | None = None
-    cache_write_usd_micros: int | None = None
-
-
-UNKNOWN_PRICE = Price(input_usd_micros=30_000_000, output_usd_micros=150_000_000)
-"""Charged, and flagged, where no price is known: above every list price of November 2026 that the catalogue holds."""
-
-
-@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """What is known of a model."""
 
@@ -155,7 +144,7 @@ class DispatchSettings:
     worker: str
     failover: FailoverSettings = FailoverSettings()
     unknown_price: Price = UNKNOWN_PRICE
-    expected_output_tokens: int = 500
+    expected_output_tokens: int = USUAL_OUTPUT_TOKENS
     wait_in_process_ms: int = 10_000
     spill_after_ms: int = 2_000
     look_again_ms: int = 1_000

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from heimdall_fleet.config import Config, ConfigError, config_hash, load
 from heimdall_fleet.config.rules import answer_caches, incomplete, retired, unknown
-from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, rules_of
-from heimdall_models.catalogue import Latency, load_catalogue
+from heimdall_fleet.settings import cache_directory, catalogue_of, directory_at, model_settings, rules_of
+from heimdall_models.catalogue import Latency, Price, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
 from heimdall_models.rules import Rules
 from heimdall_models.shipped import shipped
@@ -85,6 +85,16 @@ def test_a_measured_latency_takes_the_place_of_the_guess_by_price() -> None:
     catalogue = catalogue_of(Config.model_validate({"models": told}), TODAY)
     assert catalogue.models["openai/gpt-6-luna"].latency == Latency(2000, 1500, measured=True)
     assert catalogue.hash != catalogue_of(Config(), TODAY).hash
+
+
+def test_every_price_of_a_model_reaches_dispatch() -> None:
+    price = {"input": 1, "output": 2, "cache_read": 0.1, "cache_write": 1.25}
+    config = Config.model_validate({"models": {"openai/gpt-5.5": {"price": price}}})
+    catalogue = catalogue_of(config, dt.date(2026, 11, 21))
+    assert model_settings(catalogue)["openai/gpt-5.5"].price == Price(Rate(1_000_000, 2_000_000, 100_000, 1_250_000))
+    long = [name for name, facts in catalogue.models.items() if facts.price and facts.price.long]
+    assert long
+    assert all(model_settings(catalogue)[name].price == catalogue.models[name].price for name in long)
 
 
 def test_what_decides_is_part_of_the_fingerprint() -> None:

@@ -24,7 +24,6 @@ from heimdall_fleet.dispatch.settings import (
     KeySettings,
     ModelSettings,
     NetworkSettings,
-    Price,
     ProviderSettings,
 )
 from heimdall_fleet.dispatch.worker import DispatchWorker
@@ -36,13 +35,14 @@ from heimdall_fleet.providers.http import HttpClient
 from heimdall_fleet.providers.registry import DIALECTS
 from heimdall_fleet.providers.vertex_tokens import GoogleTokens, TokenSource
 from heimdall_fleet.state.memory import MemoryState
+from heimdall_models.catalogue import Price, Rate
 from heimdall_schemas import headers as h
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Plan, Step, plan_header
 from heimdall_schemas.topics import Topics
 
 TOPICS = Topics()
-PRICE = Price(input_usd_micros=1_000_000, output_usd_micros=2_000_000)
+PRICE = Price(Rate(input=1_000_000, output=2_000_000))
 MODELS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "anthropic/claude": (("anthropic", "claude"),),
     "openai/gpt-5": (("openai", "gpt-5"),),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from heimdall_models.asked import DecisionInput
-from heimdall_models.catalogue import Catalogue, Latency, Override, Rate
+from heimdall_models.catalogue import Catalogue, Latency, Override, Price, Rate
+from heimdall_models.ceiling import USUAL_OUTPUT_TOKENS, needed_usd_micros
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided, Refusal
 from heimdall_schemas.failure import FailureCode
@@ -146,19 +148,66 @@ def test_a_callers_exclusions_and_candidates_hold(judge: Judge, make_input: Make
     assert named.bucket == "cheap"
 
 
-def test_a_cost_ceiling_takes_out_what_is_expected_to_cost_more(
+def _needed(judge: Judge, found: Decided, model: str, output: int = USUAL_OUTPUT_TOKENS) -> int:
+    """What dispatch wants to find for a call, in micro-dollars."""
+    price, tokens = judge.book.catalogue.models[model].price, found.record["features"]["token_count"]
+    assert price is not None
+    return needed_usd_micros(tokens, output, price.at(tokens))
+
+
+def _expected(found: Decided, model: str) -> int:
+    return next(int(one["cost_usd_micros"]) for one in found.record["candidates"] if one["model"] == model)
+
+
+def test_a_cost_ceiling_takes_out_what_costs_more(
     judge: Judge, make_input: MakeInput, decided: One, answer: Callable[..., Any]
 ) -> None:
     free = decided(make_input(0.9), judge)
-    costs = sorted(one["cost_usd_micros"] for one in free.record["candidates"])
-    ceiling = costs[2] / 1e6
-    found = decided(make_input(0.9, options={"max_cost_usd": ceiling}), judge)
+    costs = sorted(max(_needed(judge, free, name), _expected(free, name)) for name in free.decision["alpha_scores"])
+    found = decided(make_input(0.9, options={"max_cost_usd": costs[2] / 1e6}), judge)
     assert len(found.decision["alpha_scores"]) == 3
     assert found.record["guardrails"] == ["max_cost"]
     (refused,) = answer([make_input(0.9, options={"max_cost_usd": 0.0})], judge)
     assert isinstance(refused, Refusal)
     assert refused.failure.code is FailureCode.POLICY_BUDGET
-    assert "google/gemini-3.8-flash: max_cost: expected" in refused.failure.message
+    assert "google/gemini-3.8-flash: max_cost: needs" in refused.failure.message
+
+
+@pytest.mark.parametrize("limit", [None, 1, 20, 40_000])
+def test_a_ceiling_lets_a_model_pass_that_dispatch_will_call_and_not_a_micro_dollar_below(
+    limit: int | None, judge: Judge, make_input: MakeInput, answer: Callable[..., Any]
+) -> None:
+    body = {} if limit is None else {"max_tokens": limit}
+    for model in ("openai/gpt-5.5", "google/gemini-3.8-flash", "anthropic/claude-opus-5.5"):
+        (free,) = answer([make_input(0.9, model=model, **body)], judge)
+        least = _needed(judge, free, model) if limit is None else _needed(judge, free, model, limit)
+        if limit is None:
+            least = max(least, _expected(free, model))
+        for ceiling, kind in ((least, Decided), (least - 1, Refusal)):
+            (found,) = answer([make_input(0.9, model=model, options={"max_cost_usd": ceiling / 1e6}, **body)], judge)
+            assert isinstance(found, kind)
+
+
+def test_a_prompt_that_is_long_enough_to_be_dearer_is_held_against_the_ceiling_at_that_price(
+    judge_with: JudgeWith, shipped: Catalogue, make_input: MakeInput, answer: Callable[..., Any]
+) -> None:
+    price = Price(Rate(1_000_000, 0), long=Rate(2_000_000, 0), long_above_tokens=1_000)
+    facts = replace(shipped.models["openai/gpt-5.5"], price=price)
+    judge = judge_with(replace(shipped, models={**shipped.models, facts.id: facts}))
+    (free,) = answer([make_input(text=_tokens(2_000), model=facts.id)], judge)
+    ceiling_usd = free.token_count * 1.5 / 1e6
+    (found,) = answer([make_input(text=_tokens(2_000), model=facts.id, options={"max_cost_usd": ceiling_usd})], judge)
+    assert isinstance(found, Refusal)
+
+
+def test_a_pinned_model_of_unknown_price_passes_a_ceiling_only_at_the_price_that_dispatch_guesses(
+    judge_with: JudgeWith, shipped: Catalogue, make_input: MakeInput, answer: Callable[..., Any]
+) -> None:
+    facts = replace(shipped.models["openai/gpt-5.5"], price=None)
+    judge = judge_with(replace(shipped, models={**shipped.models, facts.id: facts}))
+    for ceiling_usd, kind in ((0.07, Refusal), (0.1, Decided)):  # 500 tokens at 150 USD a million, and the prompt
+        (found,) = answer([make_input(model=facts.id, options={"max_cost_usd": ceiling_usd})], judge)
+        assert isinstance(found, kind)
 
 
 def test_a_near_deadline_takes_out_slow_models_and_moves_to_a_quicker_bucket(

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from heimdall_fleet.dispatch.cost import needed_usd_micros
 from heimdall_fleet.dispatch.ending.endings import failed
 from heimdall_fleet.dispatch.pipeline import conclude, end_of
 from heimdall_fleet.dispatch.reserve import store
@@ -17,6 +16,7 @@ from heimdall_fleet.dispatch.shadow.draw import shadow_for, shadow_order
 from heimdall_fleet.dispatch.shadow.verdict import answer_text, judge_order, served_first, verdict_in
 from heimdall_fleet.kafka.errors import KafkaFailure
 from heimdall_fleet.state.base import Budget, StateUnavailable
+from heimdall_models.ceiling import needed_usd_micros
 from heimdall_schemas.audit import State
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import Failure, FailureCode
@@ -142,7 +142,8 @@ def _most_usd_micros(run: Run, room: Room) -> int:
     longest = None if offer is None else offer.target.max_output
     price = room.settings.unknown_price if offer is None or offer.price is None else offer.price
     output = run.output_tokens(min(longest or MOST_OUTPUT_TOKENS, MOST_OUTPUT_TOKENS))
-    return needed_usd_micros(run.order.plan.token_count, output, price)
+    prompt = run.order.plan.token_count
+    return needed_usd_micros(prompt, output, price.at(prompt))
 
 
 async def _refusal(budget: Budget, hold: str, usd_micros: int, room: Room) -> Failure | None:
