@@ -207,7 +207,8 @@ class Guarded:
     """Where each row ended: its bucket and pool, which slots may be chosen, and what the guardrails did.
 
     `preferred`: slots that go before all others whatever their score, None when no row prefers any. `fired` and
-    `fallen`: by row, the guardrails that acted and the candidates they took out. `refused`: rows without a candidate.
+    `fallen`: by row, the guardrails that acted and the candidates they took out. `waived`: by row, those that then gave way.
+    `refused`: rows without a candidate.
     `timed`: rows on which the deadline acted, be it on the bucket above.
     """
 
@@ -217,6 +218,7 @@ class Guarded:
     preferred: Flags | None
     fired: dict[int, list[str]] = field(default_factory=dict)
     fallen: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    waived: dict[int, list[str]] = field(default_factory=dict)
     refused: dict[int, Failure] = field(default_factory=dict)
     timed: set[int] = field(default_factory=set)
 
@@ -339,6 +341,7 @@ def _waive(rules: frozenset[str], result: Guarded, asked: Asked, book: PoolBook,
     if not eligible.any():
         return False
     result.eligible[row] = eligible[0]
+    result.waived[row] = sorted(rules)
     kept = {book.pools[int(view.pool[0])].names[slot] for slot in np.flatnonzero(eligible[0]).tolist()}
     result.fallen[row] = [one for one in result.fallen[row] if one["model"] not in kept]
     return True

@@ -51,6 +51,7 @@ _DECISION = (
 _FALLBACK = b'"fallback_used":true,"fallback_reason":"%b"'
 _NO_FALLBACK = b'"fallback_used":false,"fallback_reason":null'
 _ACROSS = b',"across":%b'
+_WAIVED = b',"waived":%b'
 _COMMON = (
     b'"asked":%b,"difficulty":%b,"difficulty_raw":%b,"difficulty_percentile":%b,"bucket_before_guardrails":%b,'
     b'"guardrails":%b,"chain":%b,"alpha":%b,"p_chosen":%b,"explored":%b,"tenant":%b,%b'
@@ -240,11 +241,12 @@ def _common(judged: Judged, rows: _Rows) -> list[bytes]:
 
 
 def _identities(judged: Judged) -> list[bytes]:
-    """Who judged; and who could be drawn, where that is over all buckets."""
-    own, reach = judged.judge.identity_json, judged.choices.reach
-    if not reach:
-        return [own] * len(judged.asked)
-    return [own + _ACROSS % orjson.dumps(reach[at]) if at in reach else own for at in range(len(judged.asked))]
+    """Who judged; and of the few rows that have it, which guardrails gave way and who could be drawn over all buckets."""
+    pieces = [judged.judge.identity_json] * len(judged.asked)
+    for piece, rows in ((_WAIVED, judged.guarded.waived), (_ACROSS, judged.choices.reach)):
+        for at, names in rows.items():
+            pieces[at] += piece % orjson.dumps(names)
+    return pieces
 
 
 def _decisions(judged: Judged, rows: _Rows, scores: list[bytes]) -> list[bytes]:

@@ -92,6 +92,9 @@ class DecisionRecord(Decision):
     )
     bucket_before_guardrails: Bucket | None = None
     guardrails: list[str] = Field(default_factory=list)
+    waived: list[str] = Field(
+        default_factory=list, description="guardrails that acted and gave way, since nothing else was left anywhere"
+    )
     candidates: list[Candidate]
     chain: list[str] = Field(default_factory=list, description="models in the order dispatch may ask them")
     alpha: float

@@ -16,7 +16,6 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.config import Config
-from heimdall_fleet.report.explanation import waived
 from heimdall_fleet.settings import limits_of
 from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.asked import DecisionInput
@@ -144,7 +143,7 @@ def _reasons(answer: Decided) -> list[str]:
     percentile = record["difficulty_percentile"]
     where = "difficulty unknown" if percentile is None else f"harder than {percentile:.0%} of reference traffic"
     reasons = [f"{where}: bucket {record['bucket_before_guardrails']}"]
-    given_way = waived({**record, "bucket": answer.bucket})
+    given_way = record.get("waived", ())
     reasons += [
         f"guardrail {name}" + (", waived: nothing else was left" if name in given_way else "")
         for name in record["guardrails"]

@@ -67,23 +67,6 @@ def _penalty(candidate: Record) -> float:
     return sum(penalties.values())
 
 
-def waived(decision: Record) -> list[str]:
-    """Guardrails that acted and then let all candidates of the bucket stay, since nothing else was left anywhere."""
-    if decision["bucket"] != decision["bucket_before_guardrails"]:
-        return []
-    fallen = [
-        one["fell_out"] for one in decision["candidates"] if one.get("fell_out") and one["bucket"] == decision["bucket"]
-    ]
-    return [
-        rule
-        for rule in decision["guardrails"]
-        if rule in WAIVED and not any(why.startswith(f"{rule}:") for why in fallen)
-    ]
-
-
-WAIVED = ("deadline", "json_schema")
-"""Guardrails that give way where nothing else is left; see the page of decisions."""
-
 NOTABLE = ("token_count", "has_code", "has_math", "entropy", "context_ratio", "context_overflow", "feature_version")
 
 
@@ -122,7 +105,7 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
     else:
         lines.append(f"{took}, of which {_short(features['extraction_latency_ms'])} ms reading the batch; cache miss")
     if decision["guardrails"]:
-        given_way = waived(terms)
+        given_way = decision.get("waived", ())
         names = (
             f"{name} (waived: nothing else was left)" if name in given_way else name for name in decision["guardrails"]
         )

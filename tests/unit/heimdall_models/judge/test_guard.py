@@ -128,7 +128,10 @@ def test_a_model_whose_provider_takes_no_schema_answers_schemas_only_when_nobody
     assert set(plain.record["chain"]) == {able, unable}
 
     alone = judge_with(candidates=dict.fromkeys(Bucket, (unable,)), schemaless=frozenset({unable}))
-    assert set(decided(make_input(0.5, response_format=SCHEMA), alone).record["chain"]) == {unable}
+    gave_way = decided(make_input(0.5, response_format=SCHEMA), alone).record
+    assert set(gave_way["chain"]) == {unable}
+    assert gave_way["waived"] == ["json_schema"]
+    assert "waived" not in answer.record
 
 
 def test_a_pinned_model_outside_the_tenants_list_is_refused(
