@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import orjson
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
-from heimdall_fleet.cli.output import data
+from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.report.audit_file import read_audit_file
 from heimdall_fleet.report.decode import decoded
 from heimdall_fleet.report.explanation import explanation, story
+
+_NAMED = 5
 
 
 @click.command()
@@ -45,7 +48,7 @@ def explain(
     if text is not None:
         everything = records = [_decided_now(text, options)]
     else:
-        everything = list(read_audit_file(source)) if source else asyncio.run(_from_topic(options))
+        everything = _from_file(source, request_id) if source else asyncio.run(_from_topic(options))
         records = _matching(everything, request_id)
     if not records:
         where = source or "the audit topic"
@@ -83,6 +86,19 @@ def _decided_now(text: str, options: Globals) -> dict[str, Any]:
         raise CommandError(Exit.CHECK_FAILED, str(answer.failure))
     record: dict[str, Any] = orjson.loads(audit_json(answer, {}))
     return record
+
+
+def _from_file(source: Path, request_id: str | None) -> list[dict[str, Any]]:
+    """The records of a file, which may be what `decide --full` wrote: that has the errors of refused requests, too."""
+    refused: dict[str, Any] = {}
+    records = list(read_audit_file(source, refused))
+    if request_id in refused:
+        error = refused[request_id]
+        raise CommandError(Exit.CHECK_FAILED, f"{request_id} was refused: {error['code']}: {error['message']}")
+    if refused:
+        some = ", ".join(islice(refused, _NAMED)) + (", …" if len(refused) > _NAMED else "")
+        note(f"{len(refused)} requests of {source} were refused and have no decision: {some}")
+    return records
 
 
 async def _from_topic(options: Globals) -> list[dict[str, Any]]:

@@ -13,8 +13,11 @@ class AuditFileError(ValueError):
     """A line of an audit file cannot be read. Says which line, and why."""
 
 
-def read_audit_file(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of `path` in order. Raises AuditFileError at a line that is no audit record."""
+def read_audit_file(path: Path, refused: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """The records of `path` in order. Raises AuditFileError at a line that is no audit record.
+
+    `refused` takes the errors of the requests that `heimdall decide` refused, by their ids; they are no records.
+    """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -23,6 +26,9 @@ def read_audit_file(path: Path) -> Iterator[dict[str, Any]]:
                 record = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise AuditFileError(f"{path}:{number}: not JSON: {error}") from error
+            if refused is not None and isinstance(record, dict) and record.keys() == {"id", "error"}:
+                refused[str(record["id"])] = record["error"]
+                continue
             if not isinstance(record, dict) or record.get("kind") not in _KINDS:
                 raise AuditFileError(f"{path}:{number}: no audit record: `kind` is none of {', '.join(_KINDS)}")
             yield record

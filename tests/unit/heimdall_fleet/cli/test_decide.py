@@ -125,6 +125,24 @@ def test_a_deadline_that_no_model_meets_is_told_as_waived_and_one_that_some_meet
     assert "guardrail deadline, waived: nothing else was left" in reasons
 
 
+def test_what_decide_writes_is_explained_though_some_of_its_requests_were_refused(tmp_path: Path) -> None:
+    lines = [LINES[0], {**LINES[0], "id": "late", "heimdall": {"deadline": "2020-01-01T00:00:00Z"}}, [1]]
+    (tmp_path / "audit.jsonl").write_text(call(tmp_path, "decide", "--full", lines=_lines(*lines)).stdout)
+    explained = call(tmp_path, "explain", "a", "--from", str(tmp_path / "audit.jsonl"))
+    assert explained.exit_code == 0, explained.output
+    assert "2 requests of" in explained.stderr
+    assert "were refused and have no decision: late, line-3" in explained.stderr
+    assert "request a" in explained.stdout
+    refused = call(tmp_path, "explain", "late", "--from", str(tmp_path / "audit.jsonl"))
+    assert isinstance(refused.exception, CommandError)
+    assert refused.exception.code is Exit.CHECK_FAILED
+    assert "late was refused: policy_expired: the deadline passed" in str(refused.exception)
+
+
+def _lines(*values: Any) -> bytes:
+    return b"".join(orjson.dumps(value) + b"\n" for value in values)
+
+
 def test_a_candidate_that_can_never_be_chosen_is_told_once(tmp_path: Path) -> None:
     text = """
 models: {acme/new: {context_window: 100000}}
