@@ -26,6 +26,7 @@ from heimdall_fleet.dispatch.settings import (
 )
 from heimdall_fleet.kafka.settings import KafkaSettings
 from heimdall_fleet.providers.compat import PROFILES
+from heimdall_fleet.shown import shown_address
 from heimdall_fleet.triage.question import Questions
 from heimdall_models.catalogue import Catalogue, Latency, ModelFacts, Override, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
@@ -96,7 +97,7 @@ def bundle_directory(config: Config) -> Path:
     if path is None:
         raise Failure(
             FailureCode.HEIMDALL_CONFIG,
-            f"tuning.artifact_url is {url!r}, the address of a pointer; name a directory here",
+            f"tuning.artifact_url is {shown_address(url)!r}, the address of a pointer; name a directory here",
         )
     return path
 

@@ -12,15 +12,16 @@ from heimdall_fleet.triage.download import DownloadError, download, refuse_unsaf
 
 class Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path == "/elsewhere":
+        path, _, query = self.path.partition("?")
+        if path == "/elsewhere":
             self.send_response(302)
-            self.send_header("Location", "http://bundles.example.com/latest.json")
+            self.send_header("Location", f"http://bundles.example.com/latest.json?{query}")
             self.end_headers()
-        elif self.path == "/moved":
+        elif path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/latest.json")
             self.end_headers()
-        elif self.path == "/latest.json":
+        elif path == "/latest.json":
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"x" * 1000)
@@ -61,6 +62,16 @@ def test_what_is_not_there_says_why(address: str, tmp_path: Path) -> None:
         download(f"{address}/nothing", 10)
     with pytest.raises(DownloadError, match="No such file"):
         download((tmp_path / "nothing").as_uri(), 10)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/nothing", 10), ("/latest.json", 999), ("/elsewhere", 10), ("/a\x07b", 10), ("/", 10)]
+)
+def test_a_query_is_never_told(address: str, path: str, limit: int) -> None:
+    for url in (f"{address}{path}?token=SECRET", f"http://example.com{path}?token=SECRET", f"https://[{path}?SECRET"):
+        with pytest.raises(DownloadError) as caught:
+            download(url, limit)
+        assert "SECRET" not in str(caught.value)
 
 
 def test_a_redirect_leads_nowhere_that_is_not_safe(address: str) -> None:

@@ -12,8 +12,10 @@ from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
 from heimdall_fleet.cli.pointers import pointers, write
 from heimdall_fleet.learn.aliases import Alias, NothingEarlier, stepping_back
+from heimdall_fleet.shown import shown_address
 from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from heimdall_models.shipped import shipped
+from heimdall_schemas.control import Pointer
 
 BUNDLE = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -89,9 +91,10 @@ def aliases(options: Globals) -> None:
     config = configuration(options).config
     standing = asyncio.run(pointers(config))
     if "champion" not in standing:
-        note(f"no champion was promoted: the bundle of tuning.artifact_url decides, {config.tuning.artifact_url}")
+        configured = shown_address(config.tuning.artifact_url)
+        note(f"no champion was promoted: the bundle of tuning.artifact_url decides, {configured}")
     for alias, pointer in standing.items():
-        row = {"alias": alias, **pointer.model_dump(mode="json")}
+        row = {"alias": alias, **_shown(pointer)}
         if options.output == "json":
             data(row)
         else:
@@ -120,6 +123,13 @@ def rollback(options: Globals, alias: Alias) -> None:
     note(f"{alias} is {(before.bundle or before.url)[:12] if before else nothing} again")
     if options.output == "json":
         data({"alias": alias, "from": current and current.bundle, "to": before and before.bundle})
+
+
+def _shown(pointer: Pointer) -> dict[str, Any]:
+    shown = pointer.model_dump(mode="json")
+    for each in (shown, *shown["earlier"]):
+        each["url"] = shown_address(each["url"])
+    return shown
 
 
 def _row(path: Path) -> dict[str, Any]:

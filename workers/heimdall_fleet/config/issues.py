@@ -98,6 +98,7 @@ _SECRET_VALUE = re.compile(
     rf"(?i)((?:^|[\s{{,\"'])(?:{_SECRET_KEY})[\"']?\s*:\s*)(\"[^\"]*\"?|'[^']*'?|[^,}}\n#][^,}}\n]*)"
 )
 _USER_INFO = re.compile(r"(://)([^/@\s\"']+)(?=@)")
+_QUERY = re.compile(r"(://[^\s\"'?]*\?)([^\s\"']+)")
 _KNOWN_KEY = re.compile(r"\b(?:sk|pk|gsk|xai|rk|AIza|ya29|AKIA|ASIA|ghp|eyJ)[-_.A-Za-z0-9]{8,}")
 
 
@@ -110,5 +111,5 @@ def mask_line(line: str) -> str:
     def stars(match: re.Match[str]) -> str:
         return match[1] + (match[2] if "${" in match[2] else "*" * len(match[2]))
 
-    line = _USER_INFO.sub(stars, _SECRET_VALUE.sub(stars, line))
+    line = _QUERY.sub(stars, _USER_INFO.sub(stars, _SECRET_VALUE.sub(stars, line)))
     return _KNOWN_KEY.sub(lambda match: "*" * len(match[0]), line)

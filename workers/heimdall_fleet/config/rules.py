@@ -10,6 +10,7 @@ from heimdall_fleet.config.describe import suggestion
 from heimdall_fleet.config.issues import Path, Severity
 from heimdall_fleet.config.model import Config
 from heimdall_fleet.config.provider_types import ADDRESSLESS, FACTS
+from heimdall_fleet.shown import shown_address
 from heimdall_models.catalogue import Catalogue
 
 
@@ -159,7 +160,9 @@ def artifact_url(config: Config, _: str) -> Iterator[Finding]:
         if address.scheme in ("", "file", "https"):
             continue
         if address.scheme != "http" or address.hostname not in ("localhost", "127.0.0.1", "::1"):
-            yield Finding(path, f"{url} is not safe to load from", "use a directory, file:// or https://")
+            yield Finding(
+                path, f"{shown_address(url)} is not safe to load from", "use a directory, file:// or https://"
+            )
 
 
 def retired(config: Config, catalogue: Catalogue, today: date) -> Iterator[Finding]:

@@ -8,12 +8,12 @@ import yaml
 from heimdall_fleet.config.issues import Path, dotted
 from heimdall_fleet.config.load import Loaded
 from heimdall_fleet.config.model import Config
-from heimdall_fleet.config.units import mask_user_info
+from heimdall_fleet.shown import shown_address
 
 
 def as_data(config: Config) -> dict[str, Any]:
     """The whole configuration as plain values in their written form, every credential masked."""
-    data: dict[str, Any] = _without_user_info(config.model_dump(mode="json", by_alias=True))
+    data: dict[str, Any] = _without_secrets(config.model_dump(mode="json", by_alias=True))
     return data
 
 
@@ -48,9 +48,9 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _without_user_info(value: Any) -> Any:
+def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_user_info(inner) for key, inner in value.items()}
+        return {key: _without_secrets(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_user_info(inner) for inner in value]
-    return mask_user_info(value) if isinstance(value, str) else value
+        return [_without_secrets(inner) for inner in value]
+    return shown_address(value) if isinstance(value, str) and "://" in value else value

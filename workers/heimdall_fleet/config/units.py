@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 
+from heimdall_fleet.shown import shown_address
+
 DurationUnit = Literal["ms", "s"]
 
 _MICROSECONDS = {
@@ -36,7 +38,6 @@ _BYTES = {
     "mib": 2**20,
     "gib": 2**30,
 }
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
 
@@ -110,11 +111,6 @@ def format_bytes(size: int) -> int | str:
     return size
 
 
-def mask_user_info(url: str) -> str:
-    """An address without the user name and password in it."""
-    return _USER_INFO.sub("***", url)
-
-
 def _decimal(text: str) -> Decimal | None:
     try:
         number = Decimal(text)
@@ -166,5 +162,5 @@ UsdMicros = Annotated[int, *_written(parse_usd, format_usd, {"type": "number", "
 Bytes = Annotated[int, *_written(parse_bytes, format_bytes, {"type": ["integer", "string"]})]
 """A size in bytes, with or without a unit."""
 
-SecretUrl = Annotated[SecretStr, PlainSerializer(lambda url: mask_user_info(url.get_secret_value()), when_used="json")]
-"""An address that may carry a password; only that part is masked when it is shown."""
+SecretUrl = Annotated[SecretStr, PlainSerializer(lambda url: shown_address(url.get_secret_value()), when_used="json")]
+"""An address that may carry a password; that part and the query are masked when it is shown."""

@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 import certifi
 
 from heimdall_fleet import __version__
+from heimdall_fleet.shown import shown_address
 
 Download = Callable[[str, int], bytes]
 """Address and most bytes → the bytes. Raises DownloadError."""
@@ -37,7 +38,7 @@ def download(url: str, limit_bytes: int) -> bytes:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise DownloadError(f"{url[:200]!r} is no address: {error}") from error
+        raise DownloadError(f"{shown_address(url)[:200]!r} is no address: {error}") from error
     if parts.scheme == "file":
         return _read(Path(url2pathname(parts.path)), limit_bytes)
     refuse_unsafe(url)
@@ -55,14 +56,15 @@ def download(url: str, limit_bytes: int) -> bytes:
             while chunk := answer.read1(_CHUNK_BYTES):
                 data += chunk
                 if len(data) > limit_bytes:
-                    raise DownloadError(f"{url} is larger than {limit_bytes:,} bytes")
+                    raise DownloadError(f"{shown_address(url)} is larger than {limit_bytes:,} bytes")
                 if time.monotonic() > deadline_s:
-                    raise DownloadError(f"{url} did not arrive within {TIMEOUT_S:.0f} s")
+                    raise DownloadError(f"{shown_address(url)} did not arrive within {TIMEOUT_S:.0f} s")
             return data
     except DownloadError:
         raise
     except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:  # ValueError: a name that is no host's
-        raise DownloadError(f"{url} cannot be fetched: {error}") from error
+        why = str(error).replace(parts.query, "***") if parts.query else str(error)
+        raise DownloadError(f"{shown_address(url)} cannot be fetched: {why}") from error
 
 
 def refuse_unsafe(url: str) -> None:
@@ -75,7 +77,7 @@ def refuse_unsafe(url: str) -> None:
         )
     if parts.scheme == "https" or (parts.scheme == "http" and _is_here(parts.hostname or "")):
         return
-    raise DownloadError(f"{url} is not safe; use https://, or file:// (http:// only from this machine)")
+    raise DownloadError(f"{shown_address(url)} is not safe; use https://, or file:// (http:// only from this machine)")
 
 
 def _is_here(host: str) -> bool:

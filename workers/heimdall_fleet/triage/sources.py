@@ -22,6 +22,7 @@ from urllib.parse import urljoin
 
 from pydantic import ValidationError
 
+from heimdall_fleet.shown import shown_address
 from heimdall_fleet.triage.download import Download, DownloadError
 from heimdall_models.bundle import (
     MANIFEST,
@@ -110,11 +111,12 @@ class PointerFile:
             raw = self.archives.download(self.url, MAX_POINTER_BYTES)
         except DownloadError as error:
             raise SourceError(str(error)) from error
-        pointer = read_pointer(raw, self.url)
+        pointer = read_pointer(raw, shown_address(self.url))
         try:
             whole = urljoin(self.url, pointer.url)
         except ValueError as error:
-            raise SourceError(f"{self.url} points at {pointer.url[:200]!r}, which is no address: {error}") from error
+            shown = shown_address(pointer.url)[:200]
+            raise SourceError(f"{shown_address(self.url)} points at {shown!r}, which is no address: {error}") from error
         return pointer.model_copy(update={"url": whole})
 
 
@@ -144,12 +146,14 @@ class Archives:
             try:
                 return load_bundle(path)
             except BundleError as error:
-                raise SourceError(f"{pointer.url} is refused: {error.path.name}: {error.what}") from error
+                raise SourceError(
+                    f"{shown_address(pointer.url)} is refused: {error.path.name}: {error.what}"
+                ) from error
 
     @contextmanager
     def opened(self, pointer: Earlier) -> Iterator[Path]:
         """The bundle's files, in a folder for the length of the block. Raises SourceError."""
-        with unpacked(self._archive(pointer), pointer.url) as path:
+        with unpacked(self._archive(pointer), shown_address(pointer.url)) as path:
             yield path
 
     def _archive(self, pointer: Earlier) -> bytes:
@@ -165,8 +169,8 @@ class Archives:
         found = hashlib.sha256(data).hexdigest()
         if found != pointer.sha256:
             raise SourceError(
-                f"{pointer.url} has the sha-256 {found}, its pointer says {pointer.sha256}; publish the pointer last, "
-                "and never another archive at an old address"
+                f"{shown_address(pointer.url)} has the sha-256 {found}, its pointer says {pointer.sha256}; "
+                "publish the pointer last, and never another archive at an old address"
             )
         if kept:
             try:

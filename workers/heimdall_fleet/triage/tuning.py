@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from heimdall_fleet.shown import shown_address
 from heimdall_fleet.triage.arms import ArmBundles
 from heimdall_fleet.triage.sources import Archives, Offer, Source, SourceError
 from heimdall_models.asked import DecisionInput
@@ -80,7 +81,11 @@ class Tuning:
     @property
     def arm_bundles(self) -> dict[str, str]:
         """The hash of each bundle that an arm of the experiment has, by its address."""
-        return {} if self._arms is None else {url: bundle.hash for url, bundle in self._arms.bundles.items()}
+        return (
+            {}
+            if self._arms is None
+            else {shown_address(url): bundle.hash for url, bundle in self._arms.bundles.items()}
+        )
 
     @property
     def judge(self) -> Judge:

@@ -4,6 +4,7 @@ from typing import Any
 
 from heimdall_fleet.config import Config, config_hash, diff
 from heimdall_fleet.config.change import secrets_of
+from heimdall_fleet.config.show import as_yaml
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -30,6 +31,13 @@ def test_a_changed_credential_is_a_change_that_shows_nothing() -> None:
     (change,) = diff(keyed(KEY), keyed(KEY + "x"))
     assert change.key == "providers.a.keys[0].value"
     assert "sk-" not in f"{change} {change!r}"
+
+
+def test_the_query_of_an_address_is_a_change_that_shows_nothing() -> None:
+    urls = [f"https://host/latest.json?token={token}" for token in ("SECRET-1", "SECRET-2")]
+    (change,) = diff(*(config(tuning={"artifact_url": url}) for url in urls))
+    assert str(change) == "tuning.artifact_url: https://host/latest.json?*** → https://host/latest.json?***"
+    assert "SECRET" not in f"{change!r}{as_yaml(config(tuning={'artifact_url': urls[0]}))}"
 
 
 def test_what_needs_a_restart_says_so() -> None:

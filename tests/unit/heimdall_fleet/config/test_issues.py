@@ -41,6 +41,7 @@ def test_keys_with_dots_or_slashes_stand_in_quotes() -> None:
         "  x-api-key: CANARY-123",
         "state: {url: redis://:CANARY-123@host:6379/0}",
         "  proxy: http://user:CANARY-123@host",
+        "  artifact_url: https://host/latest.json?token=CANARY-123",
         "  anything: sk-CANARY-123456789",
         '  value: "CANARY-123',
     ],

@@ -153,6 +153,24 @@ def test_a_pointer_to_what_is_no_address_is_refused(pointer_to: PointerTo) -> No
         PointerFile("https://x/latest.json", Archives(None, web)).offer()
 
 
+@pytest.mark.parametrize(
+    "archive", ["https://x/a.tar.gz?sig=SECRET", "https://x/b.tar.gz?sig=SECRET", "https://[x?SECRET"]
+)
+def test_the_query_of_an_address_is_used_and_shown_nowhere(
+    archive: str, bundle_copy: BundleCopy, archive_of: ArchiveOf, pointer_to: PointerTo
+) -> None:
+    one, other = archive_of(bundle_copy(1)), archive_of(bundle_copy(2))
+    web = Web(
+        **{"p.json?sig=SECRET": pointer_to(archive, one), "a.tar.gz?sig=SECRET": other, "b.tar.gz?sig=SECRET": b""}
+    )
+    with pytest.raises(SourceError, match=r"https://x/(a|b|p)\.\S+\?\*\*\*") as caught:
+        PointerFile("https://x/p.json?sig=SECRET", Archives(None, web)).offer().load()
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(SourceError, match="is no pointer") as caught:
+        PointerFile("https://x/b.tar.gz?sig=SECRET", Archives(None, web)).offer()
+    assert "SECRET" not in str(caught.value)
+
+
 UNSAFE: dict[str, tuple[Callable[[], bytes], str]] = {
     "an absolute path": (lambda: tarred((member("/etc/passwd"), b"x")), "in one folder"),
     "a path above": (lambda: tarred((member("../manifest.json"), b"x")), "in one folder"),

@@ -1,0 +1,11 @@
+"""What logs, health and commands show of an address."""
+
+import re
+
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def shown_address(url: str) -> str:
+    """`url` without what may be secret in it: user name, password, and the query, where tokens and signatures stand."""
+    address, mark, _ = _USER_INFO.sub("***", url).partition("?")
+    return f"{address}?***" if mark else address
