@@ -313,6 +313,24 @@ async def test_a_file_without_certificates_is_named(serve: Serve, connect: Conne
     assert "network.ca_file /nowhere/ca.pem" in failure.message
 
 
+async def test_a_rotated_authority_is_trusted_from_the_next_connection_on(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    answer = answering(OK + b"connection: close\r\ncontent-length: 2\r\n\r\n{}")
+    old, root = certificate(tmp_path)
+    client = connect(Network(ca_file=str(root)))
+    before = await serve(answer, old)
+    assert (await client.post(request(before), QUICK)).body == b"{}"
+    root.write_bytes(b"half a certifi")
+    assert (await client.post(request(before), QUICK)).body == b"{}"
+    root.unlink()
+    assert (await client.post(request(before), QUICK)).body == b"{}"
+    new, _ = certificate(tmp_path)
+    assert (await client.post(request(await serve(answer, new)), QUICK)).body == b"{}"
+    failure = await failure_of(client, request(before))
+    assert "certificate" in failure.message.lower()
+
+
 async def test_an_expired_certificate_is_refused(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     tls, root = certificate(tmp_path, expired=True)
     url = await serve(answering(OK + b"content-length: 2\r\n\r\n{}"), tls)

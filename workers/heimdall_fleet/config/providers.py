@@ -119,7 +119,8 @@ class Network(Section):
     proxy: Annotated[SecretUrl | None, BeforeValidator(_none_if_empty), AfterValidator(_proxy_url)] = None
     """HTTP proxy, `http://host:port`; `${HTTP_PROXY:-}` takes that of the environment, which is not used otherwise."""
     ca_file: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
-    """Certificates (PEM) that sign the server's, of an authority of your own; unset: those that the public trusts."""
+    """Certificates (PEM) that sign the server's, of an authority of your own; read again when the file has changed. Unset:
+    those that the public trusts."""
     extra_headers: Annotated[dict[str, SecretStr], AfterValidator(_headers)] = Field(default_factory=dict)
     """Headers added to every call, such as `X-Organization`."""
 

@@ -10,8 +10,7 @@ from typing import Literal
 from heimdall_fleet.config.change import Change, diff
 from heimdall_fleet.config.issues import ConfigError, Issue
 from heimdall_fleet.config.load import Loaded
-
-Stamp = tuple[tuple[int, int, int] | None, ...]
+from heimdall_fleet.stamps import Stamp, stamp_of
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,7 @@ class Watcher:
         self._loaded = loaded
         self._read = read
         self._report = report
-        self._stamp = stamp_of(loaded.files)
+        self._stamp = _stamps(loaded.files)
 
     @property
     def loaded(self) -> Loaded:
@@ -49,19 +48,19 @@ class Watcher:
         return self.reload() if self.changed() else None
 
     def changed(self) -> bool:
-        return stamp_of(self._loaded.files) != self._stamp
+        return _stamps(self._loaded.files) != self._stamp
 
     def reload(self) -> Reload:
         """Read now, whatever the files look like (SIGHUP). Never raises ConfigError: a refusal is an outcome."""
         # The stamp is taken before reading: a file written meanwhile is seen as changed at the next poll.
-        self._stamp = stamp_of(self._loaded.files)
+        self._stamp = _stamps(self._loaded.files)
         try:
             loaded = self._read()
         except ConfigError as error:
             return self._told(Reload("refused", self._loaded, issues=error.issues))
         changes = diff(self._loaded.config, loaded.config)
         if loaded.files != self._loaded.files:
-            self._stamp = stamp_of(loaded.files)
+            self._stamp = _stamps(loaded.files)
         self._loaded = loaded
         return self._told(Reload("swapped" if changes else "unchanged", loaded, changes, loaded.warnings))
 
@@ -91,14 +90,5 @@ def tell(issues: tuple[Issue, ...]) -> None:
         _log.log(level, "%s", issue, extra={"action": "config_issue"})
 
 
-def stamp_of(files: tuple[Path, ...]) -> Stamp:
-    """What tells a changed file: time, size and inode (Kubernetes swaps a link); None for one that is not there."""
-    return tuple(_stamp(file) for file in files)
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+def _stamps(files: tuple[Path, ...]) -> tuple[Stamp | None, ...]:
+    return tuple(map(stamp_of, files))

@@ -7,7 +7,6 @@ a call of the fleet is a head and a body that are written at once. httpx says wh
 import asyncio
 import math
 import re
-import ssl
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 import aiohttp
-import certifi
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
@@ -26,6 +24,7 @@ from heimdall_fleet import __version__
 from heimdall_fleet.lean_httpx import httpx
 from heimdall_fleet.providers.connector import FRESH, PunctualConnector
 from heimdall_fleet.providers.dialect import WireRequest
+from heimdall_fleet.providers.roots import Roots
 
 STALE_WITHIN_S = 1.0
 """A server that gave up an idle connection says so within a round trip; after a longer silence it was at work."""
@@ -72,6 +71,7 @@ class AiohttpTransport:
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._roots = Roots(network.ca_file)
         self._connector: PunctualConnector | None = None
         self._places: dict[tuple[str, str], _Place] = {}
         self._kept: defaultdict[ConnectionKey, _Kept] = defaultdict(deque)
@@ -83,9 +83,12 @@ class AiohttpTransport:
         try:
             place = self._places.get((request.method, request.url)) or self._find(request.method, request.url)
             head = _head(request, place)
-            connection = self._kept_at(place) or await self._pool().connect(
-                place.address, [], _connecting_within(connect_timeout_ms)
-            )
+            connection = self._kept_at(place)
+            if connection is None:
+                if self._roots.renewed():
+                    self._places.clear()
+                    place = self._find(request.method, request.url)
+                connection = await self._pool().connect(place.address, [], _connecting_within(connect_timeout_ms))
             try:
                 message, content = await _exchange(connection, head, request.body)
                 return _Incoming(partial(self._put_back, place.kept, connection), message, content)
@@ -143,20 +146,21 @@ class AiohttpTransport:
         """Raises aiohttp.InvalidURL."""
         if len(self._places) >= _MAX_PLACES:
             self._places.clear()
-        address, target, headers = _address(method, URL(url, encoded=True), self._network)
+        address, target, headers = _address(method, URL(url, encoded=True), self._network.proxy, self._roots)
         place = self._places[method, url] = _Place(address, self._kept[address.connection_key], target, headers, {})
         return place
 
 
-def _address(method: str, url: URL, network: Network) -> tuple[aiohttp.ClientRequest, str, Mapping[str, str]]:
+def _address(
+    method: str, url: URL, proxy_url: str | None, roots: Roots
+) -> tuple[aiohttp.ClientRequest, str, Mapping[str, str]]:
     """Of a place: how it is reached, what stands in the first line, and what every request there has."""
     if url.scheme not in ("http", "https"):
         raise aiohttp.NonHttpUrlClientError(url)
     loop = asyncio.get_running_loop()
-    proxy = None if network.proxy is None else URL(network.proxy)
+    proxy = None if proxy_url is None else URL(proxy_url)
     secure = "https" in (url.scheme, proxy and proxy.scheme)
-    # The roots weigh 5 MiB, so they are read when somebody asks over TLS.
-    tls = _tls(network.ca_file) if secure else True
+    tls = roots.context() if secure else True
     address = aiohttp.ClientRequest(method, url, headers=_OWN_HEADERS, loop=loop, proxy=proxy, ssl=tls)
     headers = {name.lower(): value for name, value in address.headers.items()}
     if proxy is None or address.is_ssl():
@@ -251,15 +255,6 @@ class _Incoming:
 @lru_cache(maxsize=256)
 def _connecting_within(timeout_ms: int) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=timeout_ms / 1000)
-
-
-@lru_cache(maxsize=16)
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    """Raises ValueError for a file without certificates."""
-    try:
-        return ssl.create_default_context(cafile=ca_file or certifi.where())
-    except OSError as error:
-        raise ValueError(f"no certificates in network.ca_file {ca_file}: {error}") from error
 
 
 # First match wins: the classes overlap.
