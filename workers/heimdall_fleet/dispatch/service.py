@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -214,14 +214,28 @@ class DispatchService:
         )
 
     def _providers_check(self) -> Check:
-        """Degraded while a provider is taken out, unhealthy while nearly everything fails: no new work comes then."""
         room = self.worker.room
-        health = room.pool.health(room.clock.mono_ms())
-        closed = [name for name, state in health.items() if state["breaker"] == "open"]
-        details = {"providers": {name: state["breaker"] for name, state in health.items()}}
-        if not self.worker.accepts():
-            return Check("unhealthy", {**details, "reason": "nearly every call fails; intake is paused"})
-        return Check("degraded" if closed else "healthy", details)
+        return providers_check(room.pool.health(room.clock.mono_ms()), accepts=self.worker.accepts())
+
+
+def providers_check(health: Mapping[str, dict[str, Any]], *, accepts: bool) -> Check:
+    """Degraded while a provider is taken out, unhealthy while nearly everything fails: no new work comes then.
+
+    `health`: of `Pool.health`. A key that is closed for a while, or whose circuit is open, is told of; that alone is an
+    ordinary limit.
+    """
+    details: dict[str, Any] = {"providers": {name: state["breaker"] for name, state in health.items()}}
+    closed = {
+        f"{name}/{key}": {"breaker": state["breaker"], "closed_for_ms": state["closed_for_ms"]}
+        for name, provider in health.items()
+        for key, state in provider["keys"].items()
+        if state["breaker"] == "open" or state["closed_for_ms"]
+    }
+    if closed:
+        details["keys_closed"] = closed
+    if not accepts:
+        return Check("unhealthy", {**details, "reason": "nearly every call fails; intake is paused"})
+    return Check("degraded" if "open" in details["providers"].values() else "healthy", details)
 
 
 def keys_check(out: KeysOut) -> Check:

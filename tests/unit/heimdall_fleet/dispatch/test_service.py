@@ -1,9 +1,11 @@
 """What a dispatch worker says of its shared state and its keys."""
 
+from typing import Any
+
 import pytest
 
 from heimdall_fleet.dispatch.capacity.pool import KeysOut
-from heimdall_fleet.dispatch.service import keys_check, state_check
+from heimdall_fleet.dispatch.service import keys_check, providers_check, state_check
 from heimdall_fleet.kafka.facts import GroupFacts
 from heimdall_fleet.kafka.records import Partition
 
@@ -48,3 +50,28 @@ def test_a_key_that_is_out_degrades_the_worker_and_is_named_with_the_reason_and_
     assert check.details["out"] == {"openai/main": "provider_auth"}
     assert check.details["providers_without_a_key"] == ["openai"]
     assert keys_check(KeysOut({}, ())).state == "healthy"
+
+
+def key(breaker: str = "closed", closed_for_ms: int = 0) -> dict[str, Any]:
+    return {"breaker": breaker, "disabled": None, "closed_for_ms": closed_for_ms, "in_flight": 0, "limit": 10}
+
+
+def test_keys_that_are_closed_are_named_with_how_long_and_degrade_nothing() -> None:
+    keys = {"main": key(), "limited": key(closed_for_ms=12_000), "broken": key("open")}
+    check = providers_check({"openai": {"breaker": "closed", "keys": keys}}, accepts=True)
+    assert check.state == "healthy"
+    assert check.details["keys_closed"] == {
+        "openai/limited": {"breaker": "closed", "closed_for_ms": 12_000},
+        "openai/broken": {"breaker": "open", "closed_for_ms": 0},
+    }
+    assert "keys_closed" not in providers_check({"openai": {"breaker": "closed", "keys": {}}}, accepts=True).details
+
+
+def test_a_provider_that_is_taken_out_degrades_and_an_outage_of_all_is_unhealthy() -> None:
+    health: dict[str, dict[str, Any]] = {
+        "openai": {"breaker": "open", "keys": {}},
+        "groq": {"breaker": "closed", "keys": {}},
+    }
+    check = providers_check(health, accepts=True)
+    assert (check.state, check.details) == ("degraded", {"providers": {"openai": "open", "groq": "closed"}})
+    assert providers_check(health, accepts=False).state == "unhealthy"

@@ -279,7 +279,7 @@ class Pool:
         return self._providers[name].settings.network
 
     def health(self, now_ms: float) -> Mapping[str, dict[str, Any]]:
-        """State of every provider and key, names only: for /readyz, the gauges and `heimdall keys list`."""
+        """State of every provider and key, names only: for /readyz and the gauges."""
         return {
             name: {
                 "breaker": state.breaker.state(now_ms).value,

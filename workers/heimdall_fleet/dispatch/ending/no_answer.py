@@ -36,11 +36,13 @@ def exhausted(last: AttemptFailure, where: str, attempts: int, *, alone: bool, f
 def nobody_to_ask(*, closed: bool) -> Failure:
     """Nothing was asked. `closed`: some key could serve the order, but not before its deadline."""
     reason = (
-        "every key that could serve this order is closed until after its deadline"
+        "every key that could serve this order is closed until after its deadline; the part `providers` of a dispatch "
+        "worker's /readyz says which, and for how long"
         if closed
-        else "no key can serve any model of this order: none lists the model, or all are disabled"
+        else "no key can serve any model of this order: none lists the model (`heimdall keys list`), or all are disabled "
+        "(the part `keys` of a dispatch worker's /readyz)"
     )
-    return Failure(FailureCode.PROVIDER_EXHAUSTED, f"{reason}; see `heimdall keys list`")
+    return Failure(FailureCode.PROVIDER_EXHAUSTED, reason)
 
 
 def too_dear(spent_usd_micros: int) -> Failure:

@@ -38,7 +38,13 @@ def test_a_limit_beyond_the_deadline_says_when_to_come_again() -> None:
     assert summed == {"last_failure": C.PROVIDER_RATE_LIMITED, "attempts": 3, "status": 429, "retry_after_ms": 90_000}
 
 
-@pytest.mark.parametrize(("closed", "words"), [(True, "until after its deadline"), (False, "all are disabled")])
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [
+        (True, "until after its deadline; the part `providers` of a dispatch worker's /readyz says which"),
+        (False, "none lists the model (`heimdall keys list`), or all are disabled (the part `keys`"),
+    ],
+)
 def test_an_order_that_nobody_could_be_asked_for_says_why(closed: bool, words: str) -> None:
     failure = nobody_to_ask(closed=closed)
     assert failure.code is C.PROVIDER_EXHAUSTED
