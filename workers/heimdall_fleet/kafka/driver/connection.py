@@ -1,4 +1,4 @@
-"""How every aiokafka client is connected, waited for and closed."""
+"""How every aiokafka client is connected, waited for and closed, and what one knows of a partition."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,12 @@ import ssl
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
-from aiokafka import errors
+from aiokafka import TopicPartition, errors
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.helpers import create_ssl_context
 
 from heimdall_fleet.kafka.errors import BrokerUnavailable, KafkaFailure, NotAMember, UnknownTopic
+from heimdall_fleet.kafka.records import Partition
 from heimdall_fleet.kafka.settings import STOP_TIMEOUT_S, KafkaSettings
 
 T = TypeVar("T")
@@ -29,6 +30,11 @@ def translated(what: str) -> Iterator[None]:
         raise UnknownTopic(f"{what}: no such topic in the cluster; `heimdall topics check` lists them") from error
     except (errors.KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnavailable(f"{what}: {error!r}") from error
+
+
+def state_of(partition: Partition, consumer: Any) -> Any:
+    """aiokafka's own of a partition that this consumer has: `position`, `highwater` …; None for one that it has not."""
+    return consumer._subscription.subscription.assignment.state_value(TopicPartition(*partition))
 
 
 async def bounded(work: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:

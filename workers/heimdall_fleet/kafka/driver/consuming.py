@@ -11,7 +11,14 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
 
-from heimdall_fleet.kafka.driver.connection import awaiting, bounded, connection_arguments, stop_consumer, translated
+from heimdall_fleet.kafka.driver.connection import (
+    awaiting,
+    bounded,
+    connection_arguments,
+    state_of,
+    stop_consumer,
+    translated,
+)
 from heimdall_fleet.kafka.driver.damage import damaged_batch, fault_in_words
 from heimdall_fleet.kafka.errors import KafkaFailure, NotAMember, Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
@@ -260,18 +267,14 @@ class RawConsumer:
 
     def position(self, partition: Partition) -> int | None:
         """The offset that the next record polled will have at least; None while it is not known."""
-        state = self._state(partition)
+        state = state_of(partition, self._aio)
         return None if state is None or not state.has_valid_position else int(state.position)
 
     def highwater(self, partition: Partition) -> int | None:
         """The offset after the partition's last record, as of the last fetch."""
-        state = self._state(partition)
+        state = state_of(partition, self._aio)
         highwater: int | None = None if state is None else state.highwater
         return highwater
-
-    def _state(self, partition: Partition) -> Any:
-        """aiokafka's own of an assigned partition."""
-        return self._aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
 
     async def committed(self, partitions: Collection[Partition], timeout_s: float) -> dict[Partition, Checkpoint]:
         """What the group has committed, with its metadata; partitions without a commit are absent."""

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition, errors
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from heimdall_fleet.kafka.driver.connection import bounded, translated
+from heimdall_fleet.kafka.driver.connection import bounded, state_of, translated
 from heimdall_fleet.kafka.errors import BrokerUnavailable, Unreadable
 from heimdall_fleet.kafka.records import DamagedBatch, Partition
 from heimdall_schemas import headers as h
@@ -47,7 +47,7 @@ async def damaged_batch(aio: Any, partition: Partition, timeout_s: float) -> Dam
 
     None as well where its head cannot be believed, since nobody knows then where to go on. Raises KafkaFailure.
     """
-    state = aio._subscription.subscription.assignment.state_value(TopicPartition(*partition))
+    state = state_of(partition, aio)
     if state is None or not state.has_valid_position or state.highwater is None:
         return None
     raw = await _as_it_stands(aio._client, partition, state.position, timeout_s)
