@@ -116,6 +116,13 @@ class ReplyChunk(_Open):
     choices: list[dict[str, Any]]
     heimdall: ChunkFacts
 
+    @property
+    def text(self) -> str:
+        """What it adds to the first choice: nothing where it is another one's, opens a tool call or only counts tokens."""
+        first = next((choice for choice in self.choices if choice.get("index", 0) == 0), {})
+        content = (first.get("delta") or {}).get("content")
+        return content if isinstance(content, str) else ""
+
 
 def read_reply(value: bytes | None) -> Reply | ErrorReply | ReplyChunk:
     """What a reply record says. Raises Failure `heimdall_internal` when it is none of the three."""

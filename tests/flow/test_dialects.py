@@ -136,7 +136,7 @@ async def test_vertex_is_called_with_the_token_that_its_service_account_was_give
 async def test_every_dialect_streams_what_it_then_says_whole(client: HeimdallClient, provider_type: str) -> None:
     stream = client.stream(messages=HELLO, model=model_of(provider_type), deadline=PATIENCE)
     chunks = [chunk async for chunk in stream]
-    said = "".join(chunk.choices[0]["delta"].get("content") or "" for chunk in chunks if chunk.choices)
+    said = "".join(chunk.text for chunk in chunks)
     assert [chunk.heimdall.sequence for chunk in chunks] == list(range(len(chunks)))
     assert stream.final is not None
     assert said == stream.final.text != ""

@@ -98,7 +98,7 @@ async def test_an_order_carries_the_requests_own_bytes(stack: Stack) -> None:
 async def test_a_stream_is_numbered_chunks_and_then_the_whole_reply(client: HeimdallClient) -> None:
     stream = client.stream(messages=HELLO)
     chunks = [chunk async for chunk in stream]
-    said = "".join(chunk.choices[0]["delta"].get("content") or "" for chunk in chunks if chunk.choices)
+    said = "".join(chunk.text for chunk in chunks)
     assert [chunk.heimdall.sequence for chunk in chunks] == list(range(len(chunks)))
     assert stream.final is not None
     assert said == stream.final.text

@@ -46,6 +46,24 @@ def test_a_reply_without_choices_has_no_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        ([{"index": 0, "delta": {"content": "Hi"}}], "Hi"),
+        ([{"index": 1, "delta": {"content": "second"}}], ""),
+        ([{"index": 1, "delta": {"content": "second"}}, {"index": 0, "delta": {"content": "first"}}], "first"),
+        ([{"index": 0, "delta": {"content": None, "tool_calls": []}}], ""),
+        ([{"index": 0, "delta": None}], ""),
+        ([], ""),
+    ],
+)
+def test_the_text_of_a_chunk_is_what_it_adds_to_the_first_choice(choices: list[dict[str, Any]], text: str) -> None:
+    facts = {"request_id": "r", "sequence": 0, "final": False}
+    chunk = read_reply(orjson.dumps(completion(object="chat.completion.chunk", choices=choices, heimdall=facts)))
+    assert isinstance(chunk, ReplyChunk)
+    assert chunk.text == text
+
+
+@pytest.mark.parametrize(
     "value", [None, b"", b"[]", b"7", b"{", b"{}", b'{"error": 3}', b'{"object": "chat.completion"}']
 )
 def test_a_record_that_is_no_reply_is_named_as_such(value: bytes | None) -> None:

@@ -63,7 +63,7 @@ class Stream:
 
         stream = client.stream(messages=...)
         async for chunk in stream:
-            print(chunk.choices[0]["delta"].get("content", ""), end="")
+            print(chunk.text, end="")
         print(stream.final.usage)
 
     `final` is the whole reply once iteration has ended, and None before. Leaving early does not stop the paid call:
