@@ -4,6 +4,7 @@ Their orders are made elsewhere, so that what they hold is what such a worker ho
 """
 
 import asyncio
+import ctypes
 import os
 import sys
 from dataclasses import replace
@@ -26,10 +27,21 @@ from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.server import ObserveServer, ServerSettings
 from heimdall_fleet.service import serve
 
+_THP_DISABLE = 41
+"""PR_SET_THP_DISABLE of prctl(2)."""
+
 
 def main() -> None:
     kind, where = sys.argv[1:]
-    asyncio.run(work(Path(where)) if kind == "fleet" else work_bare(where))
+    if kind == "fleet_in_small_pages":
+        refuse_huge_pages()
+    asyncio.run(work_bare(where) if kind == "bare" else work(Path(where)))
+
+
+def refuse_huge_pages() -> None:
+    """As where an administrator wants none: the system makes none for this process. Raises OSError where it cannot be told."""
+    if ctypes.CDLL(None).prctl(_THP_DISABLE, 1, 0, 0, 0):
+        raise OSError("prctl(PR_SET_THP_DISABLE) was refused")
 
 
 class Counting(FleetTelemetry):

@@ -25,6 +25,7 @@ FAILOVER = [f"{kind}_p{share}_ms" for kind in ("overloaded", "failing", "truncat
 LEARNING = [f"apgr_{name}" for name in ("serving", "naive", "learned", "full", "learned_text", "full_text")]
 COVERED = ["cover_dr_difference", "cover_snips_champion", "seen_swapped_prices", "train_rows", "train_s"]
 CHALLENGER = ["us_alone", "us_challenged", "ratio_challenger"]
+HUGE_PAGES = ["us_request", "us_request_small_pages", "ratio_small_pages", "rss_mib", "rss_mib_small_pages"]
 MEMORY = ["rss_mib", "rss_mib_at_rest"]
 
 
@@ -37,6 +38,7 @@ MEMORY = ["rss_mib", "rss_mib_at_rest"]
         ("failover", FAILOVER),
         ("learning", [*LEARNING, *COVERED, "of_full"]),
         ("challenger", CHALLENGER),
+        ("huge_pages", HUGE_PAGES),
     ],
 )
 def test_a_quick_run_prints_every_documented_field_as_a_positive_number(name: str, fields: list[str]) -> None:
