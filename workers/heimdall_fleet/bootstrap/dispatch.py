@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
+from heimdall_fleet.config.provider_types import OWN_SERVERS
 from heimdall_fleet.config.routing import Offer
 from heimdall_fleet.dispatch.bounds import Bounds
 from heimdall_fleet.dispatch.cancel import Cancellations
@@ -164,7 +165,10 @@ def _routing(config: Config, providers: Mapping[str, ProviderSettings]) -> tuple
     catalogue = catalogue_of(config, datetime.now(UTC).date())
     bounds = Bounds(catalogue.resolve, config.router.tenants, config.router.openrouter.exclude_authors)
     book = RouteBook(
-        providers, model_settings(catalogue), lambda model: [_place(offer) for offer in config.offers(model)]
+        providers,
+        model_settings(catalogue),
+        lambda model: [_place(offer) for offer in config.offers(model)],
+        lambda kind, name: None if kind in OWN_SERVERS else catalogue.resolve(name),
     )
     return book, bounds
 

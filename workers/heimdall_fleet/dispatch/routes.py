@@ -24,6 +24,12 @@ class Place(NamedTuple):
 
 Serving: TypeAlias = Callable[[str], Iterable[Place]]
 """Model id → its places in the order of asking; nothing when nobody serves it."""
+KnownAs: TypeAlias = Callable[[str, str], str | None]
+"""Type of a provider and a model's name there, in any spelling → the model's id; None where it is not known."""
+
+
+def _unknown(kind: str, name: str) -> None:
+    return None
 
 
 class Offer(NamedTuple):
@@ -62,11 +68,16 @@ class RouteBook:
     """Every offer, by model id. Offers are made once and kept; a change of models or providers is a new book."""
 
     def __init__(
-        self, providers: Mapping[str, ProviderSettings], models: Mapping[str, ModelSettings], serving: Serving
+        self,
+        providers: Mapping[str, ProviderSettings],
+        models: Mapping[str, ModelSettings],
+        serving: Serving,
+        known_as: KnownAs = _unknown,
     ) -> None:
         self._providers = providers
         self._models = models
         self._serving = serving
+        self._known_as = known_as
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self._routes: dict[int, _Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
@@ -100,9 +111,10 @@ class RouteBook:
         return kept.routes
 
     def _id_of(self, provider: str, model_there: str) -> str:
-        listed = self._ids.get((provider, model_there))
-        if listed is not None:
-            return listed
+        """The id of what a chain calls `provider/model-there`: price, limits and who may be answered by it hang on that."""
+        known = self._ids.get((provider, model_there)) or self._known_as(self._providers[provider].type, model_there)
+        if known is not None:
+            return known
         return model_there if "/" in model_there else f"{provider}/{model_there}"
 
     def _find(self, model_id: str) -> Iterable[Offer]:

@@ -74,3 +74,22 @@ async def test_a_provider_that_is_gone_is_shown_no_more(service: DispatchService
     reconfigure_dispatch(service, configured(tmp_path, BEFORE))
     assert set(service.worker.room.pool.health(0.0)) == {"one", "two"}
     assert "fresh" in service.worker.room.pool, "orders on their way to it must still find it"
+
+
+async def test_a_link_of_a_chain_is_the_model_that_its_name_means_at_that_provider(tmp_path: Path) -> None:
+    chains = """
+providers:
+  backup: {type: anthropic, keys: [{name: a, value: a-secret-of-backup}]}
+  mine: {type: custom, base_url: 'http://mine.internal/v1'}
+dispatch: {fallbacks: {gpt-4o: [backup/claude-3-5-sonnet-20241022, mine/gpt-4o]}}
+"""
+    book = dispatch_service(configured(tmp_path, chains), Metrics("dispatch", "1")).worker.room.book
+    (backup,) = book.named("backup/claude-3-5-sonnet-20241022")
+    assert (backup.target.model, backup.target.model_id) == (
+        "claude-3-5-sonnet-20241022",
+        "anthropic/claude-3.5-sonnet",
+    )
+    assert backup.price is not None
+    assert backup.context_window == 200_000
+    (mine,) = book.named("mine/gpt-4o")
+    assert (mine.target.model_id, mine.price) == ("mine/gpt-4o", None)
