@@ -10,10 +10,10 @@
     final               final
 
 Routes are asked in the order of their rank. Inside a rank those come first that nothing has failed at, then those at
-providers nothing has failed at. A provider that is down (unreachable, overloaded, silent) comes last in *any* rank, so
-that an outage of one aggregator moves the order a bucket up instead of through all of its models. A target that failed
-is asked again only when nothing better is left, and never when it would say the same again: it has no such model, or
-cannot be asked that. An order that everybody it asked has turned away keeps its last attempt for later, since an outage
+providers nothing has failed at. A provider that is down (unreachable, overloaded, silent) comes last in *any* rank, so that
+an outage of one aggregator moves the order a bucket up instead of through all of its models. A target that failed is asked
+again only when nothing better is left, after a back-off, and never when it would say the same again: it has no such model,
+or cannot be asked that. An order that everybody it asked has turned away keeps its last attempt for later, since an outage
 ends sooner than most deadlines.
 """
 
@@ -108,7 +108,8 @@ class Chain(NamedTuple):
     retries: int = 0
     spent_usd_micros: int = 0
     failed: frozenset[tuple[str, str]] = frozenset()
-    """Places that failed and may be asked again when nothing better is left."""
+    """Places that failed and may be asked again when nothing better is left, from `again_ms` on."""
+    again_ms: float = 0.0
     out: frozenset[tuple[str, str]] = frozenset()
     """Places that cannot answer this order."""
     down: frozenset[str] = frozenset()
@@ -171,6 +172,8 @@ def _fall_back(chain: Chain, tried: Tried, capacity: Capacity, now_ms: float) ->
         return chain, _stop_with_the_last(chain)
     if tried.failure.action is Action.OTHER_KEY:
         return _other_key(chain, tried, capacity, now_ms)
+    if not tried.failure.disable_key:
+        chain = chain._replace(again_ms=now_ms + _pause_ms(chain, chain.attempts - 1))
     chain = _mark_failed(chain, tried.failure)
     if _looks_like_an_outage(chain, capacity, now_ms):
         return chain, Wait(now_ms + min(_OUTAGE_PAUSE_MS, max(0.0, chain.rules.deadline_ms - now_ms) / 2))
@@ -199,12 +202,17 @@ def _retry(chain: Chain, failure: AttemptFailure, now_ms: float) -> Retry | None
     most = 1 if failure.connection_only else network.max_retries
     if chain.attempts >= chain.rules.max_attempts or chain.retries >= most:
         return None
-    pause_ms = 0.0 if fresh_connection else back_off(chain.retries, network, chain.rules.jitter())
+    pause_ms = 0.0 if fresh_connection else _pause_ms(chain, chain.retries)
     if failure.retry_after_ms is not None:
         pause_ms = max(pause_ms, float(failure.retry_after_ms))
     if now_ms + pause_ms >= chain.rules.deadline_ms or pause_ms > network.backoff_max_ms * 1.2:
         return None
     return Retry(pause_ms)
+
+
+def _pause_ms(chain: Chain, retries: int) -> float:
+    assert chain.current is not None
+    return back_off(max(0, retries), chain.rules.network(chain.current.provider), chain.rules.jitter())
 
 
 def back_off(retries: int, network: NetworkSettings, jitter: float) -> float:
@@ -284,6 +292,8 @@ def _choose(chain: Chain, capacity: Capacity, now_ms: float) -> tuple[Chain, Nex
     busy: list[tuple[Route, Readiness]] = []
     for route in sorted(paid, key=_preference(chain)) if chain.failed else paid:
         readiness, at_ms = capacity.status(route, keys_without(chain, route), now_ms)
+        if readiness is Readiness.READY and now_ms < chain.again_ms and route.place in chain.failed:
+            readiness, at_ms = Readiness.CLOSED, chain.again_ms
         if readiness is Readiness.READY and not (busy and _patient(chain, *busy[0], route, now_ms)):
             settled = route is chain.current and chain.busy_since_ms is None
             return chain if settled else chain._replace(current=route, busy_since_ms=None), Move(route)

@@ -244,6 +244,16 @@ def test_an_order_that_nobody_can_answer_is_told_so_and_not_to_come_again() -> N
     assert move.failure.code is C.PROVIDER_EXHAUSTED
 
 
+def test_a_place_that_failed_is_asked_again_only_after_a_back_off_that_grows() -> None:
+    begun, move = next_move(chain(A1), BUSY, Keys(), 0.0)
+    assert move == Wait(500.0)
+    assert first_move(begun, Keys(), 499.0)[1] == Wait(500.0)
+    begun, move = first_move(begun, Keys(), 500.0)
+    assert move == Move(A1)
+    assert next_move(begun, BUSY, Keys(), 600.0)[1] == Wait(1_600.0)
+    assert decide(BUSY, chain(A1, A2)) == Move(A2)
+
+
 def test_a_place_whose_key_is_out_may_be_asked_with_another_one() -> None:
     unpaid = failed(C.PROVIDER_QUOTA, Action.OTHER_PROVIDER, status=402, disable_key=True)
     assert decide(unpaid, chain(A1)) == Move(A1)
