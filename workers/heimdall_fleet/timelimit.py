@@ -3,6 +3,7 @@ hundreds of calls a second costs more than parsing their answers."""
 
 import asyncio
 import math
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -14,14 +15,11 @@ class TimeLimits:
         self.running: set[TimeLimit] = set()
         self.rings_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
+    @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the first who asked: asking the system each time is a call of it."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
+        """The loop of the first who asked: asking asyncio each time is a call of the system."""
+        return asyncio.get_running_loop()
 
     def within(self, span_s: float) -> "TimeLimit":
         """As `until`, that long from now."""

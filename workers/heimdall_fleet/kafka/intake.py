@@ -135,7 +135,7 @@ class Intake:
 
     def _begin(self, record: Record, tracker: OffsetTracker) -> None:
         self._in_flight_bytes += record.size_bytes()
-        task = asyncio.get_running_loop().create_task(self._handle(record, tracker))
+        task = self._deadlines.loop.create_task(self._handle(record, tracker))
         self._tasks[task] = self._clock()
 
     async def _handle(self, record: Record, tracker: OffsetTracker) -> None:
@@ -144,7 +144,7 @@ class Intake:
                 tracker.finish(record.offset)
                 self._finished += 1
         finally:
-            task = asyncio.current_task()
+            task = asyncio.current_task(self._deadlines.loop)
             assert task is not None
             del self._tasks[task]
             self._in_flight_bytes -= record.size_bytes()
