@@ -4,6 +4,9 @@ from typing import Any
 
 from heimdall_fleet.providers.shapes import object_of
 
+_NUMBER = (int, float)
+"""`int | float` would be put together anew for each count."""
+
 
 def canonical_usage(
     prompt: Any, completion: Any, *, cached: Any = 0, cache_write: Any = 0, reasoning: Any = 0
@@ -31,22 +34,22 @@ def usage_of_openai(raw: Any) -> dict[str, Any] | None:
     if not isinstance(raw, dict) or ("prompt_tokens" not in raw and "completion_tokens" not in raw):
         return None
     details = object_of(raw.get("prompt_tokens_details"))
-    reasoning = count(object_of(raw.get("completion_tokens_details")).get("reasoning_tokens"))
-    completion = count(raw.get("completion_tokens"))
-    if reasoning and count(raw.get("total_tokens")) == count(raw.get("prompt_tokens")) + completion + reasoning:
-        completion += reasoning
+    prompt, completion = raw.get("prompt_tokens"), raw.get("completion_tokens")
+    reasoning = object_of(raw.get("completion_tokens_details")).get("reasoning_tokens")
+    if reasoning and count(raw.get("total_tokens")) == count(prompt) + count(completion) + count(reasoning):
+        completion = count(completion) + count(reasoning)
     usage = canonical_usage(
-        raw.get("prompt_tokens"),
+        prompt,
         completion,
         cached=details.get("cached_tokens") or raw.get("prompt_cache_hit_tokens"),
         cache_write=details.get("cache_write_tokens"),
         reasoning=reasoning,
     )
-    if isinstance(raw.get("cost"), int | float):
+    if isinstance(raw.get("cost"), _NUMBER):
         usage["cost"] = raw["cost"]
     return usage
 
 
 def count(value: Any) -> int:
     """A token count that may be missing, null, negative or a float."""
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1e15 else 0
+    return int(value) if isinstance(value, _NUMBER) and 0 <= value < 1e15 else 0
