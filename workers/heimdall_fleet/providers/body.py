@@ -32,14 +32,11 @@ class BodyReader:
         self._unpacked = 0
         encoding = headers.get("content-encoding")
         self._unpacker = _unpacker(status, encoding) if encoding else None
-        self._more = False
+        self.more = False
+        """Whether there may be more of the pieces so far; feed it nothing to get it."""
         announced = headers.get("content-length")
         if announced and announced.isdigit() and int(announced) > max_bytes:
             raise self._too_large(f"announced are {int(announced):,} bytes", max_bytes)
-
-    def more(self) -> bool:
-        """Whether there may be more of the pieces so far; feed it nothing to get it."""
-        return self._more
 
     def feed(self, piece: bytes) -> bytes:
         """What `piece` unpacks to, at most a slice at once."""
@@ -61,7 +58,7 @@ class BodyReader:
         except zlib.error as error:
             raise malformed(f"the body cannot be decompressed: {error}", status=self._status) from error
         self._unpacked += len(unpacked)
-        self._more = len(unpacked) == at_most
+        self.more = len(unpacked) == at_most
         if self._unpacked > self._max_unpacked:
             raise self._too_large("the body goes on after decompression", self._max_unpacked)
         return unpacked
@@ -78,13 +75,11 @@ class BodyReader:
         )
 
 
-async def whole(reader: BodyReader, piece: bytes) -> bytes:
-    """All that `piece` unpacks to, with a turn for others between slices. Raises as the reader does."""
-    unpacked = reader.feed(piece)
-    if not reader.more():
-        return unpacked
-    slices = [unpacked]
-    while reader.more():
+async def whole(reader: BodyReader, first: bytes) -> bytes:
+    """All that a piece unpacks to, with a turn for others between slices; `first` is what feeding it gave. Raises as the
+    reader does."""
+    slices = [first]
+    while reader.more:
         await asyncio.sleep(0)
         slices.append(reader.feed(b""))
     return b"".join(slices)

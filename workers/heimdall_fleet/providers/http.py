@@ -97,7 +97,7 @@ class HttpClient:
         exchange = Exchange(self._transport, request, limits, self._time_limits)
         try:
             with self._time_limits.until(exchange.deadline) as limit:
-                await exchange.open()
+                exchange.opened_by(await self._transport.send(request, limits.connect_timeout_ms))
                 body = await exchange.collect(limit)
         except TRANSPORT_ERRORS as error:
             raise exchange.failed(error) from error
@@ -150,7 +150,7 @@ class Exchange:
     async def __aenter__(self) -> Self:
         try:
             with self._time_limits.until(self.deadline):
-                await self.open()
+                self.opened_by(await self._transport.send(self._request, self._limits.connect_timeout_ms))
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
         return self
@@ -172,7 +172,7 @@ class Exchange:
         if not piece:
             reader.finish()
             raise StopAsyncIteration
-        return await whole(reader, piece)
+        return await whole(reader, reader.feed(piece))
 
     async def read(self) -> bytes:
         """The whole body. In an error answer credentials that were sent are masked: some servers echo them."""
@@ -182,11 +182,9 @@ class Exchange:
         except TRANSPORT_ERRORS as error:
             raise self.failed(error) from error
 
-    async def open(self) -> None:
-        """Send the request and wait for the head of the answer; the time is the caller's to bound."""
-        self._incoming = incoming = await self._transport.send(self._request, self._limits.connect_timeout_ms)
-        self.status = incoming.status
-        self.named = incoming.headers
+    def opened_by(self, incoming: Incoming) -> None:
+        """The head of the answer is there."""
+        self._incoming, self.status, self.named = incoming, incoming.status, incoming.headers
 
     async def collect(self, limit: TimeLimit) -> bytes:
         """The whole body, with `limit` moved on at each piece where silence has one of its own."""
@@ -198,7 +196,8 @@ class Exchange:
             piece = await incoming.piece()
             if not piece:
                 break
-            parts.append(await whole(reader, piece))
+            part = reader.feed(piece)
+            parts.append(await whole(reader, part) if reader.more else part)
         reader.finish()
         body = b"".join(parts)
         return masked(body, self._request) if self.status >= 400 else body

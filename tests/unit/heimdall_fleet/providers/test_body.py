@@ -62,7 +62,7 @@ async def test_a_large_body_is_unpacked_a_slice_at_a_time_with_turns_for_others_
             await asyncio.sleep(0)
 
     neighbour = asyncio.create_task(another())
-    assert await whole(reader, packed[:1000]) + await whole(reader, packed[1000:]) == body
+    assert await whole(reader, reader.feed(packed[:1000])) + await whole(reader, reader.feed(packed[1000:])) == body
     neighbour.cancel()
     reader.finish()
     assert turns >= 2
@@ -76,7 +76,7 @@ def test_slices_make_up_the_body_whatever_its_length(unit: bytes, times: int, si
 
     async def read_all() -> bytes:
         reader = BodyReader(200, {"content-encoding": "gzip"}, len(packed), len(body))
-        found = [await whole(reader, packed[at : at + size]) for at in range(0, len(packed), size)]
+        found = [await whole(reader, reader.feed(packed[at : at + size])) for at in range(0, len(packed), size)]
         reader.finish()
         return b"".join(found)
 
