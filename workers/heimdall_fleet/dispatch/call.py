@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from heimdall_fleet.dispatch.capacity.pool import Ticket
@@ -24,8 +23,8 @@ _FILTERED = AttemptFailure(
     content_policy=True,
 )
 
-Emit = Callable[[dict[str, Any]], Awaitable[None]]
-"""Publishes one canonical stream chunk."""
+Emit = Callable[[Run, Room, str, dict[str, Any]], Awaitable[None]]
+"""Publishes one canonical stream chunk of the model with this id."""
 
 
 class Result(NamedTuple):
@@ -51,7 +50,7 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
         limits = within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
         wire = dialect.to_wire(asked).with_request_id(run.request_id)
         if asked.stream:
-            return await _stream(wire, asked, (client, dialect, limits), emit, partial(_judged, run=run, room=room))
+            return await _stream(wire, asked, (client, dialect, limits), run, room, emit)
         answer = await client.post(wire, limits)
         if answer.status != _OK:
             return Result(None, dialect.failure(answer.status, answer.headers, answer.body), answer.status)
@@ -64,8 +63,9 @@ async def _stream(
     wire: WireRequest,
     asked: Call,
     means: tuple[HttpClient, Dialect, CallLimits],
+    run: Run,
+    room: Room,
     emit: Emit,
-    judged: Callable[[dict[str, Any], WireRequest], Result],
 ) -> Result:
     client, dialect, limits = means
     reader = AnswerReader(dialect, asked)
@@ -74,11 +74,11 @@ async def _stream(
             return Result(None, dialect.failure(answer.status, answer.headers, await answer.read()), answer.status)
         async for data in answer:
             for chunk in reader.feed(data):
-                await emit(chunk)
+                await emit(run, room, asked.target.model_id, chunk)
         completion = reader.finish()
-    result = judged(completion, wire)
+    result = _judged(completion, wire, run, room)
     if reader.whole and result.failure is None:
-        await emit(chunk_of(completion))
+        await emit(run, room, asked.target.model_id, chunk_of(completion))
     return result
 
 

@@ -5,7 +5,6 @@ hedge needs a second attempt to be left, no ceiling on the cost (both calls are 
 """
 
 import asyncio
-from functools import partial
 from typing import NamedTuple
 
 from heimdall_fleet.dispatch.call import Result, call
@@ -45,7 +44,7 @@ async def ask(ticket: Ticket, chain: Chain, run: Run, room: Room) -> Asked:
 
 async def _call(ticket: Ticket, run: Run, room: Room) -> Result:
     try:
-        return await call(ticket, run, room, partial(publish_chunk, run, room, ticket.route.target.model_id))
+        return await call(ticket, run, room, publish_chunk)
     except BaseException:
         give_up(ticket, run, room)
         raise

@@ -8,6 +8,7 @@ fleet itself fails; in the latter case, when a record fails time after time whil
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -104,7 +105,7 @@ class DispatchWorker:
 
     async def _answer(self, record: Record, run: Run) -> None:
         address = run.order.address
-        result = await self.inflight.once(run.call_id, address, lambda: self._dispatch(record, run))
+        result = await self.inflight.once(run.call_id, address, partial(self._dispatch, record, run))
         if isinstance(result, Parked):
             return
         if result.address != address:
