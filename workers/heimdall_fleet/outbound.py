@@ -28,13 +28,7 @@ def reply_record(address: Address, value: bytes, headers: list[Header], topics: 
     Keyed by the correlation id on the fleet's own topic; a caller's topic gets no key, its readers may type them.
     """
     own = address.topic == topics.replies
-    return Outgoing(
-        topic=address.topic,
-        value=value,
-        key=address.correlation_id if own else None,
-        partition=address.partition,
-        headers=headers,
-    )
+    return Outgoing(address.topic, value, address.correlation_id if own else None, address.partition, headers)
 
 
 def audit_record(request_id: str, value: bytes, partition: int, topics: Topics) -> Outgoing:

@@ -18,18 +18,20 @@ def chain_for(run: Run, room: Room) -> Chain:
     """Everything that may be asked for this order, and within which limits. `routes` is empty when nobody serves it."""
     plan, limits = run.order.plan, room.settings.failover
     rules = Rules(
-        deadline_ms=run.deadline_ms,
-        max_attempts=limits.max_attempts,
-        enabled=limits.enabled,
-        network=room.pool.network,
-        affordable=None if plan.max_cost_usd_micros is None else partial(_affordable, run, room),
-        overflow_chain=_special(run, room, limits.context_window_fallbacks),
-        content_chain=_special(run, room, limits.content_policy_fallbacks),
-        jitter=room.jitter,
-        spill_after_ms=room.settings.spill_after_ms,
+        run.deadline_ms,
+        limits.max_attempts,
+        limits.enabled,
+        room.pool.network,
+        None if plan.max_cost_usd_micros is None else partial(_affordable, run, room),
+        _special(run, room, limits.context_window_fallbacks),
+        _special(run, room, limits.content_policy_fallbacks),
+        room.jitter,
+        room.settings.spill_after_ms,
     )
     routes = room.book.routes(plan.steps, limits.fallbacks)
-    routes = spread(room.bounds.within(run, routes) if limits.fallbacks else routes, room.jitter)
+    if limits.fallbacks:
+        routes = room.bounds.within(run, routes)
+    routes = spread(routes, room.jitter)
     first = routes[0] if routes else None
     chain = Chain(routes if limits.enabled else routes[:1], rules, first, plan.attempts_before)
     if not run.earlier:

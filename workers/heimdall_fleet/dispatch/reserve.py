@@ -24,6 +24,7 @@ from heimdall_schemas.failure import Failure, FailureCode
 
 _STRICT = "strict"
 _LOOK_AGAIN_MS = 10_000.0
+_OURS = (ClaimKind.OURS, ClaimKind.REPEATED)
 
 
 class Park(Exception):
@@ -68,16 +69,17 @@ async def _reserve_key(run: Run, room: Room) -> Ending | None:
 
 async def _claim(run: Run, hold: Hold, body: str, room: Room) -> Claim | None:
     """The claim once nobody else holds it; None with the state down. What is ours is renewed from here on."""
+    call_id, holder = hold
     while True:
         try:
-            claim = await room.state.claim_call(*hold, room.settings.lease_ms, body)
+            claim = await room.state.claim_call(call_id, holder, room.settings.lease_ms, body)
         except StateUnavailable:
             _go_on_unreserved(run, room)
             return None
         if claim.kind is not ClaimKind.HELD:
             break
         await _wait(run, claim, room)
-    if claim.kind in (ClaimKind.OURS, ClaimKind.REPEATED):
+    if claim.kind in _OURS:
         room.leases.keep(run.request_id, hold)
         if claim.begun:
             _take_up(run, claim.begun, room)

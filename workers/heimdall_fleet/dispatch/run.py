@@ -13,8 +13,8 @@ from heimdall_schemas.order import Order
 
 
 class Attempt(NamedTuple):
-    """One provider call. `key` is the key's name. `estimated`: the cost is the fleet's guess. `hedged`: another call
-    for the same order was faster. `number`: of the call among all that this worker made."""
+    """One provider call. `key` is the key's name. `number`: of the call among all that this worker made. `estimated`: the
+    cost is the fleet's guess. `hedged`: another call for the same order was faster."""
 
     provider: str
     model: str
@@ -24,9 +24,9 @@ class Attempt(NamedTuple):
     latency_ms: float
     cost_usd_micros: int
     tokens: Tokens
+    number: int = 0
     estimated: bool = False
     hedged: bool = False
-    number: int = 0
 
     def as_record(self) -> dict[str, Any]:
         """The attempt as replies and audit records have it."""
@@ -133,17 +133,9 @@ class Run:
 def begin(order: Order, body: Mapping[str, Any], unix_ms: int, mono_ms: float, redriven: int = 0) -> Run:
     """The start of an order: its wall-clock deadline becomes a moment on the clock that never jumps."""
     request_id = order.request_id
-    return Run(
-        order=order,
-        body=body,
-        request_id=request_id,
-        call_id=f"{request_id}~{redriven}" if redriven else request_id,
-        stream=body.get("stream") is True,
-        started_ms=mono_ms,
-        started_unix_ms=unix_ms,
-        deadline_ms=mono_ms + (order.plan.deadline_ms - unix_ms),
-        redriven=redriven,
-    )
+    call_id = f"{request_id}~{redriven}" if redriven else request_id
+    stream, deadline_ms = body.get("stream") is True, mono_ms + (order.plan.deadline_ms - unix_ms)
+    return Run(order, body, request_id, call_id, stream, mono_ms, unix_ms, deadline_ms, redriven)
 
 
 class Ending(NamedTuple):

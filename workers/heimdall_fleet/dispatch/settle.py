@@ -88,7 +88,7 @@ def _bill(ticket: Ticket, result: Result, run: Run, room: Room) -> Bill:
     price, unknown = ticket.route.offer.price, room.settings.unknown_price
     prompt_tokens = run.order.plan.token_count
     if result.answer is not None:
-        guess = Tokens(prompt=prompt_tokens, completion=room.settings.expected_output_tokens)
+        guess = Tokens(prompt_tokens, room.settings.expected_output_tokens)
         return bill_answer(result.answer.get("usage"), price, unknown, guess)
     if result.failure is not None and result.failure.code in _MAYBE_BILLED and not result.failure.connection_only:
         return bill_lost(prompt_tokens, price, unknown)
@@ -98,16 +98,16 @@ def _bill(ticket: Ticket, result: Result, run: Run, room: Room) -> Bill:
 def _book(ticket: Ticket, result: Result, bill: Bill, run: Run, room: Room, now_ms: float) -> None:
     target = ticket.route.target
     attempt = Attempt(
-        provider=target.provider,
-        model=target.model_id,
-        key=ticket.key.name,
-        status=result.status,
-        failure=None if result.failure is None else result.failure.code,
-        latency_ms=now_ms - ticket.started_ms,
-        cost_usd_micros=bill.usd_micros,
-        tokens=bill.tokens,
-        estimated=bill.estimated,
-        number=ticket.number,
+        target.provider,
+        target.model_id,
+        ticket.key.name,
+        result.status,
+        None if result.failure is None else result.failure.code,
+        now_ms - ticket.started_ms,
+        bill.usd_micros,
+        bill.tokens,
+        ticket.number,
+        bill.estimated,
     )
     run.under_way.pop(ticket.number, None)
     run.attempts.append(attempt)

@@ -27,16 +27,15 @@ class FleetTelemetry:
     def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
         self._metrics.dispatch.attempt(
             AttemptRecord(
-                provider=attempt.provider,
-                model=attempt.model,
-                status="ok" if attempt.failure is None else attempt.failure.value,
-                duration_s=attempt.latency_ms / 1_000,
-                prompt_tokens=attempt.tokens.prompt,
-                completion_tokens=attempt.tokens.completion,
-                cost_usd_micros=attempt.cost_usd_micros,
+                attempt.provider,
+                attempt.model,
+                "ok" if attempt.failure is None else attempt.failure.value,
+                attempt.latency_ms / 1_000,
+                attempt.tokens.prompt,
+                attempt.tokens.completion,
+                attempt.cost_usd_micros,
             )
         )
-
         if failure is None:
             return
         if attempt.estimated:

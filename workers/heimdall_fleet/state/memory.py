@@ -16,8 +16,8 @@ _NEW = Claim(ClaimKind.OURS)
 class _Call:
     holder: str
     until_ms: float
-    stored: bytes | None = None
     fingerprint: str = ""
+    stored: bytes | None = None
     begun: Callable[[], bytes] = bytes
 
 
@@ -51,7 +51,7 @@ class MemoryState:
             self._forget(call_id)
             call = None
         if call is None:
-            self._calls[call_id] = _Call(holder, now_ms + lease_ms, fingerprint=fingerprint)
+            self._calls[call_id] = _Call(holder, now_ms + lease_ms, fingerprint)
             self._shrink()
             return _NEW
         if call.fingerprint != fingerprint:
@@ -84,11 +84,11 @@ class MemoryState:
     async def finish_call(self, call_id: str, stored: bytes, keep_ms: int) -> bytes:
         now_ms = self._now_ms()
         call = self._calls.get(call_id)
-        if call is not None and call.stored is not None and now_ms < call.until_ms:
-            return call.stored
         if call is None or call.stored is not None:
+            if call is not None and call.stored is not None and now_ms < call.until_ms:
+                return call.stored
             self._forget(call_id)
-            call = self._calls[call_id] = _Call("", 0.0, fingerprint=call.fingerprint if call else "")
+            call = self._calls[call_id] = _Call("", 0.0, call.fingerprint if call else "")
         call.holder, call.until_ms, call.stored, call.begun = "", now_ms + keep_ms, stored, bytes
         self._calls.move_to_end(call_id)
         self._stored_bytes += len(stored)

@@ -214,12 +214,9 @@ class Pool:
         if key.disabled is not None:
             key.looked(now_ms)
         provider.in_flight += 1
-        probes = (
-            key.breaker.start(now_ms),
-            provider.breaker.start(now_ms),
-            provider.models.start(target.model, now_ms),
-        )
-        return Ticket(route, key, provider, now_ms, *probes, number=self._taken)
+        key_probe, provider_probe = key.breaker.start(now_ms), provider.breaker.start(now_ms)
+        model_probe = provider.models.start(target.model, now_ms)
+        return Ticket(route, key, provider, now_ms, key_probe, provider_probe, model_probe, self._taken)
 
     def put_back(self, ticket: Ticket, now_ms: float) -> None:
         """Give a place back that taught nothing: cancelled, or not used after all."""

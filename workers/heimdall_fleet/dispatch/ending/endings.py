@@ -26,8 +26,8 @@ def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> En
     served, now_ms = (target.provider, target.model_id), room.clock.mono_ms()
     facts = facts_of(run, State.ANSWERED, served, now_ms)
     reply = answer_value(run, answer, facts)
-    shown = {**facts, **answer_facts(answer, run.body)}
-    outcome = outcome_value(run, shown, None, room.settings.worker, now_ms)
+    facts.update(answer_facts(answer, run.body))
+    outcome = outcome_value(run, facts, None, room.settings.worker, now_ms)
     return Ending(State.ANSWERED, None, reply, outcome, target.model_id, target.provider)
 
 
