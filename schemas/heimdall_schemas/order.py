@@ -55,7 +55,7 @@ class Plan:
     attempts_before: int = 0
 
 
-_PLAN_FIELDS = frozenset(each.name for each in fields(Plan))
+_BESIDE_STEPS = frozenset(each.name for each in fields(Plan)) - {"steps"}
 _BEFORE_STEPS, _AFTER_STEPS = b'{"steps":', b'],"deadline_ms":'
 """What `plan_json` writes around the steps. The end cannot come again: no later field is a list."""
 _PLAN_DEFAULTS = tuple((each.name, each.default) for each in fields(Plan))
@@ -144,8 +144,8 @@ def plan_of(found: dict[str, Any]) -> Plan:
 
 
 def _plan(steps: tuple[Step, ...], said: Mapping[str, Any]) -> Plan:
-    known = said if said.keys() <= _PLAN_FIELDS else {name: said[name] for name in said.keys() & _PLAN_FIELDS}
-    return Plan(**{**known, "steps": steps})
+    known = said if said.keys() <= _BESIDE_STEPS else {name: said[name] for name in said.keys() & _BESIDE_STEPS}
+    return Plan(steps, **known)
 
 
 def _step(found: Mapping[str, Any]) -> Step:

@@ -30,24 +30,19 @@ class Bill(NamedTuple):
     estimated: bool = False
 
 
-def bill_answer(usage: Mapping[str, Any] | None, price: Price | None, unknown: Price, guess: Tokens) -> Bill:
-    """The bill of an answer: the provider's own figure (`usage.cost`, USD) before tokens times list price.
+def bill_guessed(guess: Tokens, price: Price | None, unknown: Price) -> Bill:
+    """The bill of an answer that says nothing of its usage, or of a call whose answer never came whole: the prompt was
+    probably processed."""
+    return Bill(cost_usd_micros(guess, (price or unknown).at(guess.prompt)), guess, estimated=True)
 
-    `guess` stands in for a provider that reports no usage.
-    """
-    if not usage:
-        return Bill(cost_usd_micros(guess, (price or unknown).at(guess.prompt)), guess, estimated=True)
+
+def bill_answer(usage: Mapping[str, Any], price: Price | None, unknown: Price) -> Bill:
+    """The bill of an answer: the provider's own figure (`usage.cost`, USD) before tokens times list price."""
     tokens = read_tokens(usage)
     if "cost" in usage and (reported := _reported(usage["cost"])) is not None:
         return Bill(reported, tokens)
     written = usage["prompt_tokens_details"].get("cache_write_tokens", 0)
     return Bill(cost_usd_micros(tokens, (price or unknown).at(tokens.prompt), written), tokens, price is None)
-
-
-def bill_lost(prompt_tokens: int, price: Price | None, unknown: Price) -> Bill:
-    """The bill of a call whose answer never came whole: the prompt was probably processed and is charged as a guess."""
-    tokens = Tokens(prompt=prompt_tokens)
-    return Bill(cost_usd_micros(tokens, (price or unknown).at(prompt_tokens)), tokens, estimated=True)
 
 
 def cost_usd_micros(tokens: Tokens, rate: Rate, cache_written: int = 0) -> int:

@@ -5,7 +5,7 @@ hedge needs a second attempt to be left, no ceiling on the cost (both calls are 
 """
 
 import asyncio
-from typing import NamedTuple
+from typing import TypeAlias
 
 from heimdall_fleet.dispatch.call import Result, call
 from heimdall_fleet.dispatch.capacity.pool import Ticket
@@ -15,28 +15,23 @@ from heimdall_fleet.dispatch.pick_key import pick_key
 from heimdall_fleet.dispatch.reserve import announce
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settle import give_up, settle
+from heimdall_fleet.dispatch.settle import give_up, settle, tried
 
-
-class Asked(NamedTuple):
-    """What came of it: the place that answered, or failed last; `chain` knows of a hedge that failed before."""
-
-    chain: Chain
-    ticket: Ticket
-    result: Result
+Asked: TypeAlias = tuple[Chain, Ticket, Result]
+"""What came of it: the place that answered, or failed last; the chain knows of a hedge that failed before."""
 
 
 async def ask(ticket: Ticket, chain: Chain, run: Run, room: Room) -> Asked:
     """Call the place of `ticket`, which is given back by who settles it; the loser of a hedge is settled here."""
     after_ms = room.settings.hedge_after_ms
     if after_ms is None or run.stream:
-        return Asked(chain, ticket, await _call(ticket, run, room))
+        return chain, ticket, await _call(ticket, run, room)
     first = asyncio.create_task(_call(ticket, run, room))
     try:
         await asyncio.wait({first}, timeout=after_ms / 1_000)
         second = None if first.done() else await _second(chain, run, room)
         if second is None:
-            return Asked(chain, ticket, await first)
+            return chain, ticket, await first
         return await _race({first: ticket}, second, chain, run, room)
     finally:
         await _give_up(first, run)
@@ -71,13 +66,14 @@ async def _race(
             ticket = calls.pop(ended)
             chain = chain._replace(current=ticket.route)
             if ended.result().failure is None or not calls:
-                return Asked(chain, ticket, ended.result())
-            tried = settle(ticket, ended.result(), run, room)
-            chain, _move = next_move(chain, tried, room.pool, room.clock.mono_ms())
+                return chain, ticket, ended.result()
+            now_ms = room.clock.mono_ms()
+            usd_micros = settle(ticket, ended.result(), run, room, now_ms)
+            chain, _move = next_move(chain, tried(ticket, ended.result(), usd_micros), room.pool, now_ms)
     finally:
         for task, ticket in calls.items():
             if task.done() and not task.cancelled() and task.exception() is None:
-                settle(ticket, task.result(), run, room)
+                settle(ticket, task.result(), run, room, room.clock.mono_ms())
             await _give_up(task, run)
 
 

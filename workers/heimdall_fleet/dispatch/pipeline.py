@@ -11,7 +11,7 @@ from heimdall_fleet.dispatch.pick_key import pick_key
 from heimdall_fleet.dispatch.reserve import Park, announce, release, reserve, store
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Parked, Run
-from heimdall_fleet.dispatch.settle import settle
+from heimdall_fleet.dispatch.settle import settle, tried
 from heimdall_fleet.dispatch.tenure import may_end
 from heimdall_schemas.failure import Failure
 
@@ -60,8 +60,9 @@ async def _ask(run: Run, room: Room) -> Ending:
         if (known := await announce(ticket, run, room)) is not None:
             return known
         chain, ticket, result = await ask(ticket, chain, run, room)
-        tried = settle(ticket, result, run, room)
+        now_ms = room.clock.mono_ms()
+        usd_micros = settle(ticket, result, run, room, now_ms)
         if result.failure is None and result.answer is not None:
-            return await fitted(answered(run, result.answer, ticket, room), room)
-        chain, move = next_move(chain, tried, room.pool, room.clock.mono_ms())
+            return await fitted(answered(run, result.answer, ticket, room, now_ms), room)
+        chain, move = next_move(chain, tried(ticket, result, usd_micros), room.pool, now_ms)
     raise move.failure

@@ -5,7 +5,7 @@ from typing import Any
 
 from heimdall_fleet.dispatch.call import Result
 from heimdall_fleet.dispatch.capacity.pool import Ticket
-from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_lost
+from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_guessed
 from heimdall_fleet.dispatch.failover import Tried
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Attempt, Run
@@ -25,9 +25,8 @@ _MAYBE_BILLED = frozenset(
 _GIVEN_UP = AttemptFailure(FailureCode.POLICY_CANCELLED, Action.FINAL, "the call was given up")
 
 
-def settle(ticket: Ticket, result: Result, run: Run, room: Room) -> Tried:
-    """Book the attempt; what failover must know of it comes back."""
-    now_ms = room.clock.mono_ms()
+def settle(ticket: Ticket, result: Result, run: Run, room: Room, now_ms: float) -> int:
+    """Book the attempt; what it cost, in micro-dollars, comes back."""
     bill = _bill(ticket, result, run, room)
     _book(ticket, result, bill, run, room, now_ms)
     alarm = room.pool.learn(ticket, result.failure, now_ms)
@@ -35,7 +34,12 @@ def settle(ticket: Ticket, result: Result, run: Run, room: Room) -> Tried:
         room.telemetry.alarm(alarm)
     room.turnstile.wake(ticket.route.provider)
     run.dropped = result.dropped
-    return Tried(ticket.key.name, result.failure or _GIVEN_UP, bill.usd_micros)
+    return bill.usd_micros
+
+
+def tried(ticket: Ticket, result: Result, usd_micros: int) -> Tried:
+    """What failover must know of an attempt that failed."""
+    return Tried(ticket.key.name, result.failure or _GIVEN_UP, usd_micros)
 
 
 def give_up(ticket: Ticket, run: Run, room: Room) -> None:
@@ -69,7 +73,7 @@ def _named(calls: Iterable[Attempt | Ticket], prompt_tokens: int, room: Room) ->
 def _interrupted(ticket: Ticket, prompt_tokens: int, room: Room) -> Attempt:
     """The call of `ticket` as it stands in the audit when this worker is lost before it ends."""
     target = ticket.route.target
-    bill = bill_lost(prompt_tokens, ticket.route.offer.price, room.settings.unknown_price)
+    bill = bill_guessed(Tokens(prompt_tokens), ticket.route.offer.price, room.settings.unknown_price)
     return Attempt(
         provider=target.provider,
         model=target.model_id,
@@ -88,10 +92,11 @@ def _bill(ticket: Ticket, result: Result, run: Run, room: Room) -> Bill:
     price, unknown = ticket.route.offer.price, room.settings.unknown_price
     prompt_tokens = run.order.plan.token_count
     if result.answer is not None:
-        guess = Tokens(prompt_tokens, room.settings.expected_output_tokens)
-        return bill_answer(result.answer.get("usage"), price, unknown, guess)
+        if usage := result.answer.get("usage"):
+            return bill_answer(usage, price, unknown)
+        return bill_guessed(Tokens(prompt_tokens, room.settings.expected_output_tokens), price, unknown)
     if result.failure is not None and result.failure.code in _MAYBE_BILLED and not result.failure.connection_only:
-        return bill_lost(prompt_tokens, price, unknown)
+        return bill_guessed(Tokens(prompt_tokens), price, unknown)
     return _FREE
 
 

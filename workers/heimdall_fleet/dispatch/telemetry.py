@@ -8,8 +8,6 @@ from heimdall_fleet.dispatch.capacity.pool import Alarm
 from heimdall_fleet.dispatch.ending.words import kept
 from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
 from heimdall_fleet.observe.metrics import Metrics
-from heimdall_fleet.observe.records import Attempt as AttemptRecord
-from heimdall_fleet.observe.records import Request
 from heimdall_fleet.observe.seldom import Spaced
 from heimdall_fleet.providers.dialect import AttemptFailure
 from heimdall_schemas.failure import Failure, FailureCode
@@ -25,17 +23,7 @@ class FleetTelemetry:
         self._spaced = Spaced(clock)
 
     def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
-        self._metrics.dispatch.attempt(
-            AttemptRecord(
-                attempt.provider,
-                attempt.model,
-                "ok" if attempt.failure is None else attempt.failure.value,
-                attempt.latency_ms / 1_000,
-                attempt.tokens.prompt,
-                attempt.tokens.completion,
-                attempt.cost_usd_micros,
-            )
-        )
+        self._metrics.dispatch.attempt(attempt)
         if failure is None:
             return
         if attempt.estimated:
@@ -75,9 +63,9 @@ class FleetTelemetry:
 
     def ended(self, run: Run, ending: Ending, duration_ms: float) -> None:
         model = ending.model or run.order.plan.steps[0].model
-        duration_s = max(0.0, duration_ms / 1_000)
         cache_hit = run.order.decision.get("cache_hit") is True
-        self._metrics.request_done(Request(run.order.bucket, model, ending.state.value, cache_hit, duration_s))
+        duration_s = max(0.0, duration_ms / 1_000)
+        self._metrics.request_done(run.order.bucket, model, ending.state, cache_hit=cache_hit, duration_s=duration_s)
         self._metrics.dispatch.wait.observe(run.waited_ms / 1_000)
         if run.repeated:
             self._metrics.dispatch.repeated_calls.inc()

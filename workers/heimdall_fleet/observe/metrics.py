@@ -14,7 +14,7 @@ from heimdall_fleet.observe.declare import Declare
 from heimdall_fleet.observe.health import HealthState
 from heimdall_fleet.observe.histogram import Distribution, doubling
 from heimdall_fleet.observe.process import live_tasks, resident_bytes
-from heimdall_fleet.observe.records import Attempt, BatchTimes, BreakerState, DecisionType, ReloadOutcome, Request
+from heimdall_fleet.observe.records import Attempt, BatchTimes, BreakerState, DecisionType, ReloadOutcome
 from heimdall_fleet.observe.tally import Tally
 
 _BREAKER_VALUES: Mapping[BreakerState, int] = {"closed": 0, "half_open": 1, "open": 2}
@@ -162,16 +162,17 @@ class DispatchMetrics:
 
     def attempt(self, attempt: Attempt) -> None:
         """Record one provider call with its tokens and cost."""
-        key = (attempt.provider, attempt.model, attempt.status)
+        key = (attempt.provider, attempt.model, attempt.failure or "ok")
         children = self._children.get(key)
         if children is None:
             children = self._attempt_children(*key)
         children.count.value += 1
-        children.seconds.observe(attempt.duration_s)
+        children.seconds.observe(attempt.latency_ms / 1_000)
         if children.errors is not None:
             children.errors.value += 1
-        children.prompt.value += attempt.prompt_tokens
-        children.completion.value += attempt.completion_tokens
+        tokens = attempt.tokens
+        children.prompt.value += tokens.prompt
+        children.completion.value += tokens.completion
         if attempt.cost_usd_micros:
             dollars = attempt.cost_usd_micros / 1e6
             children.cost.value += dollars
@@ -317,22 +318,23 @@ class Metrics:
         self._children.clear()
         self.dispatch.forget_children()
 
-    def request_done(self, request: Request) -> None:
-        """Record one request: its count, its duration and its bucket belong together."""
-        key = (request.bucket, request.model, request.status, request.cache_hit)
+    def request_done(self, bucket: str, model: str, status: str, *, cache_hit: bool, duration_s: float) -> None:
+        """Record a request that reached its terminal state, `status`: its count, its duration and its bucket belong
+        together. `cache_hit`: the decision or the answer was in a cache."""
+        key = (bucket, model, status, cache_hit)
         children = self._children.get(key)
         if children is None:
-            model = self.closed.model(request.model)
+            name = self.closed.model(model)
             children = (
-                self.requests.labels(request.bucket, model, request.status, _flag(request.cache_hit)),
-                self.request_seconds.labels(request.bucket, model),
-                self.buckets.labels(request.bucket),
+                self.requests.labels(bucket, name, status, _flag(cache_hit)),
+                self.request_seconds.labels(bucket, name),
+                self.buckets.labels(bucket),
             )
-            if model != OTHER:
+            if name != OTHER:
                 self._children[key] = children
         by_end, seconds, by_bucket = children
         by_end.value += 1
-        seconds.observe(request.duration_s)
+        seconds.observe(duration_s)
         by_bucket.value += 1
         self.request_count += 1
 

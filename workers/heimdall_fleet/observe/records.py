@@ -1,33 +1,37 @@
 """What workers hand to the metrics: one value for each thing that happened."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 DecisionType = Literal["scored", "cached", "pinned", "guarded", "explored", "sticky", "default"]
 BreakerState = Literal["closed", "half_open", "open"]
 ReloadOutcome = Literal["swapped", "unchanged", "refused"]
 
 
-class Request(NamedTuple):
-    """One request that reached its terminal state, `status`. `cache_hit`: the decision or the answer was in a cache."""
+class Tokens(Protocol):
+    """Tokens of one provider call."""
 
-    bucket: str
-    model: str
-    status: str
-    cache_hit: bool
-    duration_s: float
+    @property
+    def prompt(self) -> int: ...
+    @property
+    def completion(self) -> int: ...
 
 
-class Attempt(NamedTuple):
-    """One provider call. `status` is `ok` or a failure code of the closed list."""
+class Attempt(Protocol):
+    """One provider call. `failure`: a code of the closed list, None when it was answered."""
 
-    provider: str
-    model: str
-    status: str
-    duration_s: float
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd_micros: int = 0
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def failure(self) -> str | None: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def tokens(self) -> Tokens: ...
+    @property
+    def cost_usd_micros(self) -> int: ...
 
 
 class Steps(Protocol):

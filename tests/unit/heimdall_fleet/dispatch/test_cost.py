@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heimdall_fleet.dispatch.cost import Tokens, bill_answer, bill_lost, cost_usd_micros, output_within, read_tokens
+from heimdall_fleet.dispatch.cost import Tokens, bill_answer, bill_guessed, cost_usd_micros, output_within, read_tokens
 from heimdall_fleet.providers.usage import canonical_usage, usage_of_openai
 from heimdall_models.catalogue import Price, Rate
 from heimdall_models.ceiling import UNKNOWN_PRICE, needed_usd_micros
@@ -22,7 +22,7 @@ def test_each_kind_of_token_has_its_own_price() -> None:
         "prompt_tokens_details": {"cached_tokens": 400_000},
         "completion_tokens_details": {"reasoning_tokens": 90_000},
     }
-    bill = bill_answer(usage, PRICE, UNKNOWN_PRICE, GUESS)
+    bill = bill_answer(usage, PRICE, UNKNOWN_PRICE)
     assert bill.usd_micros == 600_000 * 1.25 + 400_000 * 0.125 + 100_000 * 10
     assert bill.tokens == Tokens(1_000_000, 100_000, 400_000, 90_000)
     assert not bill.estimated
@@ -30,32 +30,32 @@ def test_each_kind_of_token_has_its_own_price() -> None:
 
 def test_the_providers_own_figure_counts_before_the_list_price() -> None:
     usage = {**canonical_usage(5, 5), "cost": 0.0001234567}
-    assert bill_answer(usage, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 124
+    assert bill_answer(usage, PRICE, UNKNOWN_PRICE).usd_micros == 124
 
 
 def test_a_figure_of_zero_is_believed() -> None:
-    assert bill_answer({**canonical_usage(5, 0), "cost": 0}, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 0
+    assert bill_answer({**canonical_usage(5, 0), "cost": 0}, PRICE, UNKNOWN_PRICE).usd_micros == 0
 
 
 @pytest.mark.parametrize("cost", [None, True, "free", float("nan"), float("inf"), -1, {}])
 def test_what_is_no_amount_is_not_believed(cost: Any) -> None:
     usage = {**canonical_usage(1_000_000, 0), "cost": cost}
-    assert bill_answer(usage, PRICE, UNKNOWN_PRICE, GUESS).usd_micros == 1_250_000
+    assert bill_answer(usage, PRICE, UNKNOWN_PRICE).usd_micros == 1_250_000
 
 
 def test_an_unknown_price_charges_the_high_default_and_is_flagged() -> None:
-    bill = bill_answer(canonical_usage(1_000, 0), None, UNKNOWN_PRICE, GUESS)
+    bill = bill_answer(canonical_usage(1_000, 0), None, UNKNOWN_PRICE)
     assert bill.usd_micros == 30_000
     assert bill.estimated
 
 
 def test_a_provider_without_usage_is_charged_by_the_guess() -> None:
-    bill = bill_answer(None, PRICE, UNKNOWN_PRICE, GUESS)
+    bill = bill_guessed(GUESS, PRICE, UNKNOWN_PRICE)
     assert (bill.usd_micros, bill.estimated) == (113, True)
 
 
 def test_a_lost_answer_costs_its_prompt() -> None:
-    assert bill_lost(1_000_000, PRICE, UNKNOWN_PRICE) == (1_250_000, Tokens(prompt=1_000_000), True)
+    assert bill_guessed(Tokens(1_000_000), PRICE, UNKNOWN_PRICE) == (1_250_000, Tokens(prompt=1_000_000), True)
 
 
 def test_usage_that_is_no_count_is_nothing() -> None:
@@ -123,7 +123,7 @@ def test_the_money_that_is_needed_is_the_least_that_the_output_fits_into(
 def test_a_long_prompt_makes_the_whole_call_dearer_and_what_is_written_to_the_cache_has_its_price() -> None:
     price = Price(Rate(1_000_000, 2_000_000), long=Rate(2_000_000, 3_000_000), long_above_tokens=200_000)
     for prompt, expected in ((200_000, 200_200), (200_001, 400_302)):
-        assert bill_answer(canonical_usage(prompt, 100), price, UNKNOWN_PRICE, GUESS).usd_micros == expected
+        assert bill_answer(canonical_usage(prompt, 100), price, UNKNOWN_PRICE).usd_micros == expected
     price = Price(Rate(1_000_000, 2_000_000, cache_write=1_250_000))
     usage = canonical_usage(1_000, 0, cache_write=400)
-    assert bill_answer(usage, price, UNKNOWN_PRICE, GUESS).usd_micros == 600 + 500
+    assert bill_answer(usage, price, UNKNOWN_PRICE).usd_micros == 600 + 500

@@ -2,11 +2,14 @@ import re
 
 import pytest
 
+from heimdall_fleet.dispatch.cost import Tokens
+from heimdall_fleet.dispatch.run import Attempt
 from heimdall_fleet.observe.exposition import json_map, text
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.names import FORMER_NAMES
-from heimdall_fleet.observe.records import Attempt, BatchTimes, Request
+from heimdall_fleet.observe.records import BatchTimes
 from heimdall_models.times import StepTimes
+from heimdall_schemas.failure import FailureCode
 
 SOURCE_NAMES = {
     "heimdall_requests_total": {"bucket", "model", "status", "cache_hit"},
@@ -37,13 +40,19 @@ def metrics() -> Metrics:
     return made
 
 
+def attempt(
+    provider: str, model: str, failure: FailureCode | None = None, tokens: tuple[int, int] = (0, 0), usd_micros: int = 0
+) -> Attempt:
+    return Attempt(provider, model, "a", None, failure, 200.0, usd_micros, Tokens(*tokens))
+
+
 def used(metrics: Metrics) -> dict[str, set[str]]:
     """Every sample on the page after everything happened once: name → label names."""
-    metrics.request_done(Request("mid", "openai/gpt-5", "answered", cache_hit=False, duration_s=0.5))
+    metrics.request_done("mid", "openai/gpt-5", "answered", cache_hit=False, duration_s=0.5)
     metrics.triage.batch(BatchTimes(2, 0.001, StepTimes(2, 0.0005, 0.0001, 0.0001, 0.0001, 0.0003)))
     metrics.triage.decided("scored")
     metrics.triage.guardrails.labels("context_200k").inc()
-    metrics.dispatch.attempt(Attempt("openai", "openai/gpt-5", "provider_error", 0.2, 10, 5, 1500))
+    metrics.dispatch.attempt(attempt("openai", "openai/gpt-5", FailureCode.PROVIDER_ERROR, (10, 5), 1500))
     metrics.dispatch.fell_back("openai/gpt-5", "openai/gpt-5", "a/b", "provider_error")
     metrics.dispatch.breaker("openai", "", "open")
     metrics.worker.error("internal", "CACHE_WRITE_FAILED")
@@ -66,7 +75,7 @@ def test_every_former_name_has_a_successor_on_the_page(metrics: Metrics) -> None
 
 
 def test_one_request_counts_in_its_three_metrics_together(metrics: Metrics) -> None:
-    metrics.request_done(Request("mid", "openai/gpt-5", "answered", cache_hit=True, duration_s=0.5))
+    metrics.request_done("mid", "openai/gpt-5", "answered", cache_hit=True, duration_s=0.5)
     labels = {"bucket": "mid", "model": "openai/gpt-5"}
     assert value(metrics, "heimdall_requests_total", **labels, status="answered", cache_hit="true") == 1
     assert value(metrics, "heimdall_request_duration_seconds_count", **labels) == 1
@@ -75,8 +84,8 @@ def test_one_request_counts_in_its_three_metrics_together(metrics: Metrics) -> N
 
 def test_a_name_that_a_caller_made_up_becomes_other(metrics: Metrics) -> None:
     for index in range(50):
-        metrics.request_done(Request("mid", f"evil/{index}", "failed", cache_hit=False, duration_s=1))
-        metrics.dispatch.attempt(Attempt(f"p{index}", f"evil/{index}", "ok", 1))
+        metrics.request_done("mid", f"evil/{index}", "failed", cache_hit=False, duration_s=1)
+        metrics.dispatch.attempt(attempt(f"p{index}", f"evil/{index}"))
         metrics.dispatch.fell_back(f"evil/{index}", f"evil/{index}", "a/b", "provider_error")
     page = text(metrics, {}).decode()
     assert "evil" not in page
@@ -84,10 +93,9 @@ def test_a_name_that_a_caller_made_up_becomes_other(metrics: Metrics) -> None:
 
 
 def test_an_allowed_name_takes_its_own_series_from_then_on(metrics: Metrics) -> None:
-    attempt = Attempt("new", "n/m", "ok", 1)
-    metrics.dispatch.attempt(attempt)
+    metrics.dispatch.attempt(attempt("new", "n/m"))
     metrics.allow(models=["n/m"], providers=["new"])
-    metrics.dispatch.attempt(attempt)
+    metrics.dispatch.attempt(attempt("new", "n/m"))
     assert value(metrics, "heimdall_dispatch_attempts_total", provider="new", model="n/m", status="ok") == 1
 
 
@@ -100,8 +108,8 @@ def test_a_provider_that_is_gone_from_the_configuration_raises_no_alert(metrics:
 
 
 def test_an_attempt_adds_tokens_money_and_its_error(metrics: Metrics) -> None:
-    metrics.dispatch.attempt(Attempt("openai", "a/b", "ok", 0.2, 100, 50, 2_500_000))
-    metrics.dispatch.attempt(Attempt("openai", "a/b", "provider_timeout", 60))
+    metrics.dispatch.attempt(attempt("openai", "a/b", None, (100, 50), 2_500_000))
+    metrics.dispatch.attempt(attempt("openai", "a/b", FailureCode.PROVIDER_TIMEOUT))
     by = {"model": "a/b", "provider": "openai"}
     assert value(metrics, "heimdall_tokens_total", **by, type="prompt") == 100
     assert value(metrics, "heimdall_tokens_total", **by, type="completion") == 50

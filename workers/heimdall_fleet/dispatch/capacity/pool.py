@@ -48,6 +48,7 @@ class Status(NamedTuple):
     at_ms: float
 
 
+_READY = Status(Readiness.READY, -math.inf)
 _NEVER = Status(Readiness.NEVER, math.inf)
 
 
@@ -182,7 +183,7 @@ class Pool:
             if at_ms > now_ms:
                 earliest = min(earliest, at_ms)
             elif key.aimd.has_room(promised) and provider.has_room(promised):
-                return Status(Readiness.READY, now_ms)
+                return _READY
             else:
                 busy = True
         if busy:

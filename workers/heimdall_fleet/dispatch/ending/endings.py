@@ -20,11 +20,10 @@ _STATES: Mapping[FailureCode, State] = {
 }
 
 
-def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room) -> Ending:
+def answered(run: Run, answer: dict[str, Any], ticket: Ticket, room: Room, now_ms: float) -> Ending:
     """The end of an answered order, however large its reply is."""
     target = ticket.route.target
-    served, now_ms = (target.provider, target.model_id), room.clock.mono_ms()
-    facts = facts_of(run, State.ANSWERED, served, now_ms)
+    facts = facts_of(run, State.ANSWERED, (target.provider, target.model_id), now_ms)
     reply = answer_value(run, answer, facts)
     facts.update(answer_facts(answer, run.body))
     outcome = outcome_value(run, facts, None, room.settings.worker, now_ms)
