@@ -51,7 +51,7 @@ async def complete() -> AsyncIterator[Complete]:
 
     async def attempt(call: Call) -> dict[str, Any]:
         dialect = dialect_for(call.target.type)
-        wire = dialect.to_wire(call).with_request_id("request-1")
+        wire = dialect.to_wire(call)
         if not call.stream:
             whole = await client.post(wire, LIMITS)
             if whole.status != 200:
@@ -99,7 +99,7 @@ def call_to(family: str, servers: ScriptedProviders, *, stream: bool = False, **
         facts={},
     )
     full = {"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue?"}], **body}
-    return Call(full, target, SECRETS.get(family, "a-secret-of-the-fleet"), {}, stream)
+    return Call(full, target, SECRETS.get(family, "a-secret-of-the-fleet"), {}, stream, "request-1")
 
 
 CallTo = Callable[..., Call]

@@ -29,9 +29,11 @@ async def test_the_signature_holds_for_what_arrives() -> None:
     host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     model = "anthropic.claude-3-5-sonnet-20241022-v2:0"
     target = Target("b", "bedrock", f"http://{host}", model, "a/m", {}, META, None, {})
-    call = Call({"messages": [{"role": "user", "content": "hé"}]}, target, KEY.access_key, {}, stream=False)
+    call = Call(
+        {"messages": [{"role": "user", "content": "hé"}]}, target, KEY.access_key, {}, stream=False, request_id="r1"
+    )
     client = HttpClient.over(Network())
-    wire = dialect_for("bedrock").to_wire(call).with_request_id("r1")
+    wire = dialect_for("bedrock").to_wire(call)
     await client.post(wire, CallLimits(total_timeout_ms=2000))
     await client.aclose()
     server.close()

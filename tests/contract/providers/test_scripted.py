@@ -31,7 +31,7 @@ def call_to(base_url: str, *, stream: bool = False, model: str = "m", secret: st
 
 async def complete(client: HttpClient, call: Call, limits: CallLimits = LIMITS) -> dict[str, Any]:
     dialect = dialect_for(call.target.type)
-    wire = dialect.to_wire(call).with_request_id("request-1")
+    wire = dialect.to_wire(call._replace(request_id="request-1"))
     if not call.stream:
         whole = await client.post(wire, limits)
         if whole.status != 200:
@@ -149,7 +149,7 @@ async def test_the_same_seed_gives_the_same_fates_in_any_order(connect: Connect)
             client, found = connect(), {}
             for number in order:
                 call = call_to(servers.base_url("openai"))
-                wire = dialect_for("openai").to_wire(call).with_request_id(f"r{number}")
+                wire = dialect_for("openai").to_wire(call._replace(request_id=f"r{number}"))
                 found[number] = [(await client.post(wire, LIMITS)).status for _ in range(3)]
             return found
 

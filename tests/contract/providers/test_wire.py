@@ -56,7 +56,7 @@ async def test_requests_with_the_same_headers_keep_their_own_id_and_length(serve
     alike = request(await serve(handler), **{"X-Request-Id": "theirs", "x-one": "1"})
     client = connect()
     for request_id, body in (("r1", b"{}"), ("r2", b'{"a":1}')):
-        await client.post(alike._replace(body=body).with_request_id(request_id), LIMITS)
+        await client.post(alike._replace(body=body, request_id=request_id), LIMITS)
     told = [
         line for head in heads for line in head.lower().split(b"\r\n") if line.startswith((b"x-", b"content-length"))
     ]
@@ -74,7 +74,7 @@ async def test_requests_with_the_same_headers_keep_their_own_id_and_length(serve
 async def test_a_header_of_several_lines_is_not_sent(unsendable: str, serve: Serve, connect: Connect) -> None:
     handler, heads = noting()
     url = await serve(handler)
-    for wire in (request(url, x=unsendable), request(url).with_request_id(unsendable)):
+    for wire in (request(url, x=unsendable), request(url)._replace(request_id=unsendable)):
         with pytest.raises(AttemptError) as caught:
             await connect().post(wire, LIMITS)
         assert caught.value.failure.code is Code.HEIMDALL_CONFIG

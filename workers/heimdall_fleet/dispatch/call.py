@@ -46,9 +46,10 @@ async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
     client = room.clients[target.provider]
     try:
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
-        asked = Call(bounded_body(run, ticket.route, room), target, secret, ticket.route.settings, run.stream)
+        body, settings = bounded_body(run, ticket.route, room), ticket.route.settings
+        asked = Call(body, target, secret, settings, run.stream, run.request_id)
         limits = within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
-        wire = dialect.to_wire(asked).with_request_id(run.request_id)
+        wire = dialect.to_wire(asked)
         if asked.stream:
             return await _stream(wire, asked, (client, dialect, limits), run, room, emit)
         answer = await client.post(wire, limits)

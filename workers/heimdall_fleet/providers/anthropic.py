@@ -45,7 +45,7 @@ class Anthropic:
         if call.stream:
             body["stream"] = True
         base = call.target.base_url.rstrip("/").removesuffix("/v1")
-        return WireRequest("POST", f"{base}/v1/messages", headers, encode(body), dropped)
+        return WireRequest("POST", f"{base}/v1/messages", headers, encode(body), dropped, call.request_id)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return read_message(body, call, self._clock())

@@ -32,7 +32,7 @@ class Bedrock:
         body = encode(content)
         url = url_of(call)
         credential = self._credential(call, url, body)
-        return WireRequest("POST", url, wire_headers(call, credential, STREAM_TYPE), body, dropped)
+        return WireRequest("POST", url, wire_headers(call, credential, STREAM_TYPE), body, dropped, call.request_id)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         events = ConverseEvents(call, self._clock())

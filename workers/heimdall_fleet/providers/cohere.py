@@ -26,7 +26,7 @@ class Cohere:
         body, dropped = cohere_body(call)
         credential = {"authorization": f"Bearer {call.secret}"} if call.secret else {}
         url = f"{call.target.base_url.rstrip('/')}/chat"
-        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped, call.request_id)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         events = CohereEvents(call, self._clock())

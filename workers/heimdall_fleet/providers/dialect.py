@@ -81,7 +81,7 @@ class Call(NamedTuple):
     """One attempt at one target.
 
     `body` is what the caller sent; its `heimdall` object never reaches the wire. `settings` are the bucket's defaults
-    (`reasoning_effort`, `thinking_budget`); an explicit value of the caller wins.
+    (`reasoning_effort`, `thinking_budget`); an explicit value of the caller wins. `request_id` goes out with the call.
     """
 
     body: Mapping[str, Any]
@@ -89,6 +89,7 @@ class Call(NamedTuple):
     secret: str
     settings: Mapping[str, Any]
     stream: bool
+    request_id: str = ""
 
 
 class WireRequest(NamedTuple):
@@ -101,9 +102,6 @@ class WireRequest(NamedTuple):
     body: bytes
     dropped: tuple[str, ...] = ()
     request_id: str = ""
-
-    def with_request_id(self, request_id: str) -> "WireRequest":
-        return WireRequest(self.method, self.url, self.headers, self.body, self.dropped, request_id)
 
 
 class StreamReader(Protocol):

@@ -28,7 +28,9 @@ class Gemini:
         body, dropped = gemini_body(call)
         model = quote(call.target.model.removeprefix("models/"), safe="")
         url = f"{call.target.base_url.rstrip('/')}/models/{model}{method_of(call)}"
-        return WireRequest("POST", url, wire_headers(call, google_key(call.secret)), encode(body), dropped)
+        return WireRequest(
+            "POST", url, wire_headers(call, google_key(call.secret)), encode(body), dropped, call.request_id
+        )
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return read_response(body, call, self._clock())

@@ -47,7 +47,7 @@ class OpenAIChat:
         }
         if self._profile.auth == "api-key":
             body["model"] = _deployment(call.target)
-        return WireRequest("POST", _url(call.target, self._profile), headers, encode(body), dropped)
+        return WireRequest("POST", _url(call.target, self._profile), headers, encode(body), dropped, call.request_id)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         return completion_of(body, call, self._clock())

@@ -46,7 +46,7 @@ class Vertex:
         credential = {} if not call.secret else {"authorization": f"Bearer {call.secret}"}
         credential = {"x-goog-api-key": call.secret} if by_api_key else credential
         url = url_of(call, with_project=not by_api_key)
-        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped)
+        return WireRequest("POST", url, wire_headers(call, credential), encode(body), dropped, call.request_id)
 
     def from_wire(self, body: bytes, call: Call) -> dict[str, Any]:
         read = read_message if speaks_claude(call.target) else read_response

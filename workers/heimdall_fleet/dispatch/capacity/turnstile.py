@@ -44,7 +44,7 @@ class Turnstile:
     def wake(self, provider: str) -> None:
         """A place came free at `provider`: wake whoever is next."""
         queue = self._queues.get(provider)
-        while queue and (waiter := queue.pop()) is not None:
+        while queue is not None and (waiter := queue.pop()) is not None:
             if not waiter.done():
                 self._promised[provider] = self._promised.get(provider, 0) + 1
                 waiter.set_result(provider)
@@ -54,5 +54,7 @@ class Turnstile:
         woken.cancel()
         for name in names:
             self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._queues[name]  # whoever is in it has left
         if not woken.cancelled():
             self._promised[woken.result()] -= 1

@@ -28,22 +28,16 @@ async def publish(run: Run, ending: Ending, room: Room, partition: int) -> Endin
     Raises KafkaFailure when the broker did not confirm; publishing again is safe.
     """
     if run.order.shadow is None:
-        ending = await _reply(run, ending, room)
+        try:
+            await publish_reply(run, ending, room)
+        except (RecordTooLarge, DeliveryRefused) as error:
+            ending = failed(run, _refused(run.order.address, error), room)
+            await _publish_refusal(run, ending, room)
     place = partition % room.settings.audit_partitions
     await room.producer.send(audit_record(run.audit_id, ending.outcome, place, room.topics))
     if ending.stored and run.attempts:
         wasted = superseded_value(run, ending, room)
         await room.producer.send(audit_record(run.audit_id, wasted, place, room.topics))
-    return ending
-
-
-async def _reply(run: Run, ending: Ending, room: Room) -> Ending:
-    """The ending whose reply the broker took."""
-    try:
-        await publish_reply(run, ending, room)
-    except (RecordTooLarge, DeliveryRefused) as error:
-        ending = failed(run, _refused(run.order.address, error), room)
-        await _publish_refusal(run, ending, room)
     return ending
 
 
