@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from heimdall_fleet.config.base import Section
 from heimdall_fleet.config.units import Bytes, Millis, Seconds, SecretUrl
+from heimdall_fleet.shown import shown_address
 from heimdall_schemas.codec import DEFAULT_LIMITS
 
 AdapterName = Literal["openai-key", "anthropic-oauth", "google-oauth"]
@@ -24,7 +25,9 @@ def object_url(value: str) -> str:
     if parts.username or parts.password:
         raise ValueError("credentials do not belong in the address; the usual AWS variables name them")
     if not ((parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc)):
-        raise ValueError(f"{value[:100]!r} is no place for objects; use file:///directory or s3://bucket/prefix")
+        raise ValueError(
+            f"{shown_address(value)[:100]!r} is no place for objects; use file:///directory or s3://bucket/prefix"
+        )
     return value
 
 

@@ -37,7 +37,8 @@ class AnswerReader:
             self.whole = True
             return []
         self._stream = self._dialect.reader(self._call)
-        return self._stream.feed(b"".join(self._parts))
+        before, self._parts = self._parts, []
+        return self._stream.feed(b"".join(before))
 
     def finish(self) -> dict[str, Any]:
         """The whole `chat.completion`. Raises AttemptError."""

@@ -129,3 +129,14 @@ async def test_half_a_whole_answer_in_the_place_of_a_stream_is_answered_by_anoth
     *chunks, final = await run(bench, "openai/gpt-5", "google/gemini")
     assert [attempt["failure"] for attempt in final["heimdall"]["attempts"]] == ["provider_truncated", None]
     assert chunks[0]["heimdall"]["sequence"] == 0
+
+
+async def test_a_whole_answer_that_a_filter_cut_goes_to_the_models_chain_before_any_chunk_is_out(
+    bench: "Bench",
+) -> None:
+    bench.failover(content_policy_fallbacks={"openai/gpt-5": ("google/gemini",)})
+    bench.upstream.on("openai", in_one("one", "content_filter"))
+    bench.upstream.on("google", in_one("one two"))
+    chunk, final = await run(bench, "openai/gpt-5")
+    assert [attempt["failure"] for attempt in final["heimdall"]["attempts"]] == ["provider_refused", None]
+    assert chunk["choices"][0]["delta"]["content"] == final["choices"][0]["message"]["content"] == "one two"
