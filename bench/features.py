@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from heimdall_fleet.threads import pin_threads
+from heimdall_fleet.system.threads import pin_threads
 
 pin_threads()  # before numpy is imported
 
 import orjson  # noqa: E402
 
-from heimdall_fleet.heap import settle_heap  # noqa: E402
-from heimdall_fleet.huge_pages import use_huge_pages  # noqa: E402
+from heimdall_fleet.system.heap import settle_heap  # noqa: E402
+from heimdall_fleet.system.huge_pages import use_huge_pages  # noqa: E402
 from heimdall_models.asked import DecisionInput  # noqa: E402
 from heimdall_models.bundle import Bundle, load_bundle  # noqa: E402
 from heimdall_models.cache import Memory  # noqa: E402

@@ -27,7 +27,7 @@ from heimdall_fleet.kafka.embedded import EmbeddedBroker
 from heimdall_fleet.kafka.producer import SupervisedProducer, open_producer
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.kafka.settings import ProducerSettings
-from heimdall_fleet.threads import pin_threads
+from heimdall_fleet.system.threads import pin_threads
 from heimdall_schemas.topics import Topics
 
 MIB = 1024 * 1024

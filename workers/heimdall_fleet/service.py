@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from heimdall_fleet.code_pages import give_back_code
 from heimdall_fleet.config import Watcher
-from heimdall_fleet.heap import settle_heap
-from heimdall_fleet.huge_pages import use_huge_pages
 from heimdall_fleet.observe.server import ObserveServer
+from heimdall_fleet.system.code_pages import give_back_code
+from heimdall_fleet.system.heap import settle_heap
+from heimdall_fleet.system.huge_pages import use_huge_pages
 
 log = logging.getLogger(__name__)
 

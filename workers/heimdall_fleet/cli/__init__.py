@@ -2,7 +2,7 @@
 
 import sys
 
-from heimdall_fleet.threads import pin_threads
+from heimdall_fleet.system.threads import pin_threads
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns, rewards
 from heimdall_fleet.learn.dataset import (
     FORMAT,
@@ -33,6 +32,7 @@ from heimdall_fleet.learn.dataset import (
 from heimdall_fleet.learn.settle import Settled, Terms, settle, survey
 from heimdall_fleet.learn.sources import Source
 from heimdall_fleet.learn.staging import Staging, Window
+from heimdall_fleet.system.heap import settle_heap
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION
 from heimdall_models.record import DECISION_VERSION
 

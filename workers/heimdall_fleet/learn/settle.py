@@ -19,12 +19,12 @@ from itertools import count, starmap
 from pathlib import Path
 from typing import Any
 
-from heimdall_fleet.heap import settle_heap
 from heimdall_fleet.learn import columns
 from heimdall_fleet.learn.dataset import Layout
 from heimdall_fleet.learn.facts import DAY, OUTCOME, PASS_REQUESTS, STANDS, Facts, counts, micros, narrow_tables
 from heimdall_fleet.learn.shadows import judge_of_served, merge_shadows, survey_shadows
 from heimdall_fleet.learn.sql import Engine, files, quoted
+from heimdall_fleet.system.heap import settle_heap
 
 
 @dataclass(frozen=True, slots=True)

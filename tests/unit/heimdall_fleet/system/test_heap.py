@@ -4,7 +4,7 @@ import resource
 import numpy as np
 import pytest
 
-from heimdall_fleet.heap import KEPT_BYTES, settle_heap
+from heimdall_fleet.system.heap import KEPT_BYTES, settle_heap
 
 
 def faults_of_a_batch() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heimdall_fleet.huge_pages import aligned, use_huge_pages
+from heimdall_fleet.system.huge_pages import aligned, use_huge_pages
 
 HUGE = 2 * 1024 * 1024
 MAPS = """\

@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from heimdall_fleet.code_pages import code_spans, give_back_code
 from heimdall_fleet.observe.process import resident_bytes
+from heimdall_fleet.system.code_pages import code_spans, give_back_code
 
 MAPPINGS = (
     ("55e0c8a00000-55e0c8a2c000 r--p 00000000 fe:00 1311 /usr/bin/python3.11", 0),
