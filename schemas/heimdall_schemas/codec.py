@@ -49,7 +49,7 @@ def parse(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any
             context={"limit": "max_body_bytes", "bytes": len(value), "max": limits.max_body_bytes},
         )
     try:
-        parsed = orjson.loads(value)
+        parsed = loads(value)
     except orjson.JSONDecodeError as error:
         check_depth(value, limits.max_depth)  # what is too deep for the parser is too deep, and not "no JSON"
         raise Failure(FailureCode.CALLER_BAD_REQUEST, f"the body is not JSON in UTF-8: {error}") from error
@@ -60,6 +60,25 @@ def parse(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any
             f"the body is a JSON {_kind(parsed)}; a Chat Completions object is needed",
         )
     return parsed
+
+
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def loads(value: bytes) -> Any:
+    """Any JSON value. An escaped half of a character (`\\ud83d`, from a text cut inside an emoji) is read as U+FFFD.
+
+    Raises orjson.JSONDecodeError.
+    """
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        whole = _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], value)
+        if whole == value:
+            raise
+        return orjson.loads(whole)
 
 
 def check_depth(value: bytes, max_depth: int) -> None:

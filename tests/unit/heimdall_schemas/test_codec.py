@@ -45,7 +45,8 @@ def nesting(value: Any) -> int:
         (b"", BAD, "no value"),
         (b"{", BAD, "not JSON"),
         (b'{"a": "\xff"}', BAD, "not JSON in UTF-8"),
-        (b'{"a": "\\ud800"}', BAD, "not JSON in UTF-8"),
+        (b'{"a": "\xed\xa0\x80"}', BAD, "not JSON in UTF-8"),
+        (b'{"a": "\\ud800}', BAD, "not JSON in UTF-8"),
         (b"\xef\xbb\xbf{}", BAD, "not JSON in UTF-8"),
         (b'{"a": NaN}', BAD, "not JSON"),
         (b'{"a": 1e999}', BAD, "not JSON"),
@@ -63,6 +64,19 @@ def test_what_cannot_be_read_is_refused_with_the_reason(value: bytes | None, cod
     failure = refused(value)
     assert failure.code is code
     assert said in failure.message
+
+
+HALVES = [
+    (r'"cut \ud83d"', "cut \ufffd"),
+    (r'"\udc69\uD83D\uDC69"', "\ufffd\U0001f469"),
+    (r'"\ud83d\ud83d\udc69"', "\ufffd\U0001f469"),
+    (r'"\\ud83d \"\ud800\u0041"', '\\ud83d "\ufffdA'),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), HALVES)
+def test_an_escaped_half_of_a_character_is_read_as_a_replacement_character(written: str, read: str) -> None:
+    assert decode(f'{{"a": {written}}}'.encode()) == {"a": read}
 
 
 @given(json_values)

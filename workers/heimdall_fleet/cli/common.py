@@ -12,6 +12,7 @@ from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import note
 from heimdall_fleet.config import ConfigError, Loaded, find_file, load, render
+from heimdall_schemas.codec import loads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def _numbered(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def json_object(number: int, line: bytes) -> dict[str, Any]:
     """The JSON object on a line. Raises CommandError (2) that names the line."""
     try:
-        value = orjson.loads(line)
+        value = loads(line)
     except orjson.JSONDecodeError as error:
         raise CommandError(Exit.USAGE, f"line {number}: not JSON: {error}") from error
     if not isinstance(value, dict):
