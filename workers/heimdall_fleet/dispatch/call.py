@@ -1,14 +1,16 @@
 """One attempt: to wire → HTTP → from wire, within the deadline and the provider's own limits."""
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.chains import bounded_body
+from heimdall_fleet.dispatch.ending.publish import publish_chunk
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.routes import chain_of
-from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dispatch.run import Result, Run
+from heimdall_fleet.dispatch.settle import give_up
 from heimdall_fleet.providers.answer_reader import AnswerReader, chunk_of
 from heimdall_fleet.providers.dialect import Action, AttemptError, AttemptFailure, Call, Dialect, WireRequest
 from heimdall_fleet.providers.http import CallLimits, HttpClient
@@ -23,41 +25,32 @@ _FILTERED = AttemptFailure(
     content_policy=True,
 )
 
-Emit = Callable[[Run, Room, str, dict[str, Any]], Awaitable[None]]
-"""Publishes one canonical stream chunk of the model with this id."""
 
-
-class Result(NamedTuple):
-    """How an attempt went: an `answer` (canonical chat.completion), a `failure`, or an answer that counts as one."""
-
-    answer: dict[str, Any] | None
-    failure: AttemptFailure | None
-    status: int | None
-    dropped: tuple[str, ...] = ()
-
-
-async def call(ticket: Ticket, run: Run, room: Room, emit: Emit) -> Result:
+async def call(ticket: Ticket, run: Run, room: Room) -> Result:
     """Ask the provider. A stream is read to its terminal marker: a cut one is a failure, never a short answer.
 
-    After the first chunk has gone out no other provider may go on, so a failure is final from there.
+    After the first chunk has gone out no other provider may go on, so a failure is final from there. The place of `ticket`
+    is given back by who settles the result; when this raises it is given up.
     """
-    target = ticket.route.target
-    dialect = room.dialects[target.type]
-    client = room.clients[target.provider]
     try:
+        target = ticket.route.target
+        dialect, client = room.dialects[target.type], room.clients[target.provider]
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
         body, settings = bounded_body(run, ticket.route, room), ticket.route.settings
         asked = Call(body, target, secret, settings, run.stream, run.request_id)
         limits = within(ticket.provider.limits, run.deadline_ms - room.clock.mono_ms())
         wire = dialect.to_wire(asked)
         if asked.stream:
-            return await _stream(wire, asked, (client, dialect, limits), run, room, emit)
+            return await _stream(wire, asked, (client, dialect, limits), run, room)
         answer = await client.post(wire, limits)
         if answer.status != _OK:
             return Result(None, dialect.failure(answer.status, answer.headers, answer.body), answer.status)
         return _judged(dialect.from_wire(answer.body, asked), wire, run, room)
     except AttemptError as error:
         return Result(None, _final_once_emitted(error.failure, run), error.failure.status)
+    except BaseException:
+        give_up(ticket, run, room)
+        raise
 
 
 async def _stream(
@@ -66,7 +59,6 @@ async def _stream(
     means: tuple[HttpClient, Dialect, CallLimits],
     run: Run,
     room: Room,
-    emit: Emit,
 ) -> Result:
     client, dialect, limits = means
     reader = AnswerReader(dialect, asked)
@@ -75,11 +67,11 @@ async def _stream(
             return Result(None, dialect.failure(answer.status, answer.headers, await answer.read()), answer.status)
         async for data in answer:
             for chunk in reader.feed(data):
-                await emit(run, room, asked.target.model_id, chunk)
+                await publish_chunk(run, room, asked.target.model_id, chunk)
         completion = reader.finish()
     result = _judged(completion, wire, run, room)
     if reader.whole and result.failure is None:
-        await emit(run, room, asked.target.model_id, chunk_of(completion))
+        await publish_chunk(run, room, asked.target.model_id, chunk_of(completion))
     return result
 
 

@@ -7,15 +7,14 @@ hedge needs a second attempt to be left, no ceiling on the cost (both calls are 
 import asyncio
 from typing import TypeAlias
 
-from heimdall_fleet.dispatch.call import Result, call
+from heimdall_fleet.dispatch.call import call
 from heimdall_fleet.dispatch.capacity.pool import Ticket
-from heimdall_fleet.dispatch.ending.publish import publish_chunk
 from heimdall_fleet.dispatch.failover import Chain, Move, hedge_move, next_move
 from heimdall_fleet.dispatch.pick_key import pick_key
 from heimdall_fleet.dispatch.reserve import announce
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.run import Run
-from heimdall_fleet.dispatch.settle import give_up, settle, tried
+from heimdall_fleet.dispatch.run import Result, Run
+from heimdall_fleet.dispatch.settle import settle, tried
 
 Asked: TypeAlias = tuple[Chain, Ticket, Result]
 """What came of it: the place that answered, or failed last; the chain knows of a hedge that failed before."""
@@ -25,8 +24,8 @@ async def ask(ticket: Ticket, chain: Chain, run: Run, room: Room) -> Asked:
     """Call the place of `ticket`, which is given back by who settles it; the loser of a hedge is settled here."""
     after_ms = room.settings.hedge_after_ms
     if after_ms is None or run.stream:
-        return chain, ticket, await _call(ticket, run, room)
-    first = asyncio.create_task(_call(ticket, run, room))
+        return chain, ticket, await call(ticket, run, room)
+    first = asyncio.create_task(call(ticket, run, room))
     try:
         await asyncio.wait({first}, timeout=after_ms / 1_000)
         second = None if first.done() else await _second(chain, run, room)
@@ -35,14 +34,6 @@ async def ask(ticket: Ticket, chain: Chain, run: Run, room: Room) -> Asked:
         return await _race({first: ticket}, second, chain, run, room)
     finally:
         await _give_up(first, run)
-
-
-async def _call(ticket: Ticket, run: Run, room: Room) -> Result:
-    try:
-        return await call(ticket, run, room, publish_chunk)
-    except BaseException:
-        give_up(ticket, run, room)
-        raise
 
 
 async def _second(chain: Chain, run: Run, room: Room) -> Ticket | None:
@@ -56,7 +47,7 @@ async def _race(
     calls: dict["asyncio.Task[Result]", Ticket], second: Ticket, chain: Chain, run: Run, room: Room
 ) -> Asked:
     """The first answer of the two, else the last failure."""
-    hedge = asyncio.create_task(_call(second, run, room))
+    hedge = asyncio.create_task(call(second, run, room))
     calls[hedge] = second
     try:
         while True:

@@ -7,9 +7,16 @@ from typing import Any, NamedTuple
 from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.cost import Tokens
 from heimdall_fleet.kafka.records import Record
+from heimdall_fleet.providers.dialect import AttemptFailure
 from heimdall_schemas.audit import State
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Order
+
+
+def to_microseconds(ms: float) -> float:
+    """Milliseconds with three decimals, as records have them. `round` goes by way of the decimal digits, which takes four
+    times as long."""
+    return int(ms * 1_000 + 0.5) / 1_000
 
 
 class Attempt(NamedTuple):
@@ -36,7 +43,7 @@ class Attempt(NamedTuple):
             "key": self.key,
             "status": self.status,
             "failure": self.failure,
-            "latency_ms": round(self.latency_ms, 3),
+            "latency_ms": to_microseconds(self.latency_ms),
             "cost_usd_micros": self.cost_usd_micros,
         }
         if self.estimated:
@@ -44,6 +51,15 @@ class Attempt(NamedTuple):
         if self.hedged:
             record["hedged"] = True
         return record
+
+
+class Result(NamedTuple):
+    """How an attempt went: an `answer` (canonical chat.completion), a `failure`, or an answer that counts as one."""
+
+    answer: dict[str, Any] | None
+    failure: AttemptFailure | None
+    status: int | None
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -104,7 +120,8 @@ class Run:
 
     @property
     def cost_usd_micros(self) -> int:
-        return self.spent_before_usd_micros + sum([attempt.cost_usd_micros for attempt in self.attempts])
+        spent_before_usd_micros = self.spent_before_usd_micros if self.earlier else 0
+        return spent_before_usd_micros + sum([attempt.cost_usd_micros for attempt in self.attempts])
 
     @property
     def output_limit(self) -> int | None:

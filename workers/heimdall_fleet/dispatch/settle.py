@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from heimdall_fleet.dispatch.call import Result
 from heimdall_fleet.dispatch.capacity.pool import Ticket
 from heimdall_fleet.dispatch.cost import Bill, Tokens, bill_answer, bill_guessed
 from heimdall_fleet.dispatch.failover import Tried
 from heimdall_fleet.dispatch.room import Room
-from heimdall_fleet.dispatch.run import Attempt, Run
+from heimdall_fleet.dispatch.run import Attempt, Result, Run
 from heimdall_fleet.providers.dialect import Action, AttemptFailure
 from heimdall_schemas.codec import encode
 from heimdall_schemas.failure import FailureCode
