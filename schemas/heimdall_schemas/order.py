@@ -108,14 +108,14 @@ def read_order(value: bytes | None, found: Mapping[str, bytes]) -> Order:
     """
     try:
         return Order(
-            request_id=found[h.REQUEST_ID].decode(),
-            bucket=found[h.BUCKET].decode(),
-            decision=orjson.loads(found[h.DECISION]),
-            plan=_plan_in(found[h.PLAN]),
-            address=Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
-            body=value or b"",
-            trace=h.trace(found),
-            shadow=read_shadow(found[h.SHADOW]) if h.SHADOW in found else None,
+            found[h.REQUEST_ID].decode(),
+            found[h.BUCKET].decode(),
+            orjson.loads(found[h.DECISION]),
+            _plan_in(found[h.PLAN]),
+            Address(found[h.REPLY_TO].decode(), h.partition(found), found[h.CORRELATION_ID]),
+            value or b"",
+            h.trace(found),
+            read_shadow(found[h.SHADOW]) if h.SHADOW in found else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Failure(

@@ -49,8 +49,9 @@ def wire_body(call: Call, profile: Profile) -> tuple[dict[str, Any], tuple[str, 
     _effort(draft)
     _refused(draft)
     _limit(draft)
-    _tools(draft)
-    told = _response_format(draft)
+    if not _OF_TOOLS.isdisjoint(given):
+        _tools(draft)
+    told = _response_format(draft) if "response_format" in given else []
     draft.body["messages"] = told + [_message(message, draft) for message in call.body.get("messages", ())]
     for name, name_there in profile.renames.items():
         if name in draft.body:

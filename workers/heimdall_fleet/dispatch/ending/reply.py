@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from heimdall_fleet.dispatch.run import Run
+from heimdall_fleet.dispatch.run import Run, to_microseconds
 from heimdall_fleet.kafka.records import Outgoing
 from heimdall_fleet.outbound import reply_headers, reply_record
 from heimdall_schemas import headers as h
@@ -75,9 +75,9 @@ def _timings(run: Run, now_ms: float) -> dict[str, float]:
     """Milliseconds: from triage to here, waiting for a place, at the providers, and in dispatch altogether."""
     return {
         "queued": max(0, run.started_unix_ms - run.order.plan.received_ms),
-        "waited": round(run.waited_ms, 3),
-        "provider": round(sum([attempt.latency_ms for attempt in run.attempts]), 3),
-        "dispatch": round(now_ms - run.started_ms, 3),
+        "waited": to_microseconds(run.waited_ms),
+        "provider": to_microseconds(sum([attempt.latency_ms for attempt in run.attempts])),
+        "dispatch": to_microseconds(now_ms - run.started_ms),
     }
 
 
