@@ -134,11 +134,12 @@ class Intake:
                     self._begin(record, chunk.tracker)
 
     def _begin(self, record: Record, tracker: OffsetTracker) -> None:
-        self._in_flight_bytes += record.size_bytes()
-        task = self._deadlines.loop.create_task(self._handle(record, tracker))
+        size_bytes = record.size_bytes()
+        self._in_flight_bytes += size_bytes
+        task = self._deadlines.loop.create_task(self._handle(record, tracker, size_bytes))
         self._tasks[task] = self._clock()
 
-    async def _handle(self, record: Record, tracker: OffsetTracker) -> None:
+    async def _handle(self, record: Record, tracker: OffsetTracker, size_bytes: int) -> None:
         try:
             if await self._try(record) or await self._try_again(record, tracker):
                 tracker.finish(record.offset)
@@ -147,7 +148,7 @@ class Intake:
             task = asyncio.current_task(self._deadlines.loop)
             assert task is not None
             del self._tasks[task]
-            self._in_flight_bytes -= record.size_bytes()
+            self._in_flight_bytes -= size_bytes
             tracker.release(record.offset)
             self._room.set()
 

@@ -24,6 +24,8 @@ class BodyReader:
     `provider_malformed` for an encoding that cannot be read, `provider_truncated` for half a compressed body.
     """
 
+    __slots__ = ("_max", "_max_unpacked", "_seen", "_status", "_unpacked", "_unpacker", "more")
+
     def __init__(self, status: int, headers: Mapping[str, str], max_bytes: int, max_decompressed_bytes: int) -> None:
         self._status = status
         self._max = max_bytes

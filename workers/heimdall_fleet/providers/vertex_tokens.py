@@ -74,8 +74,10 @@ class GoogleTokens:
 
     async def secret_for(self, target: Target, secret: str) -> str:
         """Other providers' secrets, tokens and API keys are returned as they are."""
+        if target.type != _FAMILY:
+            return secret
         account = secret if secret.lstrip().startswith("{") else None
-        if target.type != _FAMILY or (secret and account is None):
+        if secret and account is None:
             return secret
         account = account or revealed(target.meta.get("auth_credentials"))
         async with self._locks.setdefault(account, asyncio.Lock()):

@@ -7,12 +7,12 @@ from zlib import crc32
 
 from heimdall_fleet.dispatch.ending.endings import failed
 from heimdall_fleet.dispatch.ending.outcome import superseded_value
-from heimdall_fleet.dispatch.ending.reply import chunk_record, final_record, whole_record
+from heimdall_fleet.dispatch.ending.reply import chunk_record, final_record
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Ending, Run
 from heimdall_fleet.kafka.errors import DeliveryRefused, KafkaFailure, RecordTooLarge, UnknownPartition, UnknownTopic
 from heimdall_fleet.kafka.records import Outgoing
-from heimdall_fleet.outbound import audit_record
+from heimdall_fleet.outbound import audit_record, reply_headers, reply_record
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.order import Address, Order
 
@@ -89,7 +89,9 @@ def _refused(address: Address, error: KafkaFailure) -> Failure:
 
 
 def _record(run: Run, ending: Ending, address: Address, room: Room) -> Outgoing:
-    record = whole_record(run.order, address, ending.reply, ending.failure, room.topics)
+    order = run.order
+    headers = reply_headers(order.address, order.request_id, order.trace, ending.failure)
+    record = reply_record(address, ending.reply, headers, room.topics)
     return final_record(record, run.chunks) if run.stream else record
 
 

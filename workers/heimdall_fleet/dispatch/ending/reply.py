@@ -81,11 +81,6 @@ def _timings(run: Run, now_ms: float) -> dict[str, float]:
     }
 
 
-def whole_record(order: Order, address: Address, value: bytes, failure: Failure | None, topics: Topics) -> Outgoing:
-    """The record of a reply, or of an error."""
-    return reply_record(address, value, reply_headers(order.address, order.request_id, order.trace, failure), topics)
-
-
 def final_record(record: Outgoing, chunks: int) -> Outgoing:
     """The last record of a stream, which is the whole reply."""
     marks = ((h.SEQUENCE, str(chunks).encode()), (h.FINAL, b"true"))
