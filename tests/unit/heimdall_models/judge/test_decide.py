@@ -54,6 +54,7 @@ def test_the_decision_has_exactly_the_fourteen_names_and_the_record_all_others(
         "text",
         "challenger",
         "across",
+        "waived",
     }
     assert not set(answer.record) & set(answer.decision)
 
