@@ -142,6 +142,9 @@ def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
     )
 
 
+_EMBEDDED, _NOT_EMBEDDED = b'"embedding_cached":false', b'"embedding_cached":true'
+
+
 def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
     """The decision as it was, for another request: its propensity is the one it was drawn with, the time is its own."""
     asking, kept = heard.asking, entry.kept
@@ -159,6 +162,6 @@ def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
         asking.pinned is not None,
         kept.decision.replace(kept.took, took, 1),
         b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b,"extraction_latency_ms":0.0},"candidates":[]}'
-        % (orjson.dumps(entry.request_id), kept.common, kept.features),
+        % (orjson.dumps(entry.request_id), kept.common, kept.features.replace(_EMBEDDED, _NOT_EMBEDDED, 1)),
         None,
     )

@@ -35,6 +35,7 @@ def test_a_repeat_within_the_time_to_live_is_a_hit_and_after_it_is_not(judge: Ju
     assert hit.decision == {**first.decision, "cache_hit": True}
     assert hit.steps == first.steps
     assert (hit.record["decision_type"], hit.record["cached_from"]) == ("cached", "first")
+    assert [one.record["features"]["embedding_cached"] for one in (first, hit)] == [False, True]
     assert hit.record["request_id"] == hit.request_id == "second"
     assert (memory.counts.hits, memory.counts.misses) == (1, 2)
 
