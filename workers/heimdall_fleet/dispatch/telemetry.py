@@ -1,4 +1,4 @@
-"""What dispatch tells, to the metrics and the log. Nothing at `info` for a call that went well."""
+"""What dispatch tells, to the metrics and the log. Nothing at `info` for a call that went well; at `debug` each order's end."""
 
 import logging
 import time
@@ -21,6 +21,7 @@ class FleetTelemetry:
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._spaced = Spaced(clock)
+        self._each = log.isEnabledFor(logging.DEBUG)
 
     def attempted(self, run: Run, attempt: Attempt, failure: AttemptFailure | None) -> None:
         self._metrics.dispatch.attempt(attempt)
@@ -72,6 +73,8 @@ class FleetTelemetry:
         if ending.failure is not None:
             code = ending.failure.code
             self._metrics.worker.error(code.facts.family.value, code.value)
+        if self._each:
+            _tell_end(run, ending, duration_ms)
 
     def parked(self, run: Run, parked: Parked, delay: str) -> None:
         self._metrics.dispatch.retries.labels(delay).inc()
@@ -86,3 +89,21 @@ class FleetTelemetry:
     def bug(self, request_id: str, error: Exception) -> None:
         self._metrics.worker.error("internal", FailureCode.HEIMDALL_INTERNAL.value)
         log.error("a bug", exc_info=error, extra={"action": "dispatch_bug", "request_id": request_id})
+
+
+def _tell_end(run: Run, ending: Ending, duration_ms: float) -> None:
+    facts = {
+        "action": "order_ended",
+        "request_id": run.request_id,
+        "state": ending.state.value,
+        "model": ending.model,
+        "provider": ending.provider,
+        "bucket": run.order.bucket,
+        "latency_ms": round(duration_ms, 3),
+        "attempts": len(run.attempts),
+        "tokens": sum(attempt.tokens.prompt + attempt.tokens.completion for attempt in run.attempts),
+        "cost_usd_micros": run.cost_usd_micros,
+    }
+    if ending.failure is not None:
+        facts["failure"] = ending.failure.code.value
+    log.debug("%s", ending.state.value, extra=facts)

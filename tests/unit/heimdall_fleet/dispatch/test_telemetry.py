@@ -46,6 +46,25 @@ async def test_a_hop_is_counted_by_its_model_its_ends_and_its_reason(
     assert [getattr(line, "action", None) for line in caplog.records] == ["attempt_failed"]
 
 
+async def test_at_debug_each_end_is_told_with_its_time_its_tokens_and_its_cost(
+    bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "heimdall_fleet.dispatch.telemetry"):
+        bench.notes = FleetTelemetry(metrics)  # type: ignore[assignment]  # the real telemetry instead of the notes
+        await bench.run("openai/gpt-5")
+    (line,) = [each for each in caplog.records if getattr(each, "action", None) == "order_ended"]
+    told = {name: vars(line)[name] for name in ("state", "model", "provider", "attempts", "cost_usd_micros")}
+    assert told == {
+        "state": "answered",
+        "model": "openai/gpt-5",
+        "provider": "openai",
+        "attempts": 1,
+        "cost_usd_micros": 200,
+    }
+    assert vars(line)["tokens"] > 0
+    assert vars(line)["latency_ms"] >= 0
+
+
 async def test_a_failed_call_is_told_with_its_place_its_key_and_the_words_of_the_provider(
     bench: "Bench", metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
