@@ -90,6 +90,9 @@ async def test_an_order_that_is_cancelled_tells_the_call_of_a_worker_that_died(
     pair: tuple["Bench", "Bench"], when: str
 ) -> None:
     one, two = pair
+    clock = Jumping()
+    one.state = two.state = MemoryState(clock.mono_ms)
+    one.settings = replace(one.settings, lease_ms=60_000)
     await killed(await frozen_in_its_call(one, Provider()))
     cancel = b'{"request_id":"r1"}'
     if when == "on its arrival":
@@ -97,6 +100,7 @@ async def test_an_order_that_is_cancelled_tells_the_call_of_a_worker_that_died(
     running = asyncio.create_task(two.worker.handle(two.order()))
     await asyncio.sleep(0)
     two.worker.cancel(cancel)
+    clock.passed_ms = 60_000.0
     await running
     (outcome,) = two.outcomes()
     assert (outcome["state"], two.upstream.requests) == ("cancelled", [])
