@@ -35,6 +35,7 @@ _NOT_NOW = _OUT_OF_ORDER | {FailureCode.PROVIDER_RATE_LIMITED}
 _OUTAGE_PAUSE_MS = 15_000.0
 _OUTAGE_PROVIDERS = 3
 _MOST_LIMITED = 50
+NO_KEYS: frozenset[str] = frozenset()
 
 
 class Retry(NamedTuple):
@@ -351,7 +352,7 @@ def _affords(chain: Chain, route: Route) -> bool:
 def keys_without(chain: Chain, route: Route) -> frozenset[str]:
     """Keys of the route's provider that have failed this order for a reason of their own."""
     if not chain.tried_keys:
-        return frozenset()
+        return NO_KEYS
     return frozenset(key for provider, key in chain.tried_keys if provider == route.provider)
 
 

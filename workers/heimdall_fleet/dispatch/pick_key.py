@@ -3,13 +3,12 @@
 import asyncio
 
 from heimdall_fleet.dispatch.capacity.pool import Ticket
-from heimdall_fleet.dispatch.failover import Chain, Move, NextMove, OtherKey, Retry, Wait, keys_without
+from heimdall_fleet.dispatch.failover import NO_KEYS, Chain, Move, NextMove, OtherKey, Retry, Wait, keys_without
 from heimdall_fleet.dispatch.reserve import Park
 from heimdall_fleet.dispatch.room import Room
 from heimdall_fleet.dispatch.run import Parked, Run
 from heimdall_fleet.state.base import StateUnavailable, Want
 
-_NOT_NAMED: frozenset[str] = frozenset()
 _BURST_MINUTES = 1 / 6
 
 
@@ -19,7 +18,7 @@ async def pick_key(move: NextMove, chain: Chain, run: Run, room: Room) -> Ticket
     Raises Park.
     """
     key: str | None = None
-    without = _NOT_NAMED
+    without = NO_KEYS
     match move:
         case Move():
             if run.attempts:

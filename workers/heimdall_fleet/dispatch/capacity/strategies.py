@@ -18,7 +18,7 @@ def pick(keys: Sequence[KeyState], strategy: KeyStrategy, turn: int, floor_share
 
 def weighted(keys: Sequence[KeyState], floor_share: float = 0.0) -> KeyState:
     """Shares as the weights say, evenly interleaved (smooth weighted round-robin, as nginx does it)."""
-    return _smooth(keys, [key.settings.weight for key in keys])
+    return _smooth([(key, key.settings.weight) for key in keys])
 
 
 def round_robin(keys: Sequence[KeyState], floor_share: float = 0.0) -> KeyState:
@@ -36,7 +36,7 @@ def adaptive(keys: Sequence[KeyState], floor_share: float) -> KeyState:
     fastest = min((key.latency_ms for key in keys if key.latency_ms), default=1.0)
     scores = [_score(key, fastest) for key in keys]
     floor = floor_share * sum(scores)
-    return _smooth(keys, [max(score, floor) for score in scores])
+    return _smooth([(key, max(score, floor)) for key, score in zip(keys, scores, strict=True)])
 
 
 def _score(key: KeyState, fastest_ms: float) -> float:
@@ -44,13 +44,14 @@ def _score(key: KeyState, fastest_ms: float) -> float:
     return key.settings.weight * (1.0 - key.error_share) ** 2 * speed * (0.5 + 0.5 * key.aimd.headroom)
 
 
-def _smooth(keys: Sequence[KeyState], weights: Sequence[float]) -> KeyState:
-    chosen = keys[0]
-    for key, weight in zip(keys, weights, strict=True):
+def _smooth(weights: Sequence[tuple[KeyState, float]]) -> KeyState:
+    chosen, total = weights[0][0], 0.0
+    for key, weight in weights:
+        total += weight
         key.credit += weight
         if key.credit > chosen.credit:
             chosen = key
-    chosen.credit -= sum(weights)
+    chosen.credit -= total
     return chosen
 
 
