@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
 from heimdall_fleet.config.provider_types import OWN_SERVERS
+from heimdall_fleet.config.providers import AzureProvider, serves
 from heimdall_fleet.config.routing import Offer
 from heimdall_fleet.dispatch.bounds import Bounds
 from heimdall_fleet.dispatch.cancel import Cancellations
@@ -43,6 +44,7 @@ from heimdall_fleet.settings import (
 )
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
+from heimdall_models.provider_names import names_at
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Bucket, Delay
 
@@ -167,14 +169,19 @@ def _routing(config: Config, providers: Mapping[str, ProviderSettings]) -> tuple
     book = RouteBook(
         providers,
         model_settings(catalogue),
-        lambda model: [_place(offer) for offer in config.offers(model)],
+        lambda model: [_place(offer, model, config) for offer in config.offers(model)],
         lambda kind, name: None if kind in OWN_SERVERS else catalogue.resolve(name),
     )
     return book, bounds
 
 
-def _place(offer: Offer) -> Place:
-    return Place(offer.provider, offer.model, offer.weight)
+def _place(offer: Offer, model_id: str, config: Config) -> Place:
+    """Where a model's entry, a deployment or a server of one's own names it, it has no other name there."""
+    provider, entry = config.providers[offer.provider], config.models.get(model_id)
+    named = (entry and entry.providers) or isinstance(provider, AzureProvider) or provider.type in OWN_SERVERS
+    spellings = () if named else names_at(model_id, provider.type)
+    others = frozenset(name for name in spellings if name != offer.model and serves(provider.models, name))
+    return Place(offer.provider, offer.model, offer.weight, others)
 
 
 def _state(config: Config, settings: DispatchSettings, clock: SystemClock) -> SharedState:

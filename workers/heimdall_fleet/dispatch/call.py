@@ -33,7 +33,7 @@ async def call(ticket: Ticket, run: Run, room: Room) -> Result:
     is given back by who settles the result; when this raises it is given up.
     """
     try:
-        target = ticket.route.target
+        target = ticket.route.target.as_asked(run.body.get("model"))
         dialect, client = room.dialects[target.type], room.clients[target.provider]
         secret = await room.tokens.secret_for(target, ticket.key.settings.secret)
         body, settings = bounded_body(run, ticket.route, room), ticket.route.settings

@@ -15,11 +15,13 @@ _MAX_KEPT = 10_000
 
 
 class Place(NamedTuple):
-    """Where a model is served: a provider, and the model's name there. `weight`: its share of the orders' beginnings."""
+    """Where a model is served: a provider, and the model's name there. `weight`: its share of the orders' beginnings.
+    `spellings`: other names that it has there."""
 
     provider: str
     model: str
     weight: float | None = None
+    spellings: frozenset[str] = frozenset()
 
 
 Serving: TypeAlias = Callable[[str], Iterable[Place]]
@@ -137,6 +139,7 @@ class RouteBook:
             max_output=known.max_output,
             facts=known.facts,
             usual_output=settings.usual_output,
+            spellings=place.spellings,
         )
         return Offer(target, known.price, known.context_window, place.weight)
 

@@ -5,7 +5,7 @@ It is pure: no I/O, no waiting. What goes wrong in one attempt is an `AttemptFai
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -63,6 +63,8 @@ class Target:
         efforts    list of str   the efforts it takes
         sampling   bool          takes temperature, top_p, penalties and log probabilities
         stop       bool          takes stop sequences
+
+    `spellings` are other names that the provider has for the model, such as that of a dated snapshot.
     """
 
     provider: str
@@ -75,6 +77,15 @@ class Target:
     max_output: int | None
     facts: Mapping[str, Any]
     usual_output: int | None = None
+    spellings: frozenset[str] = frozenset()
+
+    def as_asked(self, name: object) -> "Target":
+        """By the name that the caller gave the model, where the provider has it too: who asks for a snapshot gets it."""
+        if self.spellings and isinstance(name, str):
+            for there in (name, name.rpartition("/")[2]):
+                if there in self.spellings:
+                    return replace(self, model=there)
+        return self
 
 
 class Call(NamedTuple):

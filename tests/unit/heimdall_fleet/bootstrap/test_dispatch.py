@@ -93,3 +93,37 @@ dispatch: {fallbacks: {gpt-4o: [backup/claude-3-5-sonnet-20241022, mine/gpt-4o]}
     assert backup.context_window == 200_000
     (mine,) = book.named("mine/gpt-4o")
     assert (mine.target.model_id, mine.price) == ("mine/gpt-4o", None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("openai/gpt-4o-2024-08-06", "gpt-4o-2024-08-06"),
+        ("gpt-4o", "gpt-4o"),
+        ("auto", "gpt-4o"),
+        (None, "gpt-4o"),
+    ],
+)
+async def test_who_asks_for_a_snapshot_gets_it_and_no_other(tmp_path: Path, asked: str | None, there: str) -> None:
+    text = "providers: {openai: {type: openai, keys: [{name: a, value: a-secret-of-openai}]}}"
+    (offer,) = dispatch_service(configured(tmp_path, text), Metrics("dispatch", "1")).worker.room.book.offers(
+        "openai/gpt-4o"
+    )
+    assert offer.target.as_asked(asked).model == there
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "providers: {openai: {type: openai, models: [gpt-4o], keys: [{name: a, value: a-secret-of-openai}]}}",
+        "providers: {openai: {type: openai, keys: [{name: a, value: a-secret-of-openai}]}}\n"
+        "models: {openai/gpt-4o: {providers: [{provider: openai, model: gpt-4o}]}}",
+    ],
+    ids=["the list of the provider's models", "the model's own entry"],
+)
+async def test_a_configuration_that_names_the_model_there_goes_before_a_snapshot(tmp_path: Path, text: str) -> None:
+    (offer,) = dispatch_service(configured(tmp_path, text), Metrics("dispatch", "1")).worker.room.book.offers(
+        "openai/gpt-4o"
+    )
+    assert offer.target.as_asked("gpt-4o-2024-08-06").model == "gpt-4o"

@@ -1,12 +1,14 @@
 """Stories of an order: what comes in, which providers are asked, what the asker and the auditor read."""
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
 import pytest
 
+from heimdall_fleet.dispatch.routes import Place, RouteBook
 from heimdall_schemas import headers as h
 from heimdall_schemas.audit import AUDIT
 from heimdall_schemas.failure import FailureCode
@@ -291,3 +293,12 @@ async def test_a_callers_topic_gets_no_key_and_one_partition_for_all_records(ben
     assert {record.key for record in records} == {None}
     assert len({record.partition for record in records}) == 1
     assert records[0].partition is not None
+
+
+async def test_a_snapshot_that_was_asked_for_is_what_its_provider_is_asked_for(bench: "Bench") -> None:
+    place = Place("openai", "gpt-5", spellings=frozenset({"gpt-5-2025-08-07"}))
+    book = RouteBook(bench.providers, bench.models, lambda model_id: [place])
+    bench.worker.room = replace(bench.worker.room, book=book)
+    reply = await bench.run("openai/gpt-5", body={"model": "openai/gpt-5-2025-08-07"})
+    assert orjson.loads(bench.upstream.requests[0].content)["model"] == "gpt-5-2025-08-07"
+    assert reply["model"] == "openai/gpt-5"
