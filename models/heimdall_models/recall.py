@@ -17,6 +17,7 @@ from heimdall_models.record import Decided, Kept, Refusal, took_json
 from heimdall_schemas.failure import Failure, FailureCode
 
 _KIB = 1024
+_EMBEDDED, _NOT_EMBEDDED = b'"embedding_cached":false', b'"embedding_cached":true'
 FEWER_ABOVE = ((128 * _KIB, MAX_BATCH // 2), (256 * _KIB, MAX_BATCH // 4))
 """Bytes of requests above which fewer rows are judged together. The arrays of more would not stay in the processor's cache,
 which costs a quarter; those of 64 long requests are more than the heap keeps, which costs a tenth in page faults."""
@@ -129,6 +130,7 @@ def remember(
 
 
 def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
+    """What copies are made of: for none of them anything is embedded."""
     return Entry(
         answer.request_id,
         answer.bucket,
@@ -137,12 +139,9 @@ def _to_entry(heard: Heard, answer: Decided, kept: Kept) -> Entry:
         answer.chain,
         answer.p_chosen,
         answer.token_count,
-        kept,
+        kept._replace(features=kept.features.replace(_EMBEDDED, _NOT_EMBEDDED, 1)),
         heard.judge.book.shortest_ms.get(answer.model, 0.0),
     )
-
-
-_EMBEDDED, _NOT_EMBEDDED = b'"embedding_cached":false', b'"embedding_cached":true'
 
 
 def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
@@ -162,6 +161,6 @@ def _from_entry(heard: Heard, entry: Entry, took: bytes) -> Decided:
         asking.pinned is not None,
         kept.decision.replace(kept.took, took, 1),
         b'{"decision_type":"cached","cached_from":%b,%b,"features":{%b,"extraction_latency_ms":0.0},"candidates":[]}'
-        % (orjson.dumps(entry.request_id), kept.common, kept.features.replace(_EMBEDDED, _NOT_EMBEDDED, 1)),
+        % (orjson.dumps(entry.request_id), kept.common, kept.features),
         None,
     )

@@ -9,6 +9,10 @@ import orjson
 
 from heimdall_schemas.failure import Failure, FailureCode
 
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -60,11 +64,6 @@ def parse(value: bytes | None, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any
             f"the body is a JSON {_kind(parsed)}; a Chat Completions object is needed",
         )
     return parsed
-
-
-_ESCAPES = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
 
 
 def loads(value: bytes) -> Any:

@@ -92,12 +92,7 @@ def undertaker_for(config: Config, worker: str, group: str) -> Undertaker:
 def closed_labels(config: Config) -> dict[str, list[str]]:
     """The values that the metric labels `model` and `provider` may have."""
     models = catalogue_of(config, datetime.now(UTC).date()).models
-    chains = (
-        config.dispatch.fallbacks,
-        config.dispatch.context_window_fallbacks,
-        config.dispatch.content_policy_fallbacks,
-    )
-    links = (link for chain in chains for links in chain.values() for link in links)
+    links = (link for _, _, chain in config.dispatch.chains() for link in chain)
     return {"models": [*models, *links], "providers": list(config.providers)}
 
 

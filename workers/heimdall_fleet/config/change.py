@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 
 from heimdall_fleet.config.issues import Path, dotted
 from heimdall_fleet.config.model import Config
-from heimdall_fleet.shown import shown_address
+from heimdall_fleet.shown import shown_value
 
 NEEDS_RESTART: tuple[str, ...] = (
     "kafka",
@@ -104,9 +104,7 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _masked(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return _MASK
-    return shown_address(value) if isinstance(value, str) and "://" in value else value
+    return _MASK if isinstance(value, SecretStr) else shown_value(value)
 
 
 def _shown(value: Any) -> str:

@@ -120,15 +120,14 @@ def fallbacks(config: Config, _: str) -> Iterator[Finding]:
     """Every link of a chain can be followed: a provider that is configured, or a model that somebody serves."""
     if not config.providers:
         return
-    for section in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
-        for model, chain in getattr(config.dispatch, section).items():
-            for index, link in enumerate(chain):
-                first = link.partition("/")[0]
-                if first in config.providers or config.offers(link):
-                    continue
-                hint = suggestion(first, tuple(config.providers))
-                message = f"{link} is neither a model of a configured provider nor a model id that one serves"
-                yield Finding(("dispatch", section, model, index), message, hint)
+    for key, model, chain in config.dispatch.chains():
+        for index, link in enumerate(chain):
+            first = link.partition("/")[0]
+            if first in config.providers or config.offers(link):
+                continue
+            hint = suggestion(first, tuple(config.providers))
+            message = f"{link} is neither a model of a configured provider nor a model id that one serves"
+            yield Finding(("dispatch", key, model, index), message, hint)
 
 
 def candidates(config: Config, _: str) -> Iterator[Finding]:

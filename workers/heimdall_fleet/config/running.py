@@ -1,6 +1,7 @@
 """The sections that say how workers run: `dispatch`, `limits`, `state`, `observe`, `auth_adapters`."""
 
 import re
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -62,6 +63,12 @@ class Dispatch(Section):
     object_store: Annotated[str, AfterValidator(object_url)] | None = None
     """Where large replies go: `file:///directory` that all workers and readers share, or `s3://bucket/prefix` (extra
     `s3`; region, endpoint and credentials by the usual AWS variables)."""
+
+    def chains(self) -> Iterator[tuple[str, str, Sequence[str]]]:
+        """Every configured chain: the key it stands under, its model, its links."""
+        for key in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+            for model, links in getattr(self, key).items():
+                yield key, model, links
 
     @model_validator(mode="after")
     def _claims_have_a_place(self) -> Self:

@@ -8,7 +8,7 @@ import yaml
 from heimdall_fleet.config.issues import Path, dotted
 from heimdall_fleet.config.load import Loaded
 from heimdall_fleet.config.model import Config
-from heimdall_fleet.shown import shown_address
+from heimdall_fleet.shown import shown_value
 
 
 def as_data(config: Config) -> dict[str, Any]:
@@ -53,4 +53,4 @@ def _without_secrets(value: Any) -> Any:
         return {key: _without_secrets(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_without_secrets(inner) for inner in value]
-    return shown_address(value) if isinstance(value, str) and "://" in value else value
+    return shown_value(value)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Container
-from functools import cached_property
 
 from heimdall_schemas.failure import Failure, FailureCode
 
@@ -39,12 +38,7 @@ class Cancellations:
 
         A cancellation of the task for any other reason, such as the end of the worker, passes through.
         """
-        return Watch(self._cancelled, self._running, request_id, self._loop)
-
-    @cached_property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the first who asked: asking asyncio each time is a call of the system."""
-        return asyncio.get_running_loop()
+        return Watch(self._cancelled, self._running, request_id)
 
     def _forget(self, now_ms: float) -> None:
         while self._cancelled:
@@ -57,24 +51,17 @@ class Cancellations:
 class Watch:
     """See `Cancellations.watching`. A class, since a generator costs three times as much and every order has one."""
 
-    __slots__ = ("_cancelled", "_loop", "_request_id", "_running")
+    __slots__ = ("_cancelled", "_request_id", "_running")
 
-    def __init__(
-        self,
-        cancelled: Container[str],
-        running: dict[str, "asyncio.Task[object]"],
-        request_id: str,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
+    def __init__(self, cancelled: Container[str], running: dict[str, "asyncio.Task[object]"], request_id: str) -> None:
         self._cancelled = cancelled
         self._running = running
         self._request_id = request_id
-        self._loop = loop
 
     def __enter__(self) -> None:
         if self._request_id in self._cancelled:
             raise cancelled()
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task()
         assert task is not None
         self._running[self._request_id] = task
 

@@ -120,8 +120,7 @@ class Run:
 
     @property
     def cost_usd_micros(self) -> int:
-        spent_before_usd_micros = self.spent_before_usd_micros if self.earlier else 0
-        return spent_before_usd_micros + sum([attempt.cost_usd_micros for attempt in self.attempts])
+        return self.spent_before_usd_micros + sum([attempt.cost_usd_micros for attempt in self.attempts])
 
     @property
     def output_limit(self) -> int | None:

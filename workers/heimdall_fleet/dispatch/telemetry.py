@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from heimdall_fleet.dispatch.capacity.pool import Alarm
 from heimdall_fleet.dispatch.ending.words import kept
-from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run
+from heimdall_fleet.dispatch.run import Attempt, Ending, Parked, Run, to_microseconds
 from heimdall_fleet.observe.metrics import Metrics
 from heimdall_fleet.observe.seldom import Spaced
 from heimdall_fleet.providers.dialect import AttemptFailure
@@ -99,7 +99,7 @@ def _tell_end(run: Run, ending: Ending, duration_ms: float) -> None:
         "model": ending.model,
         "provider": ending.provider,
         "bucket": run.order.bucket,
-        "latency_ms": round(duration_ms, 3),
+        "latency_ms": to_microseconds(duration_ms),
         "attempts": len(run.attempts),
         "tokens": sum(attempt.tokens.prompt + attempt.tokens.completion for attempt in run.attempts),
         "cost_usd_micros": run.cost_usd_micros,

@@ -83,8 +83,7 @@ class Breaker:
 
     def calls(self, now_ms: float) -> tuple[int, int]:
         """(calls, failures) inside the window."""
-        if now_ms >= self._turns_at:
-            self._turn(now_ms)
+        self._turn(now_ms)
         return sum(self._calls), sum(self._failures)
 
     def _end_probe(self, healthy: bool | None, now_ms: float) -> None:
@@ -98,8 +97,7 @@ class Breaker:
             self._close()
 
     def _count(self, healthy: bool, now_ms: float) -> None:
-        if now_ms >= self._turns_at:
-            self._turn(now_ms)
+        self._turn(now_ms)
         here = self._slot % _SLOTS
         self._calls[here] += 1
         if healthy:
@@ -117,6 +115,8 @@ class Breaker:
 
     def _turn(self, now_ms: float) -> None:
         """Forget the slots that have left the window."""
+        if now_ms < self._turns_at:
+            return
         slot_ms = self._settings.window_ms / _SLOTS
         slot = int(now_ms // slot_ms)
         self._turns_at = (slot + 1) * slot_ms
