@@ -18,15 +18,18 @@ Connect = Callable[..., HttpClient]
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """Start a server that runs `handler` on each connection; gives its base URL."""
+    running: set[asyncio.Task[None] | None] = set()  # a handler that waits for ever is held by nobody else
     async with AsyncExitStack() as stack:
 
         async def start(handler: Handler, tls: ssl.SSLContext | None = None) -> str:
             async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                running.add(asyncio.current_task())
                 try:
                     await handler(reader, writer)
                 except (ConnectionError, asyncio.IncompleteReadError):
                     pass  # the client left, as it should
                 finally:
+                    running.discard(asyncio.current_task())
                     writer.close()
 
             server = await asyncio.start_server(on_connection, "127.0.0.1", 0, ssl=tls)
