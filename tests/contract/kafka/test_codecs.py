@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import random
 import struct
 from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.codec import zstd_encode
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -14,7 +16,7 @@ from tests.brokers.clusters import ApacheCluster, Cluster, EmbeddedCluster
 from tests.brokers.tools import Recorder, committed, fill, running, until
 
 from heimdall_fleet.kafka.driver.consuming import Listener, RawConsumer
-from heimdall_fleet.kafka.driver.producing import WORTH_COMPRESSING_BYTES, RawProducer
+from heimdall_fleet.kafka.driver.producing import LEVEL_2_ABOVE_BYTES, WORTH_COMPRESSING_BYTES, RawProducer
 from heimdall_fleet.kafka.driver.reading import TopicReader
 from heimdall_fleet.kafka.errors import Unreadable
 from heimdall_fleet.kafka.offsets import Checkpoint
@@ -23,7 +25,7 @@ from heimdall_fleet.kafka.settings import Compression, IntakeSettings, ProducerS
 
 Unique = Callable[[str], str]
 NONE, GZIP, SNAPPY, ZSTD, UNKNOWN = 0, 1, 2, 4, 7
-_CRC_AT, _ATTRIBUTES_AT = 17, 21
+_CRC_AT, _ATTRIBUTES_AT, _RECORDS_AT = 17, 21, 61
 _CODEC_BITS = 7
 
 
@@ -50,6 +52,28 @@ async def test_a_small_batch_stays_uncompressed_and_a_large_one_is_written_as_co
         assert attributes & _CODEC_BITS == codec
     finally:
         await producer.stop(1.0)
+
+
+@pytest.mark.parametrize(("record_bytes", "level"), [(2_000, 1), (LEVEL_2_ABOVE_BYTES + 1, 2)])
+async def test_small_records_are_compressed_at_a_lighter_level_than_long_conversations(
+    embedded_broker: EmbeddedCluster, record_bytes: int, level: int
+) -> None:
+    rng = random.Random(record_bytes)
+    records = [Outgoing("any", rng.randbytes(record_bytes // 4).hex().encode() * 2, timestamp_ms=1) for _ in range(40)]
+    found = {}
+    for compression in ("none", "zstd"):
+        producer = RawProducer(embedded_broker.settings(), ProducerSettings(compression=compression))
+        await producer.start(15.0)
+        try:
+            batch = producer.batch(40 * record_bytes)
+            assert batch.extend(records, 0, 40) == 40
+            assert isinstance(batch, BatchBuilder)
+            found[compression] = bytes(batch._build()[_RECORDS_AT:])
+        finally:
+            await producer.stop(1.0)
+    by_level = {each: zstd_encode(found["none"], each) for each in (1, 2, 3)}
+    assert len(set(by_level.values())) == 3
+    assert found["zstd"] == by_level[level]
 
 
 class Deaf(Listener):

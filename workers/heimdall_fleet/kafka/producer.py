@@ -198,10 +198,10 @@ class SupervisedProducer:
     def _checked_size(self, topic: str, records: Sequence[Outgoing]) -> int:
         """Bytes of keys and values; headers are measured only where they could matter, which is near the limit."""
         limit, total = self._settings.max_record_bytes, 0
-        for record in records:
-            size = len(record.value or b"") + len(record.key or b"")
+        for _, value, key, _, found, _ in records:
+            size = len(value or b"") + len(key or b"")
             if size > limit - _HEADERS_ALLOWANCE_BYTES:
-                headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in record.headers)
+                headers = sum(len(name.encode()) + len(content or b"") + 10 for name, content in found)
                 if size + headers + _RECORD_OVERHEAD_BYTES > limit:
                     raise RecordTooLarge(
                         f"a record for {topic} has {size} bytes and {headers} bytes of headers; the fleet's limit is "
