@@ -67,6 +67,11 @@ def open_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProduce
     return open_producer(kafka, producer_settings(kafka, config))
 
 
+def open_prompt_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
+    """For records that come in batches already: none waits for company."""
+    return open_producer(kafka, replace(producer_settings(kafka, config), linger_ms=0))
+
+
 def open_patient_producer_for(kafka: KafkaSettings, config: Config) -> SupervisedProducer:
     """For records that come one at a time, after seconds at a provider: a few milliseconds fill the batches."""
     patient_ms = {config.kafka.topics.audit: 20}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from heimdall_fleet.addresses import ReplyRules
-from heimdall_fleet.bootstrap.edges import doubtful_names, open_producer_for, undertaker_for, worker_name
+from heimdall_fleet.bootstrap.edges import doubtful_names, open_prompt_producer_for, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, config_hash
 from heimdall_fleet.config.issues import dotted
 from heimdall_fleet.kafka.batches import open_batches
@@ -109,7 +109,7 @@ def triage_service(loaded: Loaded, metrics: Metrics) -> TriageService:
     group = f"{config.kafka.topic_prefix}.triage"
     return TriageService(
         source=open_batches(kafka, BatchSettings(group_id=group, topics=(topics.requests,))),
-        producer=open_producer_for(kafka, config),
+        producer=open_prompt_producer_for(kafka, config),
         control=lambda: TopicReader(kafka),
         tuning=tuning_for(config),
         memory=memory_for(config),
