@@ -33,3 +33,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """As the interpreter expects it: what is left at its end is torn down like anything else."""
+    gc.unfreeze()
