@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from heimdall_models.conversation import Conversation, read_conversation
+from heimdall_models.conversation import Conversation, output_limit, read_conversation
 from heimdall_models.embed import CLUSTER_TEMPERATURE, DIMENSIONS, EmbeddingCache, embed, nearest_clusters
 from heimdall_models.features import Features, extract
 from heimdall_models.pools import FAR, Flags, Floats, Indices
@@ -231,7 +231,7 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
         attachment_count=0,
         structured_output=body.get("response_format") is not None,
         json_schema=False,
-        max_tokens=int(body.get("max_completion_tokens") or body.get("max_tokens") or 0),
+        max_tokens=output_limit(body),
         truncated=True,
     )
 

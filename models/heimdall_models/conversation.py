@@ -26,6 +26,9 @@ WALKED_MESSAGES = 4096
 WALKED_PARTS = 4096
 """Content parts read in one message; the size of the others is extrapolated too."""
 
+_MOST_TOKENS = 1 << 53
+"""More output than any window holds counts as so much, which a float has exactly."""
+
 
 class Conversation(NamedTuple):
     """The shape of one chat body and the text that says how hard it is.
@@ -115,7 +118,7 @@ def _conversation(body: Mapping[str, Any], message_count: int, tally: _Tally) ->
     if not _SHAPING.isdisjoint(body):
         tools = _list(body.get("tools")) or _list(body.get("functions"))
         structured, schema = _structured(body.get("response_format"))
-        max_tokens = _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens"))
+        max_tokens = output_limit(body)
     user, system, assistant, tool = tally.chars
     turns = tally.turns
     return Conversation(  # by place: by name it takes twice as long
@@ -263,5 +266,10 @@ def _list(value: Any) -> Sequence[Any]:
     return value if value is not None and isinstance(value, (list, tuple)) else ()
 
 
+def output_limit(body: Mapping[str, Any]) -> int:
+    """Tokens of output that the caller allows, 0 where the body does not say."""
+    return _positive_int(body.get("max_completion_tokens")) or _positive_int(body.get("max_tokens"))
+
+
 def _positive_int(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return min(value, _MOST_TOKENS) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

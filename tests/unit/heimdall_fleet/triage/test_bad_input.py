@@ -106,6 +106,13 @@ def test_a_text_that_was_cut_inside_a_character_is_decided_and_bytes_that_are_no
     assert [refused.code for refused in written.refused] == [FailureCode.CALLER_BAD_REQUEST]
 
 
+def test_the_largest_limit_on_the_output_that_json_can_say_is_one_like_any_other(judge: Judge) -> None:
+    most = 2**64 - 1
+    written = triaged(judge, Limits(), body("hello", max_tokens=most), body("hello", max_tokens=most, model="gpt-5.5"))
+    assert [refused.code for refused in written.refused] == [FailureCode.CALLER_CONTEXT_TOO_LONG]
+    assert [pinned.model for pinned in written.decided] == ["openai/gpt-5.5"]
+
+
 def test_the_bytes_of_an_image_are_not_read_as_text(judge: Judge) -> None:
     image = {"type": "image_url", "image_url": {"url": IMAGE}}
     written = triaged(judge, WIDE, body([{"type": "text", "text": "What is this?"}, image]))
