@@ -163,20 +163,20 @@ def _count(message: Mapping[str, Any], tally: _Tally) -> None:
 
 def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
     texts: list[str] = []
-    kinds: list[str] = []
+    media: list[str] = []
     for part in parts[:WALKED_PARTS]:
         if isinstance(part, str):
             texts.append(part)
         elif _is_mapping(part):
-            text = part.get("text")
-            if isinstance(text, str):
+            text, medium = part.get("text"), _medium(part.get("type"))
+            if medium:
+                media.append(medium)
+            if isinstance(text, str) and (text or not medium):
                 texts.append(text)
-            elif isinstance(part.get("type"), str):
-                kinds.append(part["type"])
     chars, images, attachments = (
         sum(map(len, texts)),
-        sum(each in _IMAGE_PARTS for each in kinds),
-        sum(each in _ATTACHED_PARTS for each in kinds),
+        sum(each in _IMAGE_PARTS for each in media),
+        sum(each in _ATTACHED_PARTS for each in media),
     )
     if len(parts) > WALKED_PARTS:
         tally.truncated = True
@@ -187,6 +187,11 @@ def _count_parts(parts: Sequence[Any], kind: int, tally: _Tally) -> None:
     tally.attachments += attachments
     if texts:
         _keep("\n".join(texts), kind, tally)
+
+
+def _medium(kind: Any) -> str | None:
+    """The type of a part that is no text, also where a serializer wrote an empty `text` beside the picture."""
+    return kind if isinstance(kind, str) and (kind in _IMAGE_PARTS or kind in _ATTACHED_PARTS) else None
 
 
 def _keep(text: str, kind: int, tally: _Tally) -> None:

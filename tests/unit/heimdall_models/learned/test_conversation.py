@@ -36,6 +36,14 @@ def test_an_image_is_counted_and_its_data_is_not_scanned() -> None:
     assert (found.text, found.image_count, found.user_chars) == ("what is this?", 1, len("what is this?"))
 
 
+@pytest.mark.parametrize("kind", ["image_url", "input_image", "image"])
+def test_an_image_with_an_empty_text_beside_it_is_an_image(kind: str) -> None:
+    question = {"type": "text", "text": "what is this?"}
+    assert read_conversation(user([question, {"type": kind, "text": ""}])) == read_conversation(
+        user([question, {"type": kind}])
+    )
+
+
 def test_the_last_user_turn_is_what_is_scanned() -> None:
     body = {
         "messages": [
