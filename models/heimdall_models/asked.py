@@ -75,7 +75,7 @@ def read_asking(
     """
     body = item.body
     name = body.get("model", AUTO)
-    own_effort = not _EFFORT_FIELDS.isdisjoint(body)
+    own_effort = not _EFFORT_FIELDS.isdisjoint(body) and any(body.get(name) is not None for name in _EFFORT_FIELDS)
     if name == AUTO and "heimdall" not in body and not own_effort:
         return NOTHING
     options = item.options

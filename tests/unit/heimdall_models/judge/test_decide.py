@@ -247,6 +247,8 @@ def test_bucket_defaults_travel_in_the_words_of_the_models_family(
     assert hard[("google/gemini-3.8-flash", "hard")] == {"thinking_budget": 30_000}
     own = decided(make_input(0.9, reasoning_effort="low", options={"candidates": only}), judge)
     assert not any(step.settings for step in own.steps)
+    unsaid = decided(make_input(0.9, reasoning_effort=None, options={"candidates": only}), judge)
+    assert settings_of(unsaid) == hard
 
 
 def test_a_concrete_name_bypasses_the_choice_and_is_recorded(judge: Judge, make_input: MakeInput, decided: One) -> None:
