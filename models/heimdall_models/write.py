@@ -272,18 +272,21 @@ def _decisions(judged: Judged, rows: _Rows, scores: list[bytes]) -> list[bytes]:
 
 
 def _slim(judged: Judged) -> list[bytes]:
-    """Of each row the features by the names of the Heimdall API."""
+    """Of each row the features by the names of the Heimdall API.
+
+    The context is held against the models that the caller names, else against those of the bucket before guardrails.
+    """
     reading = judged.asked.reading
-    windows = [judged.judge.book.pools[bucket].smallest_window for bucket in judged.verdict.bucket.tolist()]
-    ratios = (judged.asked.tokens / windows).round(_RATIO_DECIMALS)
+    own = np.where(judged.guarded.pool < len(BUCKETS), judged.verdict.bucket, judged.guarded.pool)
+    windows = np.array([judged.judge.book.pools[pool].smallest_window for pool in own.tolist()])
     columns = (
         forms.numbers(reading.token_count),
         forms.flags(reading.has_code.tolist()),
         forms.flags(reading.has_math.tolist()),
         forms.numbers(reading.entropy),
         forms.flags(reading.embedding_cached.tolist()),
-        forms.numbers(ratios),
-        forms.flags((ratios > CONTEXT_LIMIT).tolist()),
+        forms.numbers((judged.asked.tokens / windows).round(_RATIO_DECIMALS)),
+        forms.flags((judged.asked.tokens > CONTEXT_LIMIT * windows).tolist()),
         forms.flags(reading.truncated.tolist()),
     )
     return [_SLIM % row for row in zip(*columns, strict=True)]

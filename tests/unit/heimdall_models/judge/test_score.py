@@ -104,6 +104,19 @@ def test_a_jittery_model_and_a_full_window_are_penalised(
     assert record["features"]["context_ratio"] == pytest.approx(record["features"]["token_count"] / 11_000, abs=1e-6)
 
 
+@pytest.mark.parametrize("asked", [{"model": "openai/gpt-5"}, {"options": {"candidates": ["gpt-5", "openai/gpt-5.5"]}}])
+def test_the_context_is_held_against_the_models_that_the_caller_names(
+    judge_with: JudgeWith, shipped: Catalogue, make_input: MakeInput, decided: One, asked: dict[str, Any]
+) -> None:
+    judge = judge_with(shipped.with_overrides({"openai/gpt-5": Override(context_window=11_000)}))
+    messages = [{"role": "system", "content": "x" * 30_000}, {"role": "user", "content": "why? " * 20}]
+    record = decided(make_input(messages=messages, **asked), judge).record
+    penalties = {one["model"]: one["penalties"] for one in record["candidates"]}
+    assert "ctx_over_80pct" in penalties["openai/gpt-5"]
+    assert record["features"]["context_overflow"] is True
+    assert record["features"]["context_ratio"] == pytest.approx(record["features"]["token_count"] / 11_000, abs=1e-6)
+
+
 def test_a_limit_on_the_output_lowers_the_expected_cost(judge: Judge, make_input: MakeInput, decided: One) -> None:
     free, short = (decided(make_input(0.5, **fields), judge).record for fields in ({}, {"max_tokens": 10}))
     for one, other in zip(free["candidates"], short["candidates"], strict=True):
