@@ -61,7 +61,7 @@ class Asking:
 
 NOTHING = Asking()
 
-_ASKING_FIELDS = tuple((field.name, field.default) for field in fields(Asking))
+_ASKING_FIELDS = tuple((field.name, field.default) for field in fields(Asking) if field.name != "session")
 
 
 def read_asking(
@@ -93,15 +93,16 @@ def read_asking(
 
 
 def asking_fields(asking: Asking) -> dict[str, Any]:
-    """What was said, and nothing of what was not: the form that is recorded."""
+    """What was said, and nothing of what was not: the form that is recorded. The session stands beside it, since requests
+    of several sessions share a decision from the cache."""
     said = {name: value for name, default in _ASKING_FIELDS if (value := getattr(asking, name)) != default}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
-def asking_of(recorded: Mapping[str, Any]) -> Asking:
+def asking_of(recorded: Mapping[str, Any], session: str | None) -> Asking:
     """The reverse of `asking_fields`, from JSON."""
     lists = {name: tuple(recorded[name]) for name in ("candidates", "exclude") if name in recorded}
-    return Asking(**{**recorded, **lists})
+    return Asking(**{**recorded, **lists, "session": session})
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ def recompute(record: Mapping[str, Any], judge: Judge, alpha: float | None = Non
     said = dict(record["asked"])
     reading = _reading(record, said)
     time_left_ms = said.pop("time_left_ms", None)
-    asking = asking_of({name: value for name, value in said.items() if name not in _CONVERSATION})
+    wished = {name: value for name, value in said.items() if name not in _CONVERSATION}
+    asking = asking_of(wished, record["session"])
     if alpha is not None:
         asking = replace(asking, alpha=alpha)
     wishes = Wishes([record["request_id"]], [asking], [time_left_ms])

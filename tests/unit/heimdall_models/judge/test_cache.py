@@ -90,6 +90,17 @@ def test_what_does_not_decide_is_not(
     assert decided(make_input(0.5, **{"options": {}, **other}), judge, memory).decision["cache_hit"] is True
 
 
+def test_a_copy_names_no_session_but_its_own(judge: Judge, make_input: MakeInput, decided: One) -> None:
+    memory = Memory()
+    first, other = (make_input(0.5, options=options) for options in ({"session": "first"}, {"alpha": None}))
+    records = [decided(item, judge, memory).record for item in (first, other)]
+    assert [(record["decision_type"], record["session"]) for record in records] == [
+        ("scored", "first"),
+        ("cached", None),
+    ]
+    assert [record["asked"] for record in records] == [{}, {}]
+
+
 def test_other_rules_do_not_see_each_others_entries(
     judge: Judge, judge_with: Callable[..., Judge], make_input: MakeInput, decided: One
 ) -> None:
