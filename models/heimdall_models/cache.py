@@ -6,11 +6,12 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from operator import attrgetter
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
-from heimdall_models.asked import NOTHING, Asking, DecisionInput
+from heimdall_models.asked import Asking, DecisionInput
 from heimdall_models.forms import Chain
 from heimdall_models.record import Kept
 
@@ -22,7 +23,10 @@ DECISION_ENTRIES = 10_000
 SESSION_TTL_S = 3_600.0
 SESSION_ENTRIES = 50_000
 
-_DECIDING_FIELDS = ("messages", "tools", "functions", "response_format", "max_completion_tokens", "max_tokens", "model")
+_DECIDING_FIELDS = ("messages", "tools", "functions", "response_format", "max_completion_tokens", "max_tokens")
+_wishes = attrgetter(
+    "pinned", "tenant", "previous", "candidates", "exclude", "alpha", "max_cost_usd_micros", "own_effort"
+)
 
 
 class RecentMap(Generic[Key, Value]):
@@ -108,21 +112,12 @@ class Memory:
 def cache_key(item: DecisionInput, asking: Asking, salt: hashlib._Hash) -> bytes:
     """16 bytes over all that decides: the conversation, the caller's wishes and `salt` (bundle, catalogue, rules).
 
+    Requests that mean the same have one key: the order of fields, `"model": "auto"` and an empty `heimdall` change nothing.
     The deadline is left out: it differs for every request and is checked when an entry is found.
     """
-    parts: list[Any] = list(map(item.body.get, _DECIDING_FIELDS))
-    if asking is not NOTHING:
-        parts += (
-            asking.tenant,
-            asking.previous,
-            asking.candidates,
-            asking.exclude,
-            asking.alpha,
-            asking.max_cost_usd_micros,
-            asking.own_effort,
-        )
+    parts = [*map(item.body.get, _DECIDING_FIELDS), _wishes(asking)]
     key = salt.copy()
-    key.update(orjson.dumps(parts))
+    key.update(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS))
     return key.digest()[:16]
 
 

@@ -15,6 +15,7 @@ from heimdall_models.cache import Entry, Memory, RecentMap, decision_cache
 from heimdall_models.decide import decide
 from heimdall_models.judge import Judge
 from heimdall_models.record import Decided
+from heimdall_schemas.request import NO_OPTIONS
 
 One = Callable[..., Decided]
 MakeInput = Callable[..., DecisionInput]
@@ -99,6 +100,26 @@ def test_a_copy_names_no_session_but_its_own(judge: Judge, make_input: MakeInput
         ("cached", None),
     ]
     assert [record["asked"] for record in records] == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"model": "auto", "heimdall": {}}),
+        ({"model": "gpt-5.5"}, {"model": "openai/gpt-5.5"}),
+        ({"tools": [{"type": "function", "function": {}}]}, {"tools": [{"function": {}, "type": "function"}]}),
+    ],
+)
+def test_requests_that_mean_the_same_share_a_decision(
+    judge: Judge, decided: One, one: dict[str, object], other: dict[str, object]
+) -> None:
+    memory = Memory()
+    bodies = (
+        {"messages": [{"role": "user", "content": "why?"}], **one},
+        {**other, "messages": [{"content": "why?", "role": "user"}]},
+    )
+    hits = [decided(DecisionInput("r", NO_OPTIONS, body), judge, memory).decision["cache_hit"] for body in bodies]
+    assert hits == [False, True]
 
 
 def test_other_rules_do_not_see_each_others_entries(
