@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from heimdall_models.catalogue import MILLION, Catalogue, ModelFacts, Price
 from heimdall_models.forms import Form, Steps, write_form
 from heimdall_models.quality import QualityTable
-from heimdall_models.rules import Rules, settings_for
+from heimdall_models.rules import Rules, allows, settings_for
 from heimdall_schemas.order import Step
 from heimdall_schemas.topics import Bucket
 
@@ -183,7 +183,7 @@ class PoolBook:
         if model_id not in self.rules.served:
             return f"no configured provider serves {model_id}"
         facts = self.catalogue.models[model_id]
-        if facts.author in self.rules.exclude_authors:
+        if allows(tuple(f"{author}/" for author in self.rules.exclude_authors), model_id):
             return f"router.openrouter.exclude_authors names {facts.author}"
         if not pinned and facts.price is None:
             return "its price is unknown; set models.<id>.price"

@@ -108,5 +108,8 @@ def meant(names: Iterable[str], resolve: Resolve) -> tuple[str, ...]:
 
 
 def allows(patterns: tuple[str, ...], model_id: str) -> bool:
-    """Whether a list of ids (`author/model`) and authors (`author/`) names this model."""
-    return any(model_id == pattern or (pattern.endswith("/") and model_id.startswith(pattern)) for pattern in patterns)
+    """Whether a list of ids (`author/model`) and authors (`author/`, in any case) names this model."""
+    return any(
+        model_id == pattern or (pattern.endswith("/") and model_id.lower().startswith(pattern.lower()))
+        for pattern in patterns
+    )

@@ -189,7 +189,7 @@ def incomplete(config: Config, catalogue: Catalogue) -> Iterator[Finding]:
 
 def unknown(config: Config, catalogue: Catalogue) -> Iterator[Finding]:
     """Names that no model or author of the catalogue has: a rule about them has no effect. Not one of `RULES` either."""
-    authors = tuple(sorted({facts.author for facts in catalogue.models.values()}))
+    authors = tuple(sorted({facts.author.lower() for facts in catalogue.models.values()}))
     named: list[tuple[Path, str]] = [
         (("router", "openrouter", "exclude_authors", at), f"{author}/")
         for at, author in enumerate(config.router.openrouter.exclude_authors)
@@ -200,7 +200,7 @@ def unknown(config: Config, catalogue: Catalogue) -> Iterator[Finding]:
         for at, name in enumerate(names)
     ]
     for path, name in named:
-        if name.endswith("/") and name[:-1] not in authors:
+        if name.endswith("/") and name[:-1].lower() not in authors:
             message = f"no model of the catalogue is by {name[:-1]!r}, so this has no effect"
             yield Finding(path, message, suggestion(name.strip("/"), authors), "warning")
         elif not name.endswith("/") and catalogue.resolve(name) is None:

@@ -140,8 +140,8 @@ def test_archives_are_kept_where_the_user_keeps_such_things() -> None:
 
 def test_a_name_that_no_model_or_author_has_is_told_with_the_nearest() -> None:
     router = {
-        "openrouter": {"exclude_authors": ["openai", "OpenAI", "deepseek/"]},
-        "tenants": {"acme": ["google/", "gogle/", "openai/gpt-5", "openai/gtp-5"]},
+        "openrouter": {"exclude_authors": ["OpenAI", "opanai", "deepseek/"]},
+        "tenants": {"acme": ["Google/", "gogle/", "openai/gpt-5", "openai/gtp-5"]},
     }
     found = list(unknown(Config.model_validate({"router": router}), load_catalogue(TODAY)))
     assert [(one.path[1:], one.hint) for one in found] == [

@@ -52,7 +52,7 @@ async def test_what_the_tenant_may_not_use_is_not_asked(bench: "Bench") -> None:
 
 
 async def test_an_excluded_author_is_not_asked(bench: "Bench") -> None:
-    bench.bounds = Bounds(IDS.get, exclude_authors=("google",))
+    bench.bounds = Bounds(IDS.get, exclude_authors=("Google",))
     bench.failover(fallbacks=CHAIN, max_attempts=10)
     assert await called(bench, {}) == ["openai", "anthropic"]
 

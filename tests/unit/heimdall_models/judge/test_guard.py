@@ -143,8 +143,13 @@ def test_a_pinned_model_outside_the_tenants_list_is_refused(
     assert refused.failure.code is FailureCode.POLICY_NO_CANDIDATE
 
 
-def test_a_callers_exclusions_and_candidates_hold(judge: Judge, make_input: MakeInput, decided: One) -> None:
-    answer = decided(make_input(0.5, options={"exclude": ["openai/", "google", "claude-sonnet-5-5"]}), judge)
+@pytest.mark.parametrize(
+    "excluded", [["openai/", "google", "claude-sonnet-5-5"], ["OpenAI", "Google/", "Claude-Sonnet-5-5"]]
+)
+def test_a_callers_exclusions_and_candidates_hold(
+    judge: Judge, make_input: MakeInput, decided: One, excluded: list[str]
+) -> None:
+    answer = decided(make_input(0.5, options={"exclude": excluded}), judge)
     assert not [name for name in answer.record["chain"] if name.startswith(("openai/", "google/")) or "sonnet" in name]
     named = decided(make_input(0.1, options={"candidates": ["gpt-5.5", "anthropic/claude-opus-5.5"]}), judge)
     assert set(named.decision["alpha_scores"]) == {"openai/gpt-5.5", "anthropic/claude-opus-5.5"}
@@ -238,7 +243,7 @@ def test_excluded_authors_and_dear_models_of_openrouter_are_never_chosen(
     judge_with: JudgeWith, rules: Any, make_input: MakeInput, decided: One
 ) -> None:
     served = dict.fromkeys(rules.served, "openrouter") | {"openai/gpt-5.5": "openai"}
-    judge = judge_with(served=served, exclude_authors=("anthropic",), max_price_usd=12.0)
+    judge = judge_with(served=served, exclude_authors=("Anthropic",), max_price_usd=12.0)
     names = set(decided(make_input(0.9), judge).decision["alpha_scores"])
     assert names == {"openai/gpt-5.5", "openai/gpt-6.1-sol", "google/gemini-3.8-flash", "meta/muse-spark-1.3"}
     assert "max_price 12" in judge.left_out["moonshotai/kimi-k3"]
