@@ -66,6 +66,13 @@ class Message(BaseModel):
     tool_call_id: str | None = None
 
 
+def _a_number(given: Any) -> Any:
+    """As it is: 5000.0 is a whole number of JSON. A text or a truth value is none."""
+    if isinstance(given, str | bool):
+        raise ValueError("must be a number")
+    return given
+
+
 class Options(BaseModel):
     """What the fleet needs beyond the body; every field is optional and unknown fields are refused by name."""
 
@@ -83,13 +90,13 @@ class Options(BaseModel):
     session: ShortText | None = Field(None, description="The conversation; keeps a model, keys the partition.")
     lane: Lane = Field(Lane.STANDARD, description="interactive goes before standard, standard before batch.")
     deadline: AwareDatetime | None = Field(None, description="When an answer is worthless (RFC 3339 with zone).")
-    ttl_ms: Annotated[int, Field(ge=1, le=7 * 86_400_000)] | None = Field(
+    ttl_ms: Annotated[int, Field(ge=1, le=7 * 86_400_000), BeforeValidator(_a_number)] | None = Field(
         None, description="The same as a span after the record's timestamp, in milliseconds."
     )
-    max_cost_usd: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
+    max_cost_usd: Annotated[float, Field(strict=True, ge=0, le=10_000)] | None = Field(
         None, description="Most that all attempts together may cost, in USD."
     )
-    alpha: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    alpha: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
         None, description="0 = cheapest, 1 = best; overrides `router.alpha`."
     )
     candidates: Annotated[list[ModelId], Field(min_length=1, max_length=64)] | None = Field(
@@ -99,7 +106,9 @@ class Options(BaseModel):
         None, description="These models, or authors (`author/`), may not answer."
     )
     tier: Tier = Field(Tier.STANDARD, description="Provider service tier.")
-    cache: bool | None = Field(None, description="false: no cached answer for this request.")
+    cache: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="false: no cached answer for this request."
+    )
     idempotency_key: ShortText | None = Field(None, description="Requests with one key get one answer.")
     dedup: Literal["default", "strict"] = Field(
         "default",

@@ -97,6 +97,12 @@ def test_the_kinds_of_turns_that_producers_send_are_read(message: dict[str, Any]
         ({"heimdall": {"deadline": SECRET}}, "heimdall.deadline"),
         ({"heimdall": {"deadline": "2026-11-21T12:00:00Z", "ttl_ms": 5}}, "deadline and ttl_ms"),
         ({"heimdall": {"ttl_ms": 0}}, "heimdall.ttl_ms"),
+        ({"heimdall": {"ttl_ms": True}}, "heimdall.ttl_ms"),
+        ({"heimdall": {"ttl_ms": "5000"}}, "heimdall.ttl_ms"),
+        ({"heimdall": {"alpha": True}}, "heimdall.alpha"),
+        ({"heimdall": {"alpha": "0.5"}}, "heimdall.alpha"),
+        ({"heimdall": {"max_cost_usd": "0.5"}}, "heimdall.max_cost_usd"),
+        ({"heimdall": {"cache": "no"}}, "heimdall.cache"),
         ({"heimdall": {"candidates": []}}, "heimdall.candidates"),
         ({"heimdall": {"request_id": SECRET + " "}}, "heimdall.request_id"),
         ({"heimdall": []}, "heimdall"),
@@ -108,6 +114,11 @@ def test_a_refusal_names_the_field_and_never_repeats_what_stood_there(body: dict
     assert named in failure.message
     assert SECRET not in failure.message
     assert SECRET not in str(failure.as_error())
+
+
+def test_whole_numbers_stand_for_fractions_and_the_other_way_round() -> None:
+    options = read(heimdall={"alpha": 0, "max_cost_usd": 2, "ttl_ms": 5000.0}).heimdall
+    assert (options.alpha, options.max_cost_usd, options.ttl_ms) == (0.0, 2.0, 5000)
 
 
 def test_a_refusal_speaks_of_the_body_and_not_of_our_classes() -> None:
