@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +40,8 @@ from heimdall_schemas.request import Options, deadline_ms, read_request
 def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool) -> None:
     """Chat Completions bodies in, one JSON object a line; decisions out, in the same order.
 
-    Models count as served whether or not a key for them is configured, and no time limit of a worker holds. Exit code 1 when
-    a line was refused.
+    Models count as served whether or not a key for them is configured, and no time limit of a worker holds. The requests of a
+    session are its turns, one after the other. Exit code 1 when a line was refused.
 
     \b
     Example:
@@ -67,9 +68,10 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
         waiting.clear()
 
     for number, line in input_lines(file):
-        waiting.append(_input(number, line, limits, default_ttl_ms))
-        if len(waiting) == MAX_BATCH:
+        given = _input(number, line, limits, default_ttl_ms)
+        if len(waiting) == MAX_BATCH or _goes_on(given, waiting):
             flush()
+        waiting.append(given)
     flush()
     if refused:
         note(f"{refused} lines were refused; their `error` says why")
@@ -110,6 +112,14 @@ def _input(number: int, line: bytes, limits: Limits, default_ttl_ms: int) -> Dec
     if left_ms <= 0:
         return Refusal(request_id, Failure(FailureCode.POLICY_EXPIRED, f"the deadline passed {-left_ms:,} ms ago"))
     return DecisionInput(request_id, options, body, left_ms)
+
+
+def _goes_on(given: DecisionInput | Refusal, waiting: Sequence[DecisionInput | Refusal]) -> bool:
+    """Whether one of those that wait is of the same session: which model it keeps is known when that one is decided."""
+    if isinstance(given, Refusal) or given.options.session is None:
+        return False
+    earlier = [(each.options.tenant, each.options.session) for each in waiting if isinstance(each, DecisionInput)]
+    return (given.options.tenant, given.options.session) in earlier
 
 
 def _named(options: Options, body: dict[str, Any]) -> str | None:

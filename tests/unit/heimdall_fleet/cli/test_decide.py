@@ -47,6 +47,20 @@ def test_a_busy_machine_decides_like_a_quiet_one(tmp_path: Path) -> None:
     assert {each["fallback_used"] for each in decided(tmp_path, "--full")} == {False}
 
 
+def test_the_turns_of_a_session_keep_its_model_as_they_would_in_a_worker(tmp_path: Path) -> None:
+    turns = [
+        {**LINES[0], "model": "openai/gpt-6-luna", "heimdall": {"session": "s"}},
+        {**LINES[0], "heimdall": {"session": "s"}},
+        {**LINES[0], "heimdall": {"session": "s", "tenant": "another"}},
+    ]
+    result = call(tmp_path, "decide", "--full", text="router: {switch_margin: 1}", lines=_lines(*turns))
+    assert [orjson.loads(line)["decision_type"] for line in result.stdout.splitlines()] == [
+        "pinned",
+        "sticky",
+        "scored",
+    ]
+
+
 def test_a_full_record_proves_itself(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     audit.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in decided(tmp_path, "--full")))
