@@ -96,6 +96,11 @@ class Price:
     flex: Rate | None = None
     priority: Rate | None = None
 
+    @property
+    def dearest_usd_micros(self) -> int:
+        """The dearer of input and output at the standard rate, a million tokens."""
+        return max(self.standard.input, self.standard.output)
+
     def at(self, prompt_tokens: int) -> Rate:
         """The standard-tier rate of a call with so many prompt tokens."""
         if self.long is not None and self.long_above_tokens is not None and prompt_tokens > self.long_above_tokens:

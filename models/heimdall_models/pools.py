@@ -195,7 +195,7 @@ class PoolBook:
         limit = self.rules.max_price_usd
         if limit is None or facts.price is None or self.rules.served[facts.id] not in self.rules.by_openrouter:
             return None
-        dearest = max(facts.price.standard.input, facts.price.standard.output) / MILLION
+        dearest = facts.price.dearest_usd_micros / MILLION
         if dearest <= limit:
             return None
         return f"{dearest:g} USD per million tokens is over router.openrouter.provider.max_price {limit:g}"

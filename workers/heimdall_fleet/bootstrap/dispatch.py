@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from heimdall_fleet.bootstrap.edges import open_patient_producer_for, open_store, undertaker_for, worker_name
 from heimdall_fleet.config import Config, Loaded, require_providers
@@ -44,6 +45,7 @@ from heimdall_fleet.settings import (
 )
 from heimdall_fleet.state.base import SharedState
 from heimdall_fleet.state.memory import MemoryState
+from heimdall_models.catalogue import Price
 from heimdall_models.provider_names import names_at
 from heimdall_schemas.failure import Failure, FailureCode
 from heimdall_schemas.topics import Bucket, Delay
@@ -171,8 +173,14 @@ def _routing(config: Config, providers: Mapping[str, ProviderSettings]) -> tuple
         model_settings(catalogue),
         lambda model: [_place(offer, model, config) for offer in config.offers(model)],
         lambda kind, name: None if kind in OWN_SERVERS else catalogue.resolve(name),
+        partial(_within_max_price, config.router.openrouter.provider.max_price_usd_micros),
     )
     return book, bounds
+
+
+def _within_max_price(limit_usd_micros: int, kind: str, price: Price | None) -> bool:
+    """OpenRouter is told the dearest price and would refuse what is above it."""
+    return kind != "openrouter" or price is None or price.dearest_usd_micros <= limit_usd_micros
 
 
 def _place(offer: Offer, model_id: str, config: Config) -> Place:

@@ -28,10 +28,16 @@ Serving: TypeAlias = Callable[[str], Iterable[Place]]
 """Model id → its places in the order of asking; nothing when nobody serves it."""
 KnownAs: TypeAlias = Callable[[str, str], str | None]
 """Type of a provider and a model's name there, in any spelling → the model's id; None where it is not known."""
+Allowed: TypeAlias = Callable[[str, Price | None], bool]
+"""Type of a provider and a model's price → whether it may be asked there."""
 
 
 def _unknown(kind: str, name: str) -> None:
     return None
+
+
+def _any_price(kind: str, price: Price | None) -> bool:
+    return True
 
 
 class Offer(NamedTuple):
@@ -75,11 +81,13 @@ class RouteBook:
         models: Mapping[str, ModelSettings],
         serving: Serving,
         known_as: KnownAs = _unknown,
+        allowed: Allowed = _any_price,
     ) -> None:
         self._providers = providers
         self._models = models
         self._serving = serving
         self._known_as = known_as
+        self._allowed = allowed
         self._offers: dict[str, tuple[Offer, ...]] = {}
         self._routes: dict[int, _Kept] = {}
         self._ids: dict[tuple[str, str], str] = {}
@@ -91,7 +99,7 @@ class RouteBook:
         """Who serves `model_id` (author/model), in order. Empty when no configured provider does."""
         found = self._offers.get(model_id)
         if found is None:
-            found = tuple(self._find(model_id))
+            found = tuple(offer for offer in self._find(model_id) if self._allowed(offer.target.type, offer.price))
             if len(self._offers) < _MAX_KEPT:
                 self._offers[model_id] = found
         return found
@@ -101,7 +109,8 @@ class RouteBook:
         provider, _, model_there = name.partition("/")
         if name in self._models or provider not in self._providers or not model_there:
             return self.offers(name)
-        return (self._offer(Place(provider, model_there), self._id_of(provider, model_there)),)
+        offer = self._offer(Place(provider, model_there), self._id_of(provider, model_there))
+        return (offer,) if self._allowed(offer.target.type, offer.price) else ()
 
     def routes(self, steps: tuple[Step, ...], fallbacks: Chains) -> tuple[Route, ...]:
         """`routes_of` these steps, made once for all orders that share them."""

@@ -24,6 +24,8 @@ models: {fresh/model: {price: {input: 1, output: 1}, context_window: 1000}}
 dispatch: {max_attempts: 7, hedge_after: 2s, fallbacks: {one/model: [fresh/model]}}
 """
 
+DEAR_AND_FAIR = ("claude-opus-5.5", "claude-haiku-5.5")
+
 
 def configured(folder: Path, text: str) -> Loaded:
     (folder / "heimdall.yaml").write_text(text)
@@ -93,6 +95,19 @@ dispatch: {fallbacks: {gpt-4o: [backup/claude-3-5-sonnet-20241022, mine/gpt-4o]}
     assert backup.context_window == 200_000
     (mine,) = book.named("mine/gpt-4o")
     assert (mine.target.model_id, mine.price) == ("mine/gpt-4o", None)
+
+
+async def test_openrouter_is_never_asked_for_a_model_above_its_dearest_price(tmp_path: Path) -> None:
+    text = """
+providers:
+  anthropic: {type: anthropic, keys: [{name: a, value: a-secret-of-anthropic}]}
+  openrouter: {type: openrouter, keys: [{name: a, value: a-secret-of-openrouter}]}
+router: {openrouter: {provider: {max_price: 10}}}
+"""
+    book = dispatch_service(configured(tmp_path, text), Metrics("dispatch", "1")).worker.room.book
+    dear, fair = ([offer.target.provider for offer in book.offers(f"anthropic/{name}")] for name in DEAR_AND_FAIR)
+    assert (dear, fair) == (["anthropic"], ["anthropic", "openrouter"])
+    assert [len(book.named(f"openrouter/anthropic/{name}")) for name in DEAR_AND_FAIR] == [0, 1]
 
 
 @pytest.mark.parametrize(
