@@ -11,7 +11,7 @@ from heimdall_models.asked import Asked
 from heimdall_models.experiment import draw
 from heimdall_models.guard import Guarded, passing
 from heimdall_models.pools import BUCKETS, FAR, Flags, Floats, Indices, PoolBook
-from heimdall_models.score import Scores, View, score
+from heimdall_models.score import SCORE_DECIMALS, Scores, View, score
 
 BUCKET_STEPS = 6
 """Models of the bucket that a chain holds at most, the chosen one included."""
@@ -125,7 +125,7 @@ def _stay(asked: Asked, guarded: Guarded, scores: Scores, chosen: list[int], boo
         if one.previous not in names:
             continue
         slot, best = names.index(one.previous), chosen[row]
-        gain = scores.score[row, best] - scores.score[row, slot]
+        gain = round(float(scores.score[row, best] - scores.score[row, slot]), SCORE_DECIMALS)
         if slot == best or not guarded.eligible[row, slot] or gain > book.rules.switch_margin:
             continue
         if guarded.preferred is not None and guarded.preferred[row, best] and not guarded.preferred[row, slot]:

@@ -122,6 +122,18 @@ def test_a_session_keeps_its_model_for_small_gains_and_leaves_it_for_large_ones(
         assert answer.steps[0].model == expected
 
 
+def test_a_session_stays_where_the_gain_is_the_very_margin(
+    judge_with: JudgeWith, make_input: MakeInput, decided: One
+) -> None:
+    scores = decided(make_input(0.5), judge_with()).decision["alpha_scores"]
+    best, *others = sorted(scores, key=lambda name: -scores[name])
+    for other in others:
+        memory, margin = Memory(decisions=None), round(scores[best] - scores[other], 10)
+        memory.sessions.put((None, "s"), other, 0.0)
+        answer = decided(make_input(0.5, options={"session": "s"}), judge_with(switch_margin=margin), memory)
+        assert (answer.model, answer.decision_type) == (other, "sticky")
+
+
 def test_a_session_remembers_the_model_that_was_chosen_for_it(
     judge_with: JudgeWith, make_input: MakeInput, decided: One
 ) -> None:
