@@ -54,6 +54,8 @@ def explain(
         where = source or "the audit topic"
         raise CommandError(Exit.NOT_FOUND, f"no audit record of {request_id} in {where}; is the id right?")
     told = explanation(records, alpha=alpha, scored=_scored(records, everything))
+    if told["scored"] is None and (recompute or alpha is not None):
+        raise CommandError(Exit.NOT_FOUND, _no_terms(told["decision"]))
     if recompute:
         told["recomputed"] = _prove(told["scored"], told["decision"], options)
     if options.output == "json":
@@ -125,14 +127,18 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
     )
 
 
-def _prove(scored: Mapping[str, Any] | None, decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
+def _no_terms(decision: Mapping[str, Any] | None) -> str:
+    if decision is None:
+        return "no decision on this request is here: it was refused before one was made, or the audit begins after it"
+    return f"its terms are in the decision of {decision['cached_from']}, which is not here: the audit begins after it"
+
+
+def _prove(scored: Mapping[str, Any], decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
     from heimdall_fleet.bootstrap.learn import promoted_bundle
     from heimdall_fleet.bootstrap.triage import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
     from heimdall_fleet.triage.tuning import REFUSALS
 
-    if scored is None:
-        raise CommandError(Exit.NOT_FOUND, "the decision with the terms is not here: the audit begins after it")
     config = configuration(options).config
     try:
         bundle = bundle_source(config.tuning.artifact_url, config).offer().load()

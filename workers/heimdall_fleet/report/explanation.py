@@ -9,8 +9,9 @@ Record = Mapping[str, Any]
 def explanation(records: Iterable[Record], alpha: float | None = None, scored: Record | None = None) -> dict[str, Any]:
     """The decision and the outcome of one request. `alpha` ranks the candidates again with another weight.
 
-    `scored` is the decision whose terms are recorded, where `records` holds a copy from the decision cache. The
-    terms are enough to rank again: score = alpha * quality - (1 - alpha) * cost - penalties.
+    `scored` is the decision whose terms are recorded, where `records` holds a copy from the decision cache; without it
+    nothing of a copy can be ranked. The terms are enough to rank again: score = alpha * quality - (1 - alpha) * cost -
+    penalties.
     """
     decision: Record | None = None
     outcome: Record | None = None
@@ -25,7 +26,7 @@ def explanation(records: Iterable[Record], alpha: float | None = None, scored: R
             superseded.append(record)
         else:
             outcome = record
-    terms = scored or decision
+    terms = decision if scored is None and decision is not None and not decision.get("cached_from") else scored
     told: dict[str, Any] = {
         "request_id": (decision or outcome or {}).get("request_id"),
         "decision": decision,
@@ -74,7 +75,7 @@ def story(told: Mapping[str, Any]) -> str:
     """The explanation as text: what was asked, how hard it looked, who stood, who was called, what it cost."""
     lines = [f"request {told['request_id']}"]
     if told["decision"]:
-        lines += _decision_lines(told["decision"], told["scored"] or told["decision"], told["ranking"])
+        lines += _decision_lines(told["decision"], told["scored"], told["ranking"])
     if "ranking_with_alpha" in told:
         lines += [f"with alpha {told['alpha']:g}", *_table(told["ranking_with_alpha"])]
     if told["outcome"]:
@@ -90,10 +91,10 @@ def story(told: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -> list[str]:
+def _decision_lines(decision: Record, terms: Record | None, ranked: Sequence[Record]) -> list[str]:
     features = decision["features"]
     shown = ", ".join(f"{name} {_short(features[name])}" for name in NOTABLE if name in features)
-    fallen = [c for c in terms["candidates"] if c.get("fell_out")]
+    fallen = [c for c in terms["candidates"] if c.get("fell_out")] if terms else []
     lines = [
         f"features   {shown}",
         f"difficulty {_short(decision['difficulty'])}, percentile {_short(decision.get('difficulty_percentile'))} "
@@ -110,9 +111,12 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
             f"{name} (waived: nothing else was left)" if name in given_way else name for name in decision["guardrails"]
         )
         lines.append(f"guardrails {', '.join(names)}")
-    lines += [f"candidates with alpha {_short(decision['alpha'])}", *_table(ranked)]
+    lines += (
+        [f"candidates with alpha {_short(decision['alpha'])}", *_table(ranked)] if terms else [_elsewhere(decision)]
+    )
     lines += [f"  out: {c['model']} ({c['bucket']}): {c['fell_out']}" for c in fallen]
-    runner_up = next((each["model"] for each in ranked if each["model"] != decision["selected_model"]), "none")
+    others = (each["model"] for each in ranked if each["model"] != decision["selected_model"])
+    runner_up = next(others, "none" if terms else "unknown")
     lines.append(
         f"selected   {decision['selected_model']} at {decision['selected_provider']}, runner-up {runner_up}, "
         f"p_chosen {decision['p_chosen']:g}{', explored' if decision['explored'] else ''}"
@@ -120,6 +124,11 @@ def _decision_lines(decision: Record, terms: Record, ranked: Sequence[Record]) -
     if decision["fallback_used"]:
         lines.append(f"fallback   {decision['fallback_reason']}")
     return lines
+
+
+def _elsewhere(decision: Record) -> str:
+    """Of a copy from the cache whose original is not among the records."""
+    return f"candidates unknown: their scores are in the decision of {decision['cached_from']}, which is not here"
 
 
 def _attempt_lines(outcome: Record) -> list[str]:

@@ -94,6 +94,22 @@ def test_a_record_that_was_changed_does_not(tmp_path: Path) -> None:
     assert "selected_model" in result.stdout
 
 
+def test_a_copy_whose_original_is_not_there_is_told_and_neither_ranked_nor_proved(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    copied = {"request_id": "copy", "decision_type": "cached", "cached_from": "gone", "candidates": []}
+    audit.write_bytes(orjson.dumps({**decided(tmp_path, "--full")[0], **copied}) + b"\n")
+    assert "candidates unknown: their scores are in the decision of gone, which is not here" in _explained(audit).output
+    for wish in (["--recompute"], ["--alpha", "0.2"]):
+        failed = _explained(audit, *wish)
+        assert isinstance(failed.exception, CommandError)
+        assert failed.exception.code is Exit.NOT_FOUND
+        assert "its terms are in the decision of gone" in str(failed.exception)
+
+
+def _explained(audit: Path, *wish: str) -> Result:
+    return call(audit.parent, "explain", "copy", "--from", str(audit), *wish)
+
+
 def test_a_bundle_behind_a_pointer_decides_like_its_directory(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "bundle.tar.gz", "w:gz") as archive:
         archive.add(shipped("bundles/default"), arcname="default")
