@@ -212,8 +212,8 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
     """What guardrails need of a body that there was no time to read: sizes, and the benefit of no doubt."""
     messages = [message for message in body.get("messages", ()) if isinstance(message, Mapping)]
     contents = [message.get("content") for message in messages]
-    chars = sum(len(content) for content in contents if isinstance(content, str))
-    tools = body.get("tools") or ()
+    chars = sum(len(content) if isinstance(content, str) else _part_chars(content) for content in contents)
+    tools = body.get("tools") or body.get("functions") or ()
     return Conversation(
         text="",
         ask_chars=0,
@@ -235,6 +235,12 @@ def _unread(body: Mapping[str, Any]) -> Conversation:
         max_tokens=output_limit(body),
         truncated=True,
     )
+
+
+def _part_chars(content: Any) -> int:
+    """Characters of text in a list of parts; 0 for what is none."""
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _vectors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import orjson
@@ -120,6 +121,18 @@ def test_what_is_not_read_in_time_gets_safe_defaults_and_is_flagged(
     assert first.bucket == "cheap"
     assert (second.bucket, second.decision["fallback_reason"]) == ("mid", "FEATURE_TIMEOUT")
     assert second.token_count == pytest.approx(1000, rel=0.05)
+
+
+def test_what_is_not_read_in_time_is_too_long_for_the_same_models_however_it_is_written(
+    judge_with: JudgeWith, make_input: MakeInput
+) -> None:
+    judge, now = judge_with(feature_timeout_ms=10.0, timeout_ms=60_000.0), count(step=1.0)
+    text = "why? " * 200_000
+    parts = [{"type": "text", "text": text}]
+    batch = [make_input(messages=[{"role": "user", "content": content}]) for content in (text, parts)]
+    found = [one for one in decide(batch, judge, Memory(), lambda: float(next(now))) if isinstance(one, Decided)]
+    assert [one.fallback_reason for one in found] == ["FEATURE_TIMEOUT"] * 2
+    assert [one.guardrails[0] for one in found] == ["context_200k"] * 2
 
 
 def test_the_recorded_terms_give_the_score_again(judge_with: JudgeWith, make_input: MakeInput, answer: Answers) -> None:
