@@ -141,10 +141,11 @@ def _prove(scored: Mapping[str, Any], decision: Mapping[str, Any] | None, option
 
     config = configuration(options).config
     try:
-        bundle = bundle_source(config.tuning.artifact_url, config).offer().load()
-        if bundle.hash != scored["bundle"]:
-            bundle = asyncio.run(promoted_bundle(config, scored["bundle"])) or bundle
-        judge = judge_maker(config, everything_served=not config.providers)(bundle)
+        judge_of = judge_maker(config, everything_served=not config.providers)
+        judge = judge_of(bundle_source(config.tuning.artifact_url, config).offer().load())
+        if scored["bundle"] not in {one.bundle.hash for one in (judge, *judge.arms.values())}:
+            promoted = asyncio.run(promoted_bundle(config, scored["bundle"]))
+            judge = judge_of(promoted) if promoted else judge
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     return prove(scored, judge, None if decision is scored or decision == scored else decision)

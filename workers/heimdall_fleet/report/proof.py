@@ -24,7 +24,7 @@ def prove(scored: Mapping[str, Any], judge: Judge, copy: Mapping[str, Any] | Non
     except RecomputeError as error:
         return {"bundle": judge.bundle.hash, "differences": [*differences, str(error)]}
     differences += [f"{each.field}: recorded {each.recorded}, now {each.recomputed}" for each in again.differences]
-    return {"bundle": judge.bundle.hash, "differences": differences}
+    return {"bundle": again.decided.record["bundle"], "differences": differences}
 
 
 def _copied_otherwise(scored: Mapping[str, Any], copy: Mapping[str, Any]) -> Iterator[str]:

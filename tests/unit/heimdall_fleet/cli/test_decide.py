@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from click.testing import CliRunner, Result
+from tests.bundles import dated
 
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.main import cli
@@ -68,6 +69,18 @@ def test_a_full_record_proves_itself(tmp_path: Path) -> None:
         result = call(tmp_path, "-o", "json", "explain", name, "--from", str(audit), "--recompute", "--alpha", "0.2")
         assert result.exit_code == 0, result.output
         assert orjson.loads(result.stdout)["recomputed"]["differences"] == []
+
+
+def test_a_decision_of_an_arm_with_its_own_bundle_is_proved_without_a_broker(tmp_path: Path) -> None:
+    arm = f"{{name: next, share: 1, bundle: '{dated(tmp_path / 'next', 20)}'}}"
+    text = f"router: {{experiments: [{{name: trial, arms: [{arm}]}}]}}"
+    audit = tmp_path / "audit.jsonl"
+    audit.write_bytes(_lines(*decided(tmp_path, "--full", text=text)))
+    result = call(tmp_path, "-o", "json", "explain", "a", "--from", str(audit), "--recompute", text=text)
+    assert result.exit_code == 0, result.output
+    told = orjson.loads(result.stdout)
+    assert told["decision"]["experiment"] == "trial:next"
+    assert told["recomputed"] == {"bundle": told["decision"]["bundle"], "differences": []}
 
 
 def test_a_text_is_explained_without_an_audit(tmp_path: Path) -> None:
