@@ -185,7 +185,7 @@ def _within_max_price(limit_usd_micros: int, kind: str, price: Price | None) -> 
 
 def _place(offer: Offer, model_id: str, config: Config) -> Place:
     """Where a model's entry, a deployment or a server of one's own names it, it has no other name there."""
-    provider, entry = config.providers[offer.provider], config.models.get(model_id)
+    provider, entry = config.providers[offer.provider], config.entry(model_id)
     named = (entry and entry.providers) or isinstance(provider, AzureProvider) or provider.type in OWN_SERVERS
     spellings = () if named else names_at(model_id, provider.type)
     others = frozenset(name for name in spellings if name != offer.model and serves(provider.models, name))

@@ -14,7 +14,7 @@ from heimdall_fleet.config.providers import AnyProvider, Name, Provider, Provide
 from heimdall_fleet.config.routing import Cache, Catalog, Embedding, Model, ModelId, Offer, Router, Tuning
 from heimdall_fleet.config.running import AuthAdapters, Dispatch, LimitsSection, Observe, State
 from heimdall_fleet.config.units import Millis
-from heimdall_models.provider_names import is_known_there, names_at
+from heimdall_models.provider_names import id_of, is_known_there, names_at
 
 Environment = Literal["development", "staging", "production"]
 
@@ -74,6 +74,11 @@ class Config(Section):
     enable_exploration: bool = False
     """Explore with `router.exploration.share`. Needs `router.exploration.allow_in_production` in production."""
 
+    def entry(self, model_id: str) -> Model | None:
+        """What `models` says of a model, be it under another spelling of its id."""
+        own = self.models.get(model_id)
+        return own or next((entry for name, entry in self.models.items() if id_of(name) == model_id), None)
+
     def offers(self, model_id: str) -> tuple[Offer, ...]:
         """Where a model can be called, in order: as its entry says, the weighted places first; else at the providers named
         like its author, then at those of the author's type, then at those that list it by the name the catalogue has for
@@ -82,7 +87,7 @@ class Config(Section):
 
         Empty when nobody serves it.
         """
-        entry = self.models.get(model_id)
+        entry = self.entry(model_id)
         if entry and entry.providers:
             known = (offer for offer in entry.providers if offer.provider in self.providers)
             return tuple(sorted(known, key=lambda offer: offer.weight is None))

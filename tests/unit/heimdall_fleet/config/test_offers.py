@@ -52,6 +52,18 @@ def test_a_model_is_asked_by_the_name_it_has_at_each_provider(
     assert [(offer.provider, offer.model) for offer in config.offers(model)] == places
 
 
+@pytest.mark.parametrize(
+    "spelled", ["anthropic/claude-3.5-sonnet", "Anthropic/Claude-3.5-Sonnet", "anthropic/claude-3-5-sonnet-20241022"]
+)
+def test_an_entry_says_who_serves_a_model_under_each_spelling_of_its_id(spelled: str) -> None:
+    mine = {"type": "custom", "base_url": "http://localhost:1/v1"}
+    entry = {"providers": [{"provider": "mine", "model": "sonnet"}]}
+    config = Config.model_validate({"providers": {"mine": mine}, "models": {spelled: entry}})
+    assert [(offer.provider, offer.model) for offer in config.offers("anthropic/claude-3.5-sonnet")] == [
+        ("mine", "sonnet")
+    ]
+
+
 def test_a_name_that_only_a_list_knows_may_be_asked_for(tmp_path: Path) -> None:
     catalogue = catalogue_of(configured(tmp_path), dt.date(2026, 11, 21))
     resolved = {name: catalogue.resolve(name) for name in ("gpt-4-turbo", "tiny", "claude-3-5-sonnet-20241022", "big")}
