@@ -30,6 +30,7 @@ from heimdall_fleet.shown import shown_address
 from heimdall_fleet.triage.question import Questions
 from heimdall_models.catalogue import Catalogue, Latency, ModelFacts, Override, Rate, load_catalogue
 from heimdall_models.experiment import Arm, Experiment
+from heimdall_models.provider_names import id_of
 from heimdall_models.rules import BUDGET, EFFORT, Penalties, Rules
 from heimdall_models.shipped import shipped
 from heimdall_schemas.codec import Limits
@@ -218,15 +219,20 @@ def dispatch_settings(config: Config, worker: str) -> DispatchSettings:
         failover=FailoverSettings(
             enabled=config.enable_fallbacks,
             max_attempts=dispatch.max_attempts,
-            fallbacks=dispatch.fallbacks,
-            context_window_fallbacks=dispatch.context_window_fallbacks,
-            content_policy_fallbacks=dispatch.content_policy_fallbacks,
+            fallbacks=_by_id(dispatch.fallbacks),
+            context_window_fallbacks=_by_id(dispatch.context_window_fallbacks),
+            content_policy_fallbacks=_by_id(dispatch.content_policy_fallbacks),
         ),
         hedge_after_ms=None if dispatch.hedge_after is None else _ms(dispatch.hedge_after),
         max_reply_bytes=config.kafka.max_message_bytes - RECORD_ROOM_BYTES,
         shadow=shadow_settings(config),
         shared_state=not config.state.url.get_secret_value().startswith("memory:"),
     )
+
+
+def _by_id(chains: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Chains by the id of the model that each begins with, in whichever spelling it is written; the id itself goes first."""
+    return {id_of(name): chain for name, chain in chains.items()} | dict(chains)
 
 
 def shadow_settings(config: Config) -> ShadowSettings:

@@ -8,6 +8,7 @@ from heimdall_fleet.bootstrap.dispatch import dispatch_service, reconfigure_disp
 from heimdall_fleet.config import Loaded, load
 from heimdall_fleet.dispatch.service import DispatchService
 from heimdall_fleet.observe.metrics import Metrics
+from heimdall_schemas.order import Step
 
 BEFORE = """
 providers:
@@ -95,6 +96,19 @@ dispatch: {fallbacks: {gpt-4o: [backup/claude-3-5-sonnet-20241022, mine/gpt-4o]}
     assert backup.context_window == 200_000
     (mine,) = book.named("mine/gpt-4o")
     assert (mine.target.model_id, mine.price) == ("mine/gpt-4o", None)
+
+
+@pytest.mark.parametrize("first", ["anthropic/claude-3.5-sonnet", "claude-3-5-sonnet-20241022", "Claude-3.5-Sonnet"])
+async def test_a_chain_begins_with_a_model_in_any_spelling(tmp_path: Path, first: str) -> None:
+    text = f"""
+providers:
+  anthropic: {{type: anthropic, keys: [{{name: a, value: a-secret-of-anthropic}}]}}
+  openai: {{type: openai, keys: [{{name: a, value: a-secret-of-openai}}]}}
+dispatch: {{fallbacks: {{{first}: [openai/gpt-4o]}}}}
+"""
+    room = dispatch_service(configured(tmp_path, text), Metrics("dispatch", "1")).worker.room
+    routes = room.book.routes((Step("anthropic/claude-3.5-sonnet", "mid"),), room.settings.failover.fallbacks)
+    assert [route.target.model_id for route in routes] == ["anthropic/claude-3.5-sonnet", "openai/gpt-4o"]
 
 
 async def test_openrouter_is_never_asked_for_a_model_above_its_dearest_price(tmp_path: Path) -> None:
