@@ -73,6 +73,13 @@ def _a_number(given: Any) -> Any:
     return given
 
 
+def _a_time(given: Any) -> Any:
+    """As it is. A number is none, nor is one written as text: nobody knows whether it counts seconds, or from when."""
+    if isinstance(given, int | float) or (isinstance(given, str) and ":" not in given):
+        raise ValueError("must be a time with its zone, such as 2026-11-21T12:00:30Z")
+    return given
+
+
 class Options(BaseModel):
     """What the fleet needs beyond the body; every field is optional and unknown fields are refused by name."""
 
@@ -89,7 +96,9 @@ class Options(BaseModel):
     service: ShortText | None = Field(None, description="The calling service, for budgets and limits.")
     session: ShortText | None = Field(None, description="The conversation; keeps a model, keys the partition.")
     lane: Lane = Field(Lane.STANDARD, description="interactive goes before standard, standard before batch.")
-    deadline: AwareDatetime | None = Field(None, description="When an answer is worthless (RFC 3339 with zone).")
+    deadline: Annotated[AwareDatetime, BeforeValidator(_a_time)] | None = Field(
+        None, description="When an answer is worthless (RFC 3339 with zone)."
+    )
     ttl_ms: Annotated[int, Field(ge=1, le=7 * 86_400_000), BeforeValidator(_a_number)] | None = Field(
         None, description="The same as a span after the record's timestamp, in milliseconds."
     )

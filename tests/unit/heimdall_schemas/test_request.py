@@ -97,6 +97,8 @@ def test_the_kinds_of_turns_that_producers_send_are_read(message: dict[str, Any]
         ({"heimdall": {"deadline": SECRET}}, "heimdall.deadline"),
         ({"heimdall": {"deadline": "2026-11-21T12:00:00Z", "ttl_ms": 5}}, "deadline and ttl_ms"),
         ({"heimdall": {"ttl_ms": 0}}, "heimdall.ttl_ms"),
+        ({"heimdall": {"deadline": 30}}, "heimdall.deadline: must be a time with its zone"),
+        ({"heimdall": {"deadline": "1764000000"}}, "heimdall.deadline: must be a time with its zone"),
         ({"heimdall": {"ttl_ms": True}}, "heimdall.ttl_ms"),
         ({"heimdall": {"ttl_ms": "5000"}}, "heimdall.ttl_ms"),
         ({"heimdall": {"alpha": True}}, "heimdall.alpha"),
