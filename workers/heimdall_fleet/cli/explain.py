@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,7 @@ def _from_file(source: Path, request_id: str | None) -> list[dict[str, Any]]:
         error = refused[request_id]
         raise CommandError(Exit.CHECK_FAILED, f"{request_id} was refused: {error['code']}: {error['message']}")
     if refused:
-        some = ", ".join(islice(refused, _NAMED)) + (", …" if len(refused) > _NAMED else "")
-        note(f"{len(refused)} requests of {source} were refused and have no decision: {some}")
+        note(f"{len(refused)} requests of {source} were refused and have no decision: {_some(refused)}")
     return records
 
 
@@ -112,9 +111,19 @@ async def _from_topic(options: Globals) -> list[dict[str, Any]]:
     return [value for value in values if isinstance(value, dict)]
 
 
-def _matching(records: Iterable[Mapping[str, Any]], request_id: str | None) -> list[dict[str, Any]]:
-    """Records of the request, named by its own id or by the correlation id."""
-    return [dict(r) for r in records if request_id in (r.get("request_id"), r.get("correlation_id"))]
+def _matching(records: Iterable[Mapping[str, Any]], named: str | None) -> list[dict[str, Any]]:
+    """Records of the request of this id, else of the last one that has it as its correlation id."""
+    found = [dict(r) for r in records if named in (r.get("request_id"), r.get("correlation_id"))]
+    ids = list(dict.fromkeys(str(r["request_id"]) for r in sorted(found, key=lambda r: str(r.get("time", "")))))
+    chosen = named if named in ids or not ids else ids[-1]
+    if len(ids) > 1:
+        others = _some([each for each in ids if each != chosen])
+        note(f"{named} is an id of {len(ids)} requests, this is {chosen}; the others: {others}")
+    return [r for r in found if r["request_id"] == chosen]
+
+
+def _some(ids: Collection[str]) -> str:
+    return ", ".join(islice(ids, _NAMED)) + (", …" if len(ids) > _NAMED else "")
 
 
 def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -119,6 +119,17 @@ def test_a_copy_whose_original_is_not_there_is_told_and_neither_ranked_nor_prove
         assert "its terms are in the decision of gone" in str(failed.exception)
 
 
+def test_of_several_requests_with_one_correlation_id_one_is_explained_and_the_others_named(tmp_path: Path) -> None:
+    ended: dict[str, Any] = {"kind": "outcome", "state": "answered", "failure": None, "attempts": []}
+    outcomes = [{**ended, "request_id": name, "cost_usd_micros": cost} for name, cost in (("b", 2), ("a", 1))]
+    records = [*decided(tmp_path, "--full")[:2], *outcomes]
+    (tmp_path / "audit.jsonl").write_bytes(_lines(*({**each, "correlation_id": "copy"} for each in records)))
+    told = _explained(tmp_path / "audit.jsonl")
+    assert told.stdout.startswith("request b\n")
+    assert "outcome    answered, 0.000002 USD" in told.stdout
+    assert "copy is an id of 2 requests, this is b; the others: a" in told.stderr
+
+
 def _explained(audit: Path, *wish: str) -> Result:
     return call(audit.parent, "explain", "copy", "--from", str(audit), *wish)
 
