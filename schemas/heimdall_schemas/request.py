@@ -66,6 +66,18 @@ class Message(BaseModel):
     tool_call_id: str | None = None
 
 
+_BOTH: dict[str, Any] = {
+    "required": ["deadline", "ttl_ms"],
+    "properties": {"deadline": {"type": "string"}, "ttl_ms": {"type": "integer"}},
+}
+
+
+def _null_too(published: dict[str, Any]) -> None:
+    """Null is as good as leaving the field out; here it never arrives."""
+    kind = {name: published.pop(name) for name in ("$ref", "enum", "type") if name in published}
+    published["anyOf"] = [kind, {"type": "null"}]
+
+
 def _a_number(given: Any) -> Any:
     """As it is: 5000.0 is a whole number of JSON. A text or a truth value is none."""
     if isinstance(given, str | bool):
@@ -83,9 +95,7 @@ def _a_time(given: Any) -> Any:
 class Options(BaseModel):
     """What the fleet needs beyond the body; every field is optional and unknown fields are refused by name."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra={"not": {"required": ["deadline", "ttl_ms"]}}
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"not": _BOTH})
 
     request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = Field(
         None,
@@ -95,7 +105,11 @@ class Options(BaseModel):
     user: ShortText | None = Field(None, description="The end user, for budgets and limits.")
     service: ShortText | None = Field(None, description="The calling service, for budgets and limits.")
     session: ShortText | None = Field(None, description="The conversation; keeps a model, keys the partition.")
-    lane: Lane = Field(Lane.STANDARD, description="interactive goes before standard, standard before batch.")
+    lane: Lane = Field(
+        Lane.STANDARD,
+        description="interactive goes before standard, standard before batch.",
+        json_schema_extra=_null_too,
+    )
     deadline: Annotated[AwareDatetime, BeforeValidator(_a_time)] | None = Field(
         None, description="When an answer is worthless (RFC 3339 with zone)."
     )
@@ -114,7 +128,7 @@ class Options(BaseModel):
     exclude: Annotated[list[ModelId], Field(max_length=256)] | None = Field(
         None, description="These models, or authors (`author/`), may not answer."
     )
-    tier: Tier = Field(Tier.STANDARD, description="Provider service tier.")
+    tier: Tier = Field(Tier.STANDARD, description="Provider service tier.", json_schema_extra=_null_too)
     cache: Annotated[bool, Field(strict=True)] | None = Field(
         None, description="false: no cached answer for this request."
     )
@@ -122,6 +136,7 @@ class Options(BaseModel):
     dedup: Literal["default", "strict"] = Field(
         "default",
         description="strict: rather wait than risk a second paid call when the shared state is gone.",
+        json_schema_extra=_null_too,
     )
     tags: Annotated[dict[str, ShortText], Field(max_length=32)] | None = Field(
         None, description="Copied to the audit records."
@@ -166,7 +181,7 @@ class Request(BaseModel):
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    heimdall: Annotated[Options, BeforeValidator(_or_none_given)] = NO_OPTIONS
+    heimdall: Annotated[Options, BeforeValidator(_or_none_given)] = Field(NO_OPTIONS, json_schema_extra=_null_too)
 
     @property
     def max_output_tokens(self) -> int | None:

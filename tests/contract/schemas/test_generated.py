@@ -14,6 +14,7 @@ from jsonschema import Draft7Validator
 
 from heimdall_schemas import headers as h
 from heimdall_schemas.generate import MESSAGES, differences, files, json_schema, main
+from heimdall_schemas.request import Options
 from heimdall_schemas.topics import Topics
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
@@ -124,6 +125,18 @@ def resolved(reference: str, document: Any) -> Any:
     for step in filter(None, pointer.split("/")):
         found = found[step.replace("~1", "/").replace("~0", "~")]
     return found
+
+
+@pytest.mark.parametrize("said", [None, dict.fromkeys(Options.model_fields)], ids=["nothing", "no field"])
+def test_the_published_request_takes_null_for_what_was_not_set(said: dict[str, None] | None) -> None:
+    request = {"messages": [{"role": "user", "content": "Hello!"}], "heimdall": said}
+    assert Draft7Validator(json_schema("request")).is_valid(request)
+
+
+def test_the_published_request_refuses_two_deadlines() -> None:
+    both = {"deadline": "2026-11-21T12:00:00Z", "ttl_ms": 5}
+    request = {"messages": [{"role": "user", "content": "Hello!"}], "heimdall": both}
+    assert not Draft7Validator(json_schema("request")).is_valid(request)
 
 
 def test_the_generated_files_are_fresh() -> None:
