@@ -116,38 +116,77 @@ def read_table(path: Path) -> OutcomeTable:
 
 def table_of(name: str, columns: Mapping[str, Sequence[Any]]) -> OutcomeTable:
     """An outcome table from its columns, contaminated rows left out. Raises TableError."""
-    models = tuple(column[len(SCORE) :] for column in columns if column.startswith(SCORE))
-    if not models:
+    named = tuple(column[len(SCORE) :] for column in columns if column.startswith(SCORE))
+    if not named:
         raise TableError(f"{name}: no column of scores; name them {SCORE}<model>")
     conversations = _conversations(name, columns)
     rows = len(conversations)
-    table = OutcomeTable(
+    scores = _scores(name, columns, named, rows)
+    keep = np.flatnonzero(~_contaminated(name, columns, rows) & np.isfinite(scores).any(axis=1))
+    if not len(keep):
+        raise TableError(f"{name}: no row is left: each is marked `contaminated`, or no model has a score in it")
+    asked = np.flatnonzero(np.isfinite(scores[keep]).any(axis=0))
+    models = tuple(named[i] for i in asked)
+    return OutcomeTable(
         name=name,
         pids=_texts(columns, "pid", [f"{name}:{i}" for i in range(rows)]),
         benches=_texts(columns, "bench", [name] * rows),
         domains=_texts(columns, "domain", [""] * rows),
         conversations=conversations,
         models=models,
-        scores=_numbers(name, columns, SCORE, models, rows),
+        scores=scores[:, asked],
         costs_usd=_numbers(name, columns, COST, models, rows),
-    )
-    if np.nanmin(table.scores, initial=0.0) < 0 or np.nanmax(table.scores, initial=1.0) > 1:
-        raise TableError(f"{name}: scores must lie in 0..1")
-    contaminated = np.array(columns.get("contaminated", [False] * rows), np.bool_)
-    answered = np.isfinite(table.scores).any(axis=1)
-    return table.rows(np.flatnonzero(~contaminated & answered))
+    ).rows(keep)
 
 
 def _conversations(name: str, columns: Mapping[str, Sequence[Any]]) -> tuple[Conversation, ...]:
-    if "messages" in columns:
-        return tuple(read_conversation({"messages": messages}) for messages in columns["messages"])
-    if "prompt" not in columns:
+    if columns.keys().isdisjoint(("prompt", "messages")):
         raise TableError(f"{name}: neither a column `prompt` nor `messages`")
-    return tuple(read_conversation({"messages": [{"role": "user", "content": p}]}) for p in columns["prompt"])
+    missing = [None] * len(next(iter(columns.values())))
+    asked = zip(columns.get("messages", missing), columns.get("prompt", missing), strict=True)
+    return tuple(_conversation(f"{name}: row {number}", *each) for number, each in enumerate(asked, 1))
+
+
+def _conversation(where: str, messages: Any, prompt: Any) -> Conversation:
+    """Of `messages`, else of `prompt`. Raises TableError: a row without either would be learned from as an empty prompt."""
+    if messages is None and isinstance(prompt, str):
+        messages = [{"role": "user", "content": prompt}]
+    if not isinstance(messages, list) or not any(map(_has_content, messages)):
+        raise TableError(
+            f"{where} has neither a text as `prompt` nor, as `messages`, a list of objects with `content`; "
+            "fill one of them in, or leave the row out"
+        )
+    return read_conversation({"messages": messages})
+
+
+def _has_content(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("content") is not None
+
+
+def _contaminated(name: str, columns: Mapping[str, Sequence[Any]], rows: int) -> NDArray[np.bool_]:
+    marks = columns.get("contaminated", [None] * rows)
+    for number, mark in enumerate(marks, 1):
+        if mark not in (True, False, None):
+            raise TableError(f"{name}: row {number}: `contaminated` is {mark!r}, neither true nor false")
+    return np.array(marks, np.bool_)
 
 
 def _texts(columns: Mapping[str, Sequence[Any]], name: str, default: list[str]) -> tuple[str, ...]:
-    return tuple(str(value) for value in columns.get(name, default))
+    """The column's values, with the default where it has none."""
+    values = columns.get(name, default)
+    return tuple(str(other if value is None else value) for value, other in zip(values, default, strict=True))
+
+
+def _scores(name: str, columns: Mapping[str, Sequence[Any]], models: Sequence[str], rows: int) -> NDArray[np.float64]:
+    scores = _numbers(name, columns, SCORE, models, rows)
+    outside = np.argwhere((scores < 0) | (scores > 1))
+    if len(outside):
+        row, column = outside[0]
+        raise TableError(
+            f"{name}: row {row + 1}: `{SCORE}{models[column]}` is {scores[row, column]:g}; scores must lie in 0..1, "
+            "so divide them by what a full score is"
+        )
+    return scores
 
 
 def _numbers(

@@ -16,7 +16,7 @@ from heimdall_models.training.fit import fit_platt
 from heimdall_models.training.labels import domain_offset, label_of
 from heimdall_models.training.metrics import apgr, auc, calibration_error, cpt, frontier
 from heimdall_models.training.questions import fold_of, question_ids
-from heimdall_models.training.tables import TableError, default_pools, read_table, table_of
+from heimdall_models.training.tables import Pools, TableError, default_pools, read_table, table_of
 from heimdall_models.training.text_fit import fit_text, gram_matrix, rarity, rounded
 from heimdall_models.training.train import TrainingError, train_bundle
 
@@ -201,9 +201,19 @@ def test_default_pools_put_every_model_on_one_side(means: list[float]) -> None:
     [
         ({"prompt": ["x"]}, "no column of scores"),
         ({"s::a": [1.0]}, "neither a column `prompt` nor `messages`"),
-        ({"prompt": ["x"], "s::a": [2.0]}, "must lie in 0..1"),
+        (
+            {"prompt": ["x", "y"], "s::b": [1.0, 1.0], "s::a": [1.0, 70.0]},
+            "row 2: `s::a` is 70; scores must lie in 0..1",
+        ),
         ({"prompt": ["x"], "s::a": ["yes"]}, "`s::a` holds something else than numbers .*'yes'"),
         ({"prompt": ["x"], "s::a": [1.0], "c::a": [{}]}, "`c::a` holds something else than numbers"),
+        ({"prompt": ["x", None], "s::a": [1.0, 1.0]}, "row 2 has neither a text as `prompt`"),
+        ({"prompt": [7], "s::a": [1.0]}, "row 1 has neither a text as `prompt`"),
+        ({"messages": ['[{"role": "user", "content": "x"}]'], "s::a": [1.0]}, "row 1 has neither"),
+        ({"messages": [[{"from": "human", "value": "x"}]], "prompt": ["x"], "s::a": [1.0]}, "row 1 has neither"),
+        ({"prompt": ["x"], "s::a": [1.0], "contaminated": ["false"]}, "row 1: `contaminated` is 'false', neither"),
+        ({"prompt": ["x"], "s::a": [1.0], "contaminated": [True]}, "no row is left"),
+        ({"prompt": ["x"], "s::a": [None]}, "no row is left"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(columns: dict[str, list[Any]], says: str) -> None:
@@ -228,6 +238,37 @@ def test_contaminated_and_unanswered_rows_are_left_out() -> None:
         "contaminated": [False, True, False],
     }
     assert len(table_of("t", columns)) == 1
+
+
+def test_a_row_has_messages_or_else_a_prompt() -> None:
+    asked = [[{"role": "user", "content": "one"}], None]
+    table = table_of("t", {"messages": asked, "prompt": [None, "two"], "s::m": [1.0, 0.0]})
+    assert [each.text for each in table.conversations] == ["one", "two"]
+
+
+def test_a_row_without_a_name_is_called_as_where_the_column_is_missing() -> None:
+    columns = {
+        "prompt": ["a", "b"],
+        "s::m": [1.0, 0.0],
+        "pid": ["x", None],
+        "bench": ["y", None],
+        "domain": ["z", None],
+    }
+    table = table_of("t", columns)
+    assert (table.pids, table.benches, table.domains) == (("x", "t:1"), ("y", "t"), ("z", ""))
+
+
+def test_a_model_that_was_never_asked_is_none_of_the_table() -> None:
+    columns: dict[str, list[Any]] = {
+        "prompt": ["a", "b"],
+        "contaminated": [False, True],
+        "s::weak": [0.0, 0.0],
+        "s::unasked": [None, 1.0],
+        "s::strong": [1.0, 1.0],
+    }
+    table = table_of("t", columns)
+    assert table.models == ("weak", "strong")
+    assert default_pools(table) == Pools(("weak",), ("strong",))
 
 
 def test_json_lines_are_read_like_parquet(
