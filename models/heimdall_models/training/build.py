@@ -25,8 +25,8 @@ from heimdall_models.training.train import Recipe, TrainingError, check_enough, 
 __all__ = ["CARD", "Plan", "TrainingError", "build", "read_plan"]
 
 CARD = "MODEL_CARD.md"
-FEWEST_ROWS = 200
-"""A smaller table is trained on, but not measured by itself."""
+FEWEST_ROWS, FEWEST_QUESTIONS = 200, 50
+"""A table of fewer is trained on, but not measured by itself: a fold by question might get nothing."""
 
 _BULKY = ("frontier", "domains")
 
@@ -120,13 +120,18 @@ def _measured(tables: Sequence[OutcomeTable], plan: Plan, say: Say) -> dict[str,
     few: dict[str, Any] = {}
     for number, name in enumerate(rows.tables):
         place = np.flatnonzero(rows.source == number)
-        if len(place) >= FEWEST_ROWS and rows.strong[place].mean() > rows.cheap[place].mean():
+        if _is_measured(rows.rows(place)):
             say(f"in-domain folds: {name}")
             inside[name] = _slim(in_domain(rows, name, plan.seed))
             few[name] = dict(few_labels(rows, name))
     metrics: dict[str, Any] = {"in_domain": inside, "few_labels": few, "left_out": _left_out(rows, plan, say)}
     accuracy = _mean_apgr(inside)
     return {"metrics": metrics} | ({} if accuracy is None else {"accuracy": accuracy})
+
+
+def _is_measured(table: Labelled) -> bool:
+    enough = len(table) >= FEWEST_ROWS and len(np.unique(table.examples.question)) >= FEWEST_QUESTIONS
+    return enough and bool(table.strong.mean() > table.cheap.mean())
 
 
 def _left_out(rows: Labelled, plan: Plan, say: Say) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from heimdall_models.training.fit import (
 from heimdall_models.training.labels import Labelled, label_of, training_rows
 from heimdall_models.training.metrics import apgr, calibration_error
 from heimdall_models.training.questions import fold_of
+from heimdall_models.training.train import FEWEST_ROWS
 
 FOLDS = 5
 FEW_LABELS = (100, 500, 2000)
@@ -33,13 +34,16 @@ FEW_LABELS = (100, 500, 2000)
 def left_out(rows: Labelled, settings: Settings) -> dict[str, Any]:
     """Each benchmark left out of training in turn, with every prompt elsewhere that asks one of its questions.
 
-    Measured for each table of the benchmark by itself; tables whose two pools are equally good are skipped. `apgr_known`:
-    the same for the order by what the cheap pool really scored, which no prediction of that score can be expected to beat.
+    Measured for each table of the benchmark by itself; tables whose two pools are equally good are skipped, and so are
+    benchmarks beside which too little is left to fit to. `apgr_known`: the same for the order by what the cheap pool really
+    scored, which no prediction of that score can be expected to beat.
     """
     found: dict[str, Any] = {}
     for bench in sorted(set(rows.benches.tolist())):
         held = rows.benches == bench
         inside = np.flatnonzero(~held & ~np.isin(rows.examples.question, rows.examples.question[held]))
+        if len(inside) < FEWEST_ROWS:
+            continue
         kept = rows.rows(inside)
         examples = training_rows(kept, settings.transfer)
         fitted = fit(examples, settings)

@@ -54,7 +54,8 @@ Floats = NDArray[np.float64]
 CLUSTERS = 32
 LARGEST_EXPORT_DIFFERENCE = 1e-4
 FEWEST_ROWS = 10
-"""Of fewer there is nothing left for a tree in a fold that calibrates. So few are worth nothing, but they are no accident."""
+"""Of fewer rows or questions there is nothing left for a tree in a fold that calibrates. So few are worth nothing, but they are
+no accident."""
 
 
 class TrainingError(RuntimeError):
@@ -93,6 +94,12 @@ def check_enough(rows: Labelled) -> None:
         raise TrainingError(
             "the scores say the same of every prompt, so nothing tells easy from hard; "
             "give scores of two models or more that do not always agree"
+        )
+    questions = len(np.unique(rows.examples.question))
+    if questions < FEWEST_ROWS:
+        raise TrainingError(
+            f"the {len(rows)} prompts ask {questions} different questions, a bundle takes {FEWEST_ROWS} or more; prompts that "
+            "differ in numbers, punctuation or what stands around the question are one"
         )
 
 

@@ -63,6 +63,18 @@ def test_the_manifest_measures_every_table_and_every_benchmark_left_out(bundle: 
     assert manifest["accuracy"] > 0.6
 
 
+def test_a_benchmark_beside_which_no_other_question_is_left_and_a_table_of_one_question_are_not_measured(
+    tables: list[Path], plan: Plan, tmp_path: Path
+) -> None:
+    rows = [orjson.loads(line) for line in tables[0].read_bytes().splitlines()]
+    for name, change in {"again": {}, "one question": {"prompt": "Is this one and the same question?"}}.items():
+        lines = (orjson.dumps({**row, "bench": "other", **change}) + b"\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(lines))
+    manifest = build([tables[0], *sorted(tmp_path.iterdir())], tmp_path / "out", plan)
+    assert set(manifest["metrics"]["in_domain"]) == {"one", "again"}
+    assert set(manifest["metrics"]["left_out"]) == {"one"}
+
+
 def test_the_card_is_made_of_the_manifest_alone(bundle: Built) -> None:
     out, _ = bundle
     assert card_text(orjson.loads((out / MANIFEST).read_bytes())) == (out / CARD).read_text("utf-8")

@@ -33,7 +33,11 @@ def test_the_same_tables_and_recipe_give_the_same_bytes(
 
 @pytest.mark.parametrize(
     ("rows", "scores", "says"),
-    [(9, [0.0, 1.0], "9 prompts have scores of both sides"), (20, [1.0, 1.0], "the same of every prompt")],
+    [
+        (9, [0.0, 1.0], "9 prompts have scores of both sides"),
+        (20, [1.0, 1.0], "the same of every prompt"),
+        (20, [0.0, 1.0], "the 20 prompts ask 1 different questions"),
+    ],
 )
 def test_what_teaches_nothing_is_said_before_anything_is_fitted(
     tmp_path: Path, made_recipe: Any, rows: int, scores: list[float], says: str
@@ -241,13 +245,14 @@ def test_contaminated_and_unanswered_rows_are_left_out() -> None:
 
 
 def test_a_row_has_messages_or_else_a_prompt() -> None:
-    asked = [[{"role": "user", "content": "one"}], None]
-    table = table_of("t", {"messages": asked, "prompt": [None, "two"], "s::m": [1.0, 0.0]})
+    asked: list[Any] = [[{"role": "user", "content": "one"}], None]
+    columns: dict[str, list[Any]] = {"messages": asked, "prompt": [None, "two"], "s::m": [1.0, 0.0]}
+    table = table_of("t", columns)
     assert [each.text for each in table.conversations] == ["one", "two"]
 
 
 def test_a_row_without_a_name_is_called_as_where_the_column_is_missing() -> None:
-    columns = {
+    columns: dict[str, list[Any]] = {
         "prompt": ["a", "b"],
         "s::m": [1.0, 0.0],
         "pid": ["x", None],
