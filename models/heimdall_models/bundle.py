@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -165,10 +167,17 @@ def _verified_files(path: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]
     return files
 
 
+def read_head(path: Path, limit_bytes: int) -> bytes:
+    """The first bytes of a plain file; reading a pipe or a device might wait for ever. Raises OSError."""
+    if not S_ISREG(path.stat().st_mode):
+        raise OSError(EINVAL, "it is no plain file", str(path))
+    with path.open("rb") as file:
+        return file.read(limit_bytes)
+
+
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_head(path, MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BundleError(path, f"it cannot be read ({error.strerror})") from error
     if len(data) > MAX_FILE_BYTES:

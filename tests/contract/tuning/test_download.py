@@ -1,5 +1,6 @@
 """Files and addresses as they are: a server on this machine, and what is never asked."""
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +56,12 @@ def test_what_is_larger_than_allowed_is_not_taken(address: str, tmp_path: Path) 
     for url, limit in (((tmp_path / "large").as_uri(), 10), (f"{address}/latest.json", 999)):
         with pytest.raises(DownloadError, match="is larger than"):
             download(url, limit)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DownloadError, match="no plain file"):
+        download((tmp_path / "pipe").as_uri(), 10)
 
 
 def test_what_is_not_there_says_why(address: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import certifi
 
 from heimdall_fleet import __version__
 from heimdall_fleet.shown import shown_address
+from heimdall_models.bundle import read_head
 
 Download = Callable[[str, int], bytes]
 """Address and most bytes → the bytes. Raises DownloadError."""
@@ -99,8 +100,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _read(path: Path, limit_bytes: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(limit_bytes + 1)
+        data = read_head(path, limit_bytes + 1)
     except OSError as error:
         raise DownloadError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

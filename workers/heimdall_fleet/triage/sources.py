@@ -33,6 +33,7 @@ from heimdall_models.bundle import (
     Bundle,
     BundleError,
     load_bundle,
+    read_head,
 )
 from heimdall_schemas.control import Earlier, Pointer
 from heimdall_schemas.faults import faults_of
@@ -74,7 +75,7 @@ class Directory:
 
     def offer(self) -> Offer:
         try:
-            manifest = (self.path / MANIFEST).read_bytes()
+            manifest = read_head(self.path / MANIFEST, MAX_FILE_BYTES + 1)
         except OSError as error:
             raise SourceError(
                 f"{self.path} is no bundle: {MANIFEST} cannot be read ({error.strerror}); "
@@ -89,8 +90,7 @@ class Directory:
 def _digest(path: Path) -> bytes:
     """Of no more than a bundle's file may have; of nothing where there is no such file, which loading is to judge."""
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read(MAX_FILE_BYTES + 1)).digest()
+        return hashlib.sha256(read_head(path, MAX_FILE_BYTES + 1)).digest()
     except OSError:
         return bytes(hashlib.sha256().digest_size)
 
@@ -182,8 +182,7 @@ class Archives:
 
 def _head(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(limit)
+        return read_head(path, limit)
     except OSError as error:
         log.warning("%s cannot be read, it is fetched again: %s", path, error, extra={"action": "cache_failed"})
         return b""

@@ -1,9 +1,11 @@
 """Another bundle is taken up, a bad one leaves what serves, and both are said."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,23 @@ async def test_a_file_spoiled_under_the_old_manifest_is_told_and_its_return_ends
     (place / ONNX).write_bytes(whole)
     assert await tuning.poll() is None
     assert (tuning.refused, tuning.judge) == (None, before)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ONNX])
+async def test_a_pipe_and_a_device_in_the_place_of_a_file_hold_no_look_up(
+    make: Make, bundle_copy: BundleCopy, name: str
+) -> None:
+    place = bundle_copy(1)
+    tuning = Tuning(Directory(place), NO_ARCHIVES, make)
+    whole = (place / name).read_bytes()
+    for put in (os.mkfifo, partial(os.symlink, "/dev/zero")):
+        (place / name).unlink()
+        put(place / name)
+        assert await tuning.poll() is False
+        assert "no plain file" in (tuning.refused or "")
+        (place / name).unlink()
+        (place / name).write_bytes(whole)
+        assert await tuning.poll() is None
 
 
 async def test_the_old_bundle_coming_back_ends_the_complaint(make: Make, bundle_copy: BundleCopy) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -75,6 +76,18 @@ def test_a_missing_file_is_refused_by_name(copy: Path, name: str) -> None:
 def test_a_foreign_manifest_or_file_is_refused(copy: Path, change: Change, says: str) -> None:
     change(copy)
     with pytest.raises(BundleError, match=says):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [PERCENTILES, MANIFEST])
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(BundleError, match=f"{name}.*no plain file"):
+        load_bundle(copy)
+    (copy / name).unlink()
+    (copy / name).symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=f"{name}.*no plain file"):
         load_bundle(copy)
 
 
