@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 7, 8, 25
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE_INITIALIZER = 1, 5, 11, 12, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS = 1, 6, 8, 9
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS = 1, 3, 8, 9
+_ATTRIBUTE_GRAPHS_AND_TENSORS = (5, 6, 10, 11, 22, 23)
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_ELEMENT, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 1, 2, 1, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -49,7 +50,7 @@ def check_onnx(data: bytes) -> OnnxFacts:
         raise OnnxRefused("it defines functions of its own")
     for opset in _fields(data, _MODEL_OPSETS):
         _check_opset(_bytes(opset))
-    if any(True for _ in _fields(graph, _GRAPH_INITIALIZER)):
+    if any(True for _ in _fields(graph, _GRAPH_INITIALIZER, _GRAPH_SPARSE_INITIALIZER)):
         raise OnnxRefused("it has initializers; a tree ensemble has none")
     node = _only(graph, _GRAPH_NODE, "node")
     _check_operator(node)
@@ -76,8 +77,10 @@ def _check_operator(node: bytes) -> None:
 def _check_trees(node: bytes, features: int) -> int:
     """How many trees; refused unless every branch reads a known feature and leads on, within its tree, to a later node."""
     attributes = {_name(body): body for body in map(_bytes, _fields(node, _NODE_ATTRIBUTE))}
-    if any(True for body in attributes.values() for _ in _fields(body, _ATTRIBUTE_GRAPH)):
-        raise OnnxRefused("its node carries a graph of its own")
+    if any(True for body in attributes.values() for _ in _fields(body, *_ATTRIBUTE_GRAPHS_AND_TENSORS)):
+        raise OnnxRefused("its node carries a graph or a tensor of its own")
+    if list(_fields(attributes.get("n_targets", b""), _ATTRIBUTE_INT)) != [1]:
+        raise OnnxRefused("its trees do not add up to one number for each row")  # so much memory is given to every row
     tree, number, feature, true, false = (_integers(attributes.get(name, b"")) for name in _NODE_ARRAYS)
     leaf = np.array([_bytes(m) == b"LEAF" for m in _fields(attributes.get("nodes_modes", b""), _ATTRIBUTE_STRINGS)])
     if not len(tree) or len({len(a) for a in (tree, number, feature, true, false, leaf)}) != 1:
@@ -141,6 +144,8 @@ def _width(value_info: bytes, which: str) -> int:
     dimensions = [_bytes(dim) for dim in _fields(_only(tensor, _TENSOR_SHAPE, "shape"), _SHAPE_DIM)]
     if len(dimensions) != 2:
         raise OnnxRefused(f"its {which} has {len(dimensions)} dimensions, not 2")
+    if any(True for _ in _fields(dimensions[0], _DIM_VALUE)):
+        raise OnnxRefused(f"its {which} has a fixed number of rows")
     widths = [value for value in _fields(dimensions[1], _DIM_VALUE) if isinstance(value, int)]
     if len(widths) != 1:
         raise OnnxRefused(f"its {which} has no fixed width")
@@ -160,8 +165,8 @@ def _bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _fields(data: bytes, wanted: int) -> Iterator[int | bytes]:
-    """The values of field `wanted` in a protobuf message."""
+def _fields(data: bytes, *wanted: int) -> Iterator[int | bytes]:
+    """The values of the fields `wanted` in a protobuf message."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -179,7 +184,7 @@ def _fields(data: bytes, wanted: int) -> Iterator[int | bytes]:
             raise OnnxRefused(f"it is not protobuf: wire type {kind}")
         if at > len(data):
             raise OnnxRefused("it is truncated")
-        if number == wanted:
+        if number in wanted:
             yield value
 
 

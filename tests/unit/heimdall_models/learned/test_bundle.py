@@ -150,6 +150,39 @@ def test_a_tree_that_would_read_or_loop_outside_of_itself_is_refused(
         check_onnx(changed_node(trained, attribute, value))
 
 
+@pytest.mark.parametrize("targets", [0, 2, 1_000_000_000])
+def test_trees_with_another_number_of_targets_are_refused_before_memory_is_given_to_them(
+    trained: Path, targets: int
+) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    next(a for a in model.graph.node[0].attribute if a.name == "n_targets").i = targets
+    with pytest.raises(OnnxRefused, match="one number for each row"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+def test_a_sparse_initializer_that_would_be_filled_up_is_refused(trained: Path) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    model.graph.sparse_initializer.add().dims.append(400_000_000)
+    with pytest.raises(OnnxRefused, match="it has initializers"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+def test_a_tensor_which_may_lie_in_another_file_is_refused(trained: Path) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    outside = onnx.TensorProto(name="outside", data_type=onnx.TensorProto.FLOAT, dims=[1479])
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("nodes_values_as_tensor", outside))
+    with pytest.raises(OnnxRefused, match="a tensor of its own"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
+@pytest.mark.parametrize("which", ["input", "output"])
+def test_a_model_for_so_many_rows_only_is_refused(trained: Path, which: str) -> None:
+    model = onnx.load_from_string((trained / ONNX).read_bytes())
+    getattr(model.graph, which)[0].type.tensor_type.shape.dim[0].dim_value = 3
+    with pytest.raises(OnnxRefused, match=f"its {which} has a fixed number of rows"):
+        check_onnx(bytes(model.SerializeToString()))
+
+
 def test_a_model_that_only_the_runtime_refuses_is_refused_as_a_bundle(copy: Path) -> None:
     model = onnx.load_from_string((copy / ONNX).read_bytes())
     modes = next(a for a in model.graph.node[0].attribute if a.name == "nodes_modes")
