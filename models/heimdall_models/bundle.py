@@ -146,6 +146,13 @@ def _manifest(path: Path, data: bytes) -> Mapping[str, Any]:
             f"this program extracts version {FEATURE_VERSION!r}",
             "train it again with this version of heimdall-fleet",
         )
+    for name in ("metrics", "training_data"):
+        if not isinstance(manifest.get(name, {}), dict):
+            raise BundleError(path, f"`{name}` is no object")
+    try:
+        orjson.dumps(manifest)
+    except orjson.JSONEncodeError as error:  # it is nested deeper than anything that shows it can go
+        raise BundleError(path, f"it cannot be written as it was read ({error})") from error
     return manifest
 
 

@@ -59,5 +59,8 @@ async def promoted_bundle(config: Config, bundle_hash: str) -> Bundle | None:
 
 
 def refuse_unusable(bundle: Bundle, config: Config) -> None:
-    """Make a judge of the bundle and let it decide, as each worker would. Raises one of triage's `REFUSALS`."""
-    try_out(judge_maker(config)(bundle))
+    """Make a judge of the bundle and let it decide, as each worker would. Raises one of triage's `REFUSALS`.
+
+    Without a provider nothing would be decided, so every model counts as served.
+    """
+    try_out(judge_maker(config, everything_served=not config.providers)(bundle))

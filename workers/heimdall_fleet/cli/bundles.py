@@ -6,13 +6,16 @@ from typing import Any, get_args
 
 import click
 
+from heimdall_fleet.bootstrap.learn import refuse_unusable
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
 from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note, pretty
 from heimdall_fleet.cli.pointers import pointers, write
+from heimdall_fleet.config import Config
 from heimdall_fleet.learn.aliases import Alias, NothingEarlier, stepping_back
 from heimdall_fleet.shown import shown_address
+from heimdall_fleet.triage.tuning import REFUSALS
 from heimdall_models.bundle import MANIFEST, Bundle, BundleError, load_bundle
 from heimdall_models.shipped import shipped
 from heimdall_schemas.control import Pointer
@@ -34,13 +37,14 @@ def bundles() -> None:
 @click.argument("directory", type=BUNDLE, required=False)
 @click.pass_obj
 def list_bundles(options: Globals, directory: Path | None) -> None:
-    """Bundles below DIRECTORY (default: the shipped ones), one a line."""
+    """Bundles below DIRECTORY (default: the shipped ones), one a line, and whether a worker takes them."""
+    config = configuration(options).config
     root = directory or shipped("bundles")
     found = sorted(manifest.parent for manifest in root.glob(f"*/{MANIFEST}"))
     if not found:
         note(f"no directory in {root} is a bundle; `heimdall bundles show` takes one itself")
     for path in found:
-        row = _row(path)
+        row = _row(path, config)
         if options.output == "json":
             data(row)
         else:
@@ -52,7 +56,11 @@ def list_bundles(options: Globals, directory: Path | None) -> None:
 @click.pass_obj
 def show(options: Globals, bundle: Path | None) -> None:
     """The manifest of BUNDLE (default: the shipped one), after every check that a worker makes."""
-    loaded = _load(bundle or shipped("bundles/default"))
+    config = configuration(options).config
+    try:
+        loaded = _usable(bundle or shipped("bundles/default"), config)
+    except REFUSALS as error:
+        raise CommandError(Exit.CHECK_FAILED, str(error)) from error
     shown = {"hash": loaded.hash, **loaded.manifest}
     if options.output == "json":
         data(shown)
@@ -132,12 +140,19 @@ def _shown(pointer: Pointer) -> dict[str, Any]:
     return shown
 
 
-def _row(path: Path) -> dict[str, Any]:
+def _row(path: Path, config: Config) -> dict[str, Any]:
     try:
-        loaded = load_bundle(path)
-    except BundleError as error:
+        loaded = _usable(path, config)
+    except REFUSALS as error:
         return {"path": str(path), "hash": "-", "created": "-", "refused": str(error)}
     return {"path": str(path), "hash": loaded.hash, "created": loaded.manifest.get("created"), "refused": None}
+
+
+def _usable(path: Path, config: Config) -> Bundle:
+    """Raises one of `REFUSALS`."""
+    loaded = load_bundle(path)
+    refuse_unusable(loaded, config)
+    return loaded
 
 
 def _load(path: Path) -> Bundle:

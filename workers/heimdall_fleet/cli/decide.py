@@ -18,7 +18,7 @@ from heimdall_fleet.cli.globals import Globals
 from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.config import Config
 from heimdall_fleet.settings import limits_of
-from heimdall_fleet.triage.tuning import REFUSALS
+from heimdall_fleet.triage.tuning import REFUSALS, try_out
 from heimdall_models.asked import DecisionInput
 from heimdall_models.bundle import load_bundle
 from heimdall_models.decide import decide as decide_batch
@@ -79,14 +79,17 @@ def decide(options: Globals, file: Path | None, bundle: Path | None, full: bool)
 
 
 def offline_judge(config: Config, directory: Path | None = None) -> Judge:
-    """A worker's judge without its time limits, with every model served where no provider is configured."""
+    """A worker's judge without its time limits, tried out as a worker does, with every model served where no provider is
+    configured."""
     try:
         bundle = (
             load_bundle(directory) if directory else bundle_source(config.tuning.artifact_url, config).offer().load()
         )
-        return _untimed(judge_maker(config, everything_served=not config.providers)(bundle))
+        judge = _untimed(judge_maker(config, everything_served=not config.providers)(bundle))
+        try_out(judge)  # it is warm, too: the first decision of a process takes a hundred times as long
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error
+    return judge
 
 
 def _untimed(judge: Judge) -> Judge:

@@ -69,7 +69,6 @@ def explain(
 def _decided_now(text: str, options: Globals) -> dict[str, Any]:
     """The decision record of `text` as the only user message of a request."""
     from heimdall_fleet.cli.decide import offline_judge
-    from heimdall_fleet.triage.tuning import try_out
     from heimdall_models.asked import DecisionInput
     from heimdall_models.cache import Memory
     from heimdall_models.decide import decide
@@ -82,7 +81,6 @@ def _decided_now(text: str, options: Globals) -> dict[str, Any]:
     except TypeError as error:
         raise CommandError(Exit.USAGE, f"--text: {error}; give UTF-8") from error
     judge = offline_judge(configuration(options).config)
-    try_out(judge)  # the first decision of a process takes a hundred times as long
     (answer,) = decide([DecisionInput("text", said, body)], judge, Memory(decisions=None), time.perf_counter)
     if isinstance(answer, Refusal):
         raise CommandError(Exit.CHECK_FAILED, str(answer.failure))

@@ -30,6 +30,11 @@ def rewrite_manifest(path: Path, **changes: object) -> None:
     (path / MANIFEST).write_bytes(orjson.dumps({**manifest, **changes}))
 
 
+def nest_the_manifest(path: Path) -> None:
+    manifest = (path / MANIFEST).read_bytes().rstrip().removesuffix(b"}")
+    (path / MANIFEST).write_bytes(manifest + b', "deep": ' + b"[" * 300 + b"]" * 300 + b"}")
+
+
 def reseal(path: Path, name: str, data: bytes) -> None:
     manifest = orjson.loads((path / MANIFEST).read_bytes())
     files = {file: (path / file).read_bytes() for file in manifest.pop("files")}
@@ -68,6 +73,8 @@ def test_a_missing_file_is_refused_by_name(copy: Path, name: str) -> None:
         (lambda p: rewrite_manifest(p, text_model={"scales": [1, "inf", 1], "bias": 0, "slopes": {}}), "within"),
         (lambda p: rewrite_manifest(p, text_model={"scales": [1, 1, 1], "bias": "nan", "slopes": {}}), "within"),
         (lambda p: rewrite_manifest(p, files={"../../etc/passwd": "0"}), "unknown files"),
+        (lambda p: rewrite_manifest(p, metrics=[1]), "`metrics` is no object"),
+        (nest_the_manifest, "cannot be written as it was read"),
         (lambda p: (p / MANIFEST).write_bytes(b"{"), "not JSON"),
         (lambda p: (p / MANIFEST).write_bytes(b"[]"), "not a bundle manifest"),
         (lambda p: (p / ONNX).write_bytes(b"0" * 3_000_000), "larger than"),
