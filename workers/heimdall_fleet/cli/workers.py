@@ -36,26 +36,29 @@ W = TypeVar("W", bound=Worker)
 
 @dataclass(frozen=True, slots=True)
 class Role(Generic[W]):
-    """How a worker of this name is built, and how it takes up a changed configuration."""
+    """How a worker of this name is built, how it takes up a changed configuration, and what it looks at under the same one."""
 
     name: str
     build: Callable[[Loaded, Metrics], W]
     configure: Callable[[W, Loaded], None]
+    look: Callable[[W], None] | None = None
 
 
 @click.command()
 @METRICS_PORT
 @click.pass_obj
 def triage(options: Globals, metrics_port: int | None) -> None:
-    """Decide requests: bucket, model, chain. SIGTERM stops gracefully, SIGHUP reads the configuration again.
+    """Decide requests: bucket, model, chain. SIGTERM stops gracefully, SIGHUP reads the configuration again and looks for
+    another bundle.
 
     \b
     Example:
       heimdall --config heimdall.yaml triage --metrics-port 9090
     """
     from heimdall_fleet.bootstrap.triage import reconfigure_triage, triage_service
+    from heimdall_fleet.triage.service import TriageService
 
-    _run(Role("triage", triage_service, reconfigure_triage), options, metrics_port)
+    _run(Role("triage", triage_service, reconfigure_triage, TriageService.look_now), options, metrics_port)
 
 
 @click.command()
@@ -99,13 +102,6 @@ async def _serve(role: Role[W], loaded: Loaded, read: Callable[[], Loaded], metr
     service = role.build(loaded, metrics)
     service.check_into(health)
 
-    def report(reload: Reload) -> None:
-        if reload.outcome == "swapped":
-            log.keep_out(secrets_of(reload.loaded.config))
-            metrics.allow(**closed_labels(reload.loaded.config))
-            role.configure(service, reload.loaded)
-        metrics.worker.config_reloaded(reload.outcome)
-
     observe = loaded.config.observe.metrics
     settings = ServerSettings(
         host=observe.host,
@@ -114,4 +110,19 @@ async def _serve(role: Role[W], loaded: Loaded, read: Callable[[], Loaded], metr
         labels=observe.labels,
         metrics_enabled=loaded.config.enable_observability,
     )
-    await serve(service, ObserveServer(metrics, health, settings), Watcher(loaded, read, report))
+    await serve(
+        service,
+        ObserveServer(metrics, health, settings),
+        Watcher(loaded, read, partial(take_up, role, service, metrics)),
+    )
+
+
+def take_up(role: Role[W], service: W, metrics: Metrics, reload: Reload) -> None:
+    """What a worker does with a configuration that was read again. One that says the same as before was asked for (SIGHUP)."""
+    if reload.outcome == "swapped":
+        log.keep_out(secrets_of(reload.loaded.config))
+        metrics.allow(**closed_labels(reload.loaded.config))
+        role.configure(service, reload.loaded)
+    elif reload.outcome == "unchanged" and role.look is not None:
+        role.look(service)
+    metrics.worker.config_reloaded(reload.outcome)
