@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
+from pydantic import BaseModel, Field, ValidationError
 
 from heimdall_models.bundle import MANIFEST, QUALITY, BundleError, load_bundle
 from heimdall_models.embed import CheckedEmbedder
@@ -21,6 +22,7 @@ from heimdall_models.training.labels import Labelled, labelled
 from heimdall_models.training.study import few_labels, in_domain, left_out
 from heimdall_models.training.tables import OutcomeTable, Pools, TableError, read_tables
 from heimdall_models.training.train import Recipe, TrainingError, check_enough, train_bundle
+from heimdall_schemas.faults import faults_of
 
 __all__ = ["CARD", "Plan", "TrainingError", "build", "read_plan"]
 
@@ -68,12 +70,34 @@ def read_plan(recipe: Path | None, plan: Plan) -> Plan:
     """
     source = recipe or files(__package__).joinpath("default.json")
     try:
-        fields = orjson.loads(source.read_bytes())
-        traffic: Traffic = "unseen" if fields["traffic"] == "unseen" else "own"
-        pools = {name: Pools(tuple(p["cheap"]), tuple(p["strong"])) for name, p in fields["pools"].items()}
-        return replace(plan, traffic=traffic, seed=int(fields["seed"]), pools=pools, sources=tuple(fields["sources"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{source}: not a recipe with traffic, seed, pools and sources ({error!r})") from error
+        read = _Recipe.model_validate_json(source.read_bytes())
+    except (OSError, ValidationError) as error:
+        why = faults_of(error).text if isinstance(error, ValidationError) else error.strerror
+        raise TableError(f"{source}: not a recipe with traffic, seed, pools and sources ({why})") from error
+    pools = {name: Pools(each.cheap, each.strong) for name, each in read.pools.items()}
+    sources = tuple(each.model_dump() for each in read.sources)
+    return replace(plan, traffic=read.traffic, seed=read.seed, pools=pools, sources=sources)
+
+
+class _Sides(BaseModel):
+    cheap: tuple[str, ...] = Field(min_length=1)
+    strong: tuple[str, ...] = Field(min_length=1)
+
+
+class _Source(BaseModel):
+    table: str
+    repository: str
+    licence: str
+    what: str
+
+
+class _Recipe(BaseModel):
+    """The file of a recipe; fields beyond these are nobody's."""
+
+    traffic: Traffic
+    seed: int = Field(ge=0)
+    pools: dict[str, _Sides]
+    sources: tuple[_Source, ...]
 
 
 def build(paths: Sequence[Path], out: Path, plan: Plan, say: Say = lambda _: None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @DATA
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of the bundle.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--created", type=click.DateTime(), help="UTC, for the manifest; give it for a reproducible bundle.")
 @click.option(
     "--traffic", type=click.Choice(["own", "unseen"]), default="own", show_default=True,

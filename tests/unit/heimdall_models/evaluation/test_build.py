@@ -86,6 +86,30 @@ def test_the_card_names_source_and_licence_of_each_table_that_has_one(quick: Bui
     assert "- someone/exam (MIT): exam questions" in card
 
 
+RECIPE: Mapping[str, Any] = {"traffic": "own", "seed": 0, "pools": {}, "sources": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"traffic": "mine"}, "traffic: Input should be 'own' or 'unseen'"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"pools": []}, "pools: must be an object"),
+        (
+            {"pools": {"one": {"cheap": [], "strong": ["large"]}}},
+            r"pools\.one\.cheap: Tuple should have at least 1 item",
+        ),
+        ({"sources": [{"table": "one"}]}, r"sources\[0\]\.repository: is required"),
+    ],
+)
+def test_a_recipe_that_says_something_else_is_refused_by_the_field(
+    plan: Plan, tmp_path: Path, changes: Mapping[str, Any], says: str
+) -> None:
+    (tmp_path / "recipe.json").write_bytes(orjson.dumps({**RECIPE, **changes}))
+    with pytest.raises(TableError, match=says):
+        read_plan(tmp_path / "recipe.json", plan)
+
+
 def test_the_shipped_recipe_is_for_unseen_traffic_and_names_every_licence(plan: Plan) -> None:
     recipe = read_plan(None, plan)
     assert recipe.traffic == "unseen"
