@@ -26,7 +26,7 @@ def report_html(evaluation: Mapping[str, Any], title: str = "Routing evaluation"
     """The page for what `evaluate_bundle` returned; a part whose data is absent is left out."""
     parts = (
         _header(evaluation, title),
-        _warning(evaluation),
+        _warnings(evaluation),
         _tiles(evaluation),
         f'<div class="pair">{_frontier(evaluation)}{_calibration(evaluation)}</div>',
         section("Beside what needs no training", _baselines(evaluation), _BASELINES_SAY),
@@ -52,14 +52,19 @@ def _header(found: Mapping[str, Any], title: str) -> str:
     )
 
 
-def _warning(found: Mapping[str, Any]) -> str:
-    seen = ", ".join(found.get("seen_in_training", ()))
-    if not seen:
-        return ""
-    return (
-        f'<p class="warning"><b>These figures flatter the bundle:</b> it was trained on {escape(seen)}. '
-        "What it is worth on prompts that it never saw stands under “Recorded when the bundle was made”.</p>"
-    )
+def _warnings(found: Mapping[str, Any]) -> str:
+    said = []
+    if failed := found.get("classifier_failed"):
+        said.append(
+            f"<b>The classifier gave no number for {failed:,} prompts:</b> they count as of middling difficulty, and a worker "
+            "sends such requests to mid."
+        )
+    if seen := ", ".join(found.get("seen_in_training", ())):
+        said.append(
+            f"<b>These figures flatter the bundle:</b> it was trained on {escape(seen)}. "
+            "What it is worth on prompts that it never saw stands under “Recorded when the bundle was made”."
+        )
+    return "".join(f'<p class="warning">{each}</p>' for each in said)
 
 
 def _tiles(found: Mapping[str, Any]) -> str:

@@ -147,6 +147,8 @@ def evaluate(
     if found.get("seen_in_training"):
         seen = ", ".join(found["seen_in_training"])
         note(f"the bundle was trained on {seen}: these figures flatter it; those under `recorded` do not")
+    if failed := found.get("classifier_failed"):
+        note(f"the classifier gave no number for {failed:,} prompts: they count as of middling difficulty")
     if options.output == "json":
         data(found)
     else:
@@ -186,6 +188,9 @@ def _evaluate(
         raise CommandError(Exit.USAGE, str(error)) from error
     if html:
         written = report_html(found) if dataset is None else comparison_html(found)
-        html.write_text(written, encoding="utf-8")
+        try:
+            html.write_text(written, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(Exit.USAGE, f"--html: {html} cannot be written: {error.strerror}") from error
         note(f"report: {html}")
     return found

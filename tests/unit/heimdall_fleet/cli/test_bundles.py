@@ -1,16 +1,14 @@
 """`heimdall bundles` and `heimdall decide` say of a bundle what a worker would say of it."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import orjson
 import pytest
-from tests.bundles import dated
+from tests.bundles import dated, give_nan
 
 from heimdall_fleet.cli.main import run
-from heimdall_models.bundle import MANIFEST, ONNX, QUALITY
+from heimdall_models.bundle import MANIFEST, QUALITY
 
 Spoil = Callable[[Path], None]
 
@@ -21,19 +19,9 @@ def without_its_quality_table(bundle: Path) -> None:
     (bundle / MANIFEST).write_bytes(orjson.dumps(manifest))
 
 
-def of_trees_that_give_nan(bundle: Path) -> None:
-    model = onnx.load_from_string((bundle / ONNX).read_bytes())
-    weights = next(each for each in model.graph.node[0].attribute if each.name == "target_weights")
-    weights.floats[:] = [float("nan")] * len(weights.floats)
-    (bundle / ONNX).write_bytes(model.SerializeToString())
-    manifest = orjson.loads((bundle / MANIFEST).read_bytes())
-    manifest["files"][ONNX] = hashlib.sha256((bundle / ONNX).read_bytes()).hexdigest()
-    (bundle / MANIFEST).write_bytes(orjson.dumps(manifest))
-
-
 @pytest.mark.parametrize(
     ("spoil", "why"),
-    [(without_its_quality_table, b"no quality.json"), (of_trees_that_give_nan, b"gives NaN or infinity")],
+    [(without_its_quality_table, b"no quality.json"), (give_nan, b"gives NaN or infinity")],
 )
 def test_a_bundle_that_no_worker_takes_is_refused_by_every_command_that_looks_at_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], spoil: Spoil, why: bytes

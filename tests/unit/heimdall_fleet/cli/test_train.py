@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from tests.bundles import dated, give_nan
 from tests.unit.heimdall_fleet.learn.made import Desk, decision, feedback, outcome
 from tests.unit.heimdall_models.learning.made import COSTS, log, worded_log
 
@@ -109,6 +110,24 @@ def test_a_report_that_has_no_place_is_a_usage_error_before_anything_is_measured
     assert isinstance(failed.exception, CommandError)
     assert failed.exception.code is Exit.USAGE
     assert "there is no directory nowhere" in str(failed.exception)
+
+
+def test_a_report_that_cannot_be_written_is_a_usage_error(run: Run) -> None:
+    write_table(Path("fresh.jsonl"), 40, 2)
+    Path("report.html").symlink_to("nowhere/report.html")
+    failed = run(evaluate, "--data", "fresh.jsonl", "--html", "report.html")
+    assert isinstance(failed.exception, CommandError)
+    assert failed.exception.code is Exit.USAGE
+    assert "report.html cannot be written" in str(failed.exception)
+
+
+def test_prompts_that_the_classifier_fails_on_are_told_beside_the_figures(run: Run) -> None:
+    write_table(Path("fresh.jsonl"), 40, 2)
+    mute = dated(Path("mute"), 2)
+    give_nan(mute)
+    judged = run(evaluate, "--bundle", "mute", "--data", "fresh.jsonl")
+    assert judged.exit_code == 0, judged.output
+    assert "the classifier gave no number for 40 prompts" in judged.stderr
 
 
 def test_a_missing_package_names_the_extra_that_brings_it() -> None:

@@ -59,6 +59,11 @@ def test_figures_on_training_data_are_called_flattering(found: dict[str, Any]) -
     assert "it was trained on one, two" in report_html(found | {"seen_in_training": ["one", "two"]})
 
 
+def test_prompts_that_the_classifier_failed_on_are_told(found: dict[str, Any]) -> None:
+    assert "gave no number" not in report_html(found)
+    assert "gave no number for 1,200 prompts" in report_html(found | {"classifier_failed": 1200})
+
+
 def test_a_part_without_data_is_left_out(found: dict[str, Any]) -> None:
     optional = ("buckets", "win_rates", "recorded", "tables", "pairs", "bundle", "baseline_frontiers")
     text = report_html({key: value for key, value in found.items() if key not in optional})
