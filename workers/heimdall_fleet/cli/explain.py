@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -18,13 +18,22 @@ from heimdall_fleet.report.audit_file import read_audit_file
 from heimdall_fleet.report.decode import decoded
 from heimdall_fleet.report.explanation import explanation, story
 
+if TYPE_CHECKING:
+    from heimdall_fleet.config import Config
+    from heimdall_models.bundle import Bundle
+
 _NAMED = 5
 
 
 @click.command()
 @click.argument("request_id", required=False)
 @click.option("--text", help="Explain how this text would be decided here and now, without an audit record.")
-@click.option("--from", "source", type=click.Path(exists=True, path_type=Path), help="An audit file, not the topic.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An audit file, not the topic.",
+)
 @click.option("--recompute", is_flag=True, help="Decide again from the record and prove that it comes out the same.")
 @click.option("--alpha", type=click.FloatRange(0, 1), help="Rank the candidates again with another alpha.")
 @click.pass_obj
@@ -141,7 +150,6 @@ def _no_terms(decision: Mapping[str, Any] | None) -> str:
 
 
 def _prove(scored: Mapping[str, Any], decision: Mapping[str, Any] | None, options: Globals) -> dict[str, Any]:
-    from heimdall_fleet.bootstrap.learn import promoted_bundle
     from heimdall_fleet.bootstrap.triage import bundle_source, judge_maker
     from heimdall_fleet.report.proof import prove
     from heimdall_fleet.triage.tuning import REFUSALS
@@ -151,8 +159,23 @@ def _prove(scored: Mapping[str, Any], decision: Mapping[str, Any] | None, option
         judge_of = judge_maker(config, everything_served=not config.providers)
         judge = judge_of(bundle_source(config.tuning.artifact_url, config).offer().load())
         if scored["bundle"] not in {one.bundle.hash for one in (judge, *judge.arms.values())}:
-            promoted = asyncio.run(promoted_bundle(config, scored["bundle"]))
+            promoted = _promoted(config, scored["bundle"])
             judge = judge_of(promoted) if promoted else judge
     except REFUSALS as error:
         raise CommandError(Exit.USAGE, str(error)) from error
     return prove(scored, judge, None if decision is scored or decision == scored else decision)
+
+
+def _promoted(config: "Config", named: str) -> "Bundle | None":
+    """The bundle of this hash if the control topic names it. Raises CommandError (3), SourceError."""
+    from heimdall_fleet.bootstrap.learn import promoted_bundle
+    from heimdall_fleet.kafka.errors import KafkaFailure
+
+    try:
+        return asyncio.run(promoted_bundle(config, named))
+    except KafkaFailure as error:
+        raise CommandError(
+            Exit.UNREACHABLE,
+            f"the decision was made with bundle {named[:12]}, which is not the configured one, and the control topic, which "
+            f"may name it, cannot be read: {error}; set tuning.artifact_url to that bundle, or give --bootstrap",
+        ) from error

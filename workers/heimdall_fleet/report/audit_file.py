@@ -1,4 +1,4 @@
-"""Reading audit records from a JSON lines file: one record a line, as `heimdall tail audit -o json` writes them."""
+"""Reading audit records from a JSON lines file: one record a line, as `heimdall tail audit` writes them, whole or as values."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +29,8 @@ def read_audit_file(path: Path, refused: dict[str, Any] | None = None) -> Iterat
             if refused is not None and isinstance(record, dict) and record.keys() == {"id", "error"}:
                 refused[str(record["id"])] = record["error"]
                 continue
+            if isinstance(record, dict) and "kind" not in record and isinstance(record.get("value"), dict):
+                record = record["value"]
             if not isinstance(record, dict) or record.get("kind") not in _KINDS:
                 raise AuditFileError(f"{path}:{number}: no audit record: `kind` is none of {', '.join(_KINDS)}")
             yield record

@@ -134,6 +134,25 @@ def _explained(audit: Path, *wish: str) -> Result:
     return call(audit.parent, "explain", "copy", "--from", str(audit), *wish)
 
 
+def test_whole_lines_of_tail_are_explained_like_the_values(tmp_path: Path) -> None:
+    (record, *_) = decided(tmp_path, "--full")
+    line = {"topic": "heimdall.audit.v1", "partition": 0, "offset": 1, "key": "a", "value": record}
+    (tmp_path / "tail.jsonl").write_bytes(orjson.dumps(line))
+    result = call(tmp_path, "explain", "a", "--from", str(tmp_path / "tail.jsonl"), "--recompute")
+    assert result.exit_code == 0, result.output
+    assert "the same decision" in result.output
+
+
+def test_a_bundle_that_only_the_control_topic_may_know_is_named_when_there_is_no_broker(tmp_path: Path) -> None:
+    (record, *_) = decided(tmp_path, "--full")
+    (tmp_path / "audit.jsonl").write_bytes(orjson.dumps({**record, "bundle": "f" * 64}))
+    nobody = "kafka: {bootstrap_servers: '127.0.0.1:9'}"
+    result = call(tmp_path, "explain", "a", "--from", str(tmp_path / "audit.jsonl"), "--recompute", text=nobody)
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.UNREACHABLE
+    assert "made with bundle ffffffffffff, which is not the configured one" in str(result.exception)
+
+
 def test_a_bundle_behind_a_pointer_decides_like_its_directory(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "bundle.tar.gz", "w:gz") as archive:
         archive.add(shipped("bundles/default"), arcname="default")
