@@ -84,8 +84,10 @@ a turn; the questions are a file of their own), and two to be described with opt
 
 _TRUE, _FALSE = frozenset({"true", "1", "1.0"}), frozenset({"false", "0", "0.0"})
 _SUBJECT = re.compile(r"^mmlu_(?P<subject>.+)$")
+_LONGEST_FIELD = 100_000_000
 _BRACKET = re.compile(r"[{\[]")
 _GSM8K_MARK = re.compile(r"^#+\s|####")
+_DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3})?")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 Row = dict[str, Any]
@@ -119,7 +121,8 @@ def read_records(path: Path) -> list[Row]:
     """The objects of a CSV, JSON-lines or JSON file. Raises TableError."""
     try:
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8", newline="") as file:
+            csv.field_size_limit(_LONGEST_FIELD)
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 return [dict(record) for record in csv.DictReader(file)]
         data = path.read_bytes()
         records = [orjson.loads(line) for line in data.splitlines() if line.strip()] if _is_lines(path) else None
@@ -220,7 +223,8 @@ def _score(value: Any) -> float | None:
     text = str(value).strip().casefold()
     if text in _TRUE or text in _FALSE:
         return float(text in _TRUE)
-    return _number(text)
+    # "0,5" is one half where decimals have a comma, not 5.
+    return float(text) if _DECIMAL.fullmatch(text) else None if "," in text else _number(text)
 
 
 def _model_columns(records: Sequence[Row], layout: Layout) -> dict[str, str]:
@@ -275,9 +279,30 @@ def _contaminated(path: Path | None) -> frozenset[str]:
     return frozenset(str(record.get("eval_prompt")) for record in read_records(path)) if path else frozenset()
 
 
+def _refuse_unscored(rows: Sequence[Row], named: Mapping[str, str], single: str) -> None:
+    """Raises TableError for a field of scores that was named and holds none, such as a misspelt one."""
+    scored = {column for row in rows for column in row if column.startswith(SCORE)}
+    silent = [field for model, field in named.items() if SCORE + model not in scored]
+    if single and not scored:
+        silent.append(single)
+    if silent:
+        raise TableError(f"no row has a score, a number or true or false, at {', '.join(map(repr, silent))}")
+
+
 def _inputs(files: Sequence[str]) -> list[tuple[str, Path]]:
     pairs = [file.partition("=") if "=" in file and not Path(file).exists() else ("", "", file) for file in files]
     return [(name or Path(file).stem, Path(file)) for name, _, file in pairs]
+
+
+def _with_a_group(pattern: str) -> str:
+    """The pattern. Raises ArgumentTypeError for one that finds no group."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{pattern!r} is no regular expression: {error}") from error
+    if not groups:
+        raise argparse.ArgumentTypeError(f"{pattern!r} has no group: put what is asked into parentheses")
+    return pattern
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -299,7 +324,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="[MODEL=]FIELD",
         help="score of a model; without a name, of the row's or the file's",
     )
-    parser.add_argument("--asked", metavar="REGEX", help="its first group is what of a prompt is asked")
+    parser.add_argument(
+        "--asked", type=_with_a_group, metavar="REGEX", help="its first group is what of a prompt is asked"
+    )
     parser.add_argument("--scale", type=float, help="what a full score is in the files (default 1)")
     parser.add_argument("--least", type=float, help="what a worthless answer scores in the files (default 0)")
 
@@ -316,17 +343,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given["scores"] = named
     if single := [entry for entry in options.fields if "=" not in entry]:
         given["score"] = single[-1]
+    layout = replace(LAYOUTS[options.layout], **given)
+    if layout.scale <= layout.least:
+        parser.error(f"--scale {layout.scale:g} is not above --least {layout.least:g}")
     try:
         rows = convert(
-            replace(LAYOUTS[options.layout], **given),
+            layout,
             _inputs(options.files),
             options.bench or options.out.stem,
             read_records(options.questions) if options.questions else (),
         )
+        _refuse_unscored(rows, named, layout.score)
         marked = _contaminated(options.contaminated)
+        count = write_jsonl((row | {"contaminated": row["prompt"] in marked} for row in rows), options.out)
     except TableError as error:
         parser.error(str(error))
-    count = write_jsonl((row | {"contaminated": row["prompt"] in marked} for row in rows), options.out)
+    except OSError as error:
+        parser.error(f"--out: {options.out} cannot be written: {error.strerror}")
     print(f"{options.out}: {count} rows")
 
 

@@ -193,6 +193,40 @@ def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
         convert(LAYOUTS["routellm"], [("odd", tmp_path / "odd.csv")], "odd")
 
 
+def test_scores_are_read_however_a_program_wrote_the_number(tmp_path: Path) -> None:
+    written = ("1e-05", "2.5E-1", ".5", "1.", "0,5", "nan", "")
+    lines = "".join(f'q{number},"{score}"\n' for number, score in enumerate(written))
+    (tmp_path / "mine.csv").write_text(f"prompt,small\n{lines}")
+    rows = convert(Layout(scores={"a": "small"}), [("mine", tmp_path / "mine.csv")], "mine")
+    assert [row.get("s::a") for row in rows] == [1e-05, 0.25, 0.5, 1.0, None, None, None]
+
+
+def test_a_csv_as_excel_writes_it_and_a_long_prompt_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(f"prompt,small\n{'long ' * 40_000},1\n", encoding="utf-8-sig")
+    (row,) = convert(Layout(scores={"a": "small"}), [("mine", tmp_path / "mine.csv")], "mine")
+    assert (len(row["prompt"]), row["s::a"]) == (200_000, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--score", "b=smal"], "no row has a score, a number or true or false, at 'smal'"),
+        (["--asked", "("], "no regular expression"),
+        (["--asked", "hi"], "has no group"),
+        (["--scale", "0"], "--scale 0 is not above --least 0"),
+        (["--out", "nowhere/t.jsonl"], "nowhere/t.jsonl cannot be written"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    (tmp_path / "mine.csv").write_text("prompt,small\nhi,1\n")
+    arguments = ["rows", "--score", "a=small", "--out", str(tmp_path / "t.jsonl"), str(tmp_path / "mine.csv"), *options]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert says in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_list_of_objects_is_refused(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text('{"a": 1}')
     with pytest.raises(TableError, match="list of objects"):
