@@ -70,8 +70,6 @@ class _Batch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
         return index
 
     def _build(self) -> Any:
-        if self._buffer is not None:
-            return self._buffer
         with _zstd_level(1 if self.size() <= LEVEL_2_ABOVE_BYTES * self.record_count() else 2):
             return super()._build()
 
