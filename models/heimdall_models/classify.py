@@ -35,8 +35,9 @@ _FAILURES = (
     failures.NotImplemented,
     failures.RuntimeException,
     RuntimeError,
+    UnicodeDecodeError,
 )
-"""What ONNX Runtime raises about a model, all without a class in common; RuntimeError is its wrapper's own."""
+"""What ONNX Runtime raises about a model, all without a class in common; the last two are its wrapper's own."""
 
 
 class ClassifierError(ValueError):

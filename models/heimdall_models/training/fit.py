@@ -2,8 +2,8 @@
 
 Two ways to fit. `Settings.transfer` is for prompts unlike those of the tables: what their outcomes say
 beyond the work in a prompt (`workload.py`) was measured to mislead on benchmarks left out, so it is not learned. Text model and
-trees learn the everyday prompts, and the tables' prompts hold them at zero; the trees see word lists only, mostly
-monotonely. `own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
+trees learn the everyday prompts, and the tables' prompts hold them at zero; the trees see `columns.TRANSFER` only, and no more
+of it makes a prompt easier. `own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from heimdall_models.conversation import Conversation
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import amounts
 from heimdall_models.training.bend import STRAIGHT, Bend, fit_bend
-from heimdall_models.training.columns import HARDER_ONLY, TRANSFER
+from heimdall_models.training.columns import TRANSFER
 from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import TextFit, fit_text, gram_matrix
 
@@ -52,10 +52,10 @@ class Settings:
     seed: int = 0
     trees: int = 60
     leaves: int = 15
-    learning_rate: float = 0.03
+    learning_rate: float = 0.1
     rows_per_leaf: int = 100
     ridge: float = 30.0
-    text_penalty: float = 0.003
+    text_penalty: float = 0.1
     rare_grams: bool = False
     transfer: bool = True
     inner_folds: int = 2
@@ -65,6 +65,7 @@ def own_settings(rows: int, seed: int = 0) -> Settings:
     """Settings for `rows` labels of one's own traffic; the fewer, the simpler the model."""
     return Settings(
         seed=seed,
+        learning_rate=0.03,
         rows_per_leaf=min(150, max(10, rows // 8)),
         ridge=50.0,
         text_penalty=min(0.02, max(0.001, 20.0 / max(rows, 1))),
@@ -271,7 +272,7 @@ def _fit_trees(numeric: NDArray[np.float32], examples: Examples, settings: Setti
     if settings.transfer:
         # A constant column is never split on.
         seen[:, [name not in TRANSFER for name in FEATURE_NAMES]] = 0.0
-        parameters["monotone_constraints"] = [-int(name in HARDER_ONLY) for name in FEATURE_NAMES]
+        parameters["monotone_constraints"] = [-int(name in TRANSFER) for name in FEATURE_NAMES]
     start = examples.offset + numeric[:, -1].astype(np.float64)
     data = lightgbm.Dataset(seen, levelled(examples), init_score=start, feature_name=list(FEATURE_NAMES))
     return lightgbm.train(parameters, data, settings.trees)

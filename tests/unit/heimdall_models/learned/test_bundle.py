@@ -2,6 +2,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heimdall_models.bundle import MANIFEST, ONNX, PERCENTILES, REQUIRED_FILES, BundleError, load_bundle
+from heimdall_models.classify import Classifier, ClassifierError, Platt
+from heimdall_models.features import FEATURE_NAMES
 from heimdall_models.npy import NpyRefused, from_npy, to_npy
 from heimdall_models.onnx_check import OnnxRefused, check_onnx
 from heimdall_models.training.train import write_bundle
@@ -125,12 +128,20 @@ def test_any_bytes_are_refused_as_onnx(data: bytes) -> None:
         check_onnx(data)
 
 
-@given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_changed_byte_is_refused_or_leaves_a_checked_model(place: int, value: int) -> None:
-    data = bytearray((DEFAULT / ONNX).read_bytes()[:20_000])
-    data[place] = value
-    with pytest.raises(OnnxRefused):
-        check_onnx(bytes(data))
+@given(st.data(), st.integers(0, 255))
+def test_a_changed_byte_is_refused_or_leaves_a_model_that_runs(data: st.DataObject, value: int) -> None:
+    changed = bytearray((DEFAULT / ONNX).read_bytes())
+    changed[data.draw(st.integers(0, len(changed) - 1))] = value
+    with suppress(OnnxRefused, ClassifierError):
+        assert check_onnx(bytes(changed)).features == len(FEATURE_NAMES)
+        classifier = Classifier(bytes(changed), Platt(1.0, 0.0), np.linspace(0.0, 1.0, 11))
+        assert classifier.predict(np.zeros((3, len(FEATURE_NAMES)), np.float32)).ok.shape == (3,)
+
+
+def test_a_name_that_is_no_text_is_refused_as_a_model_is() -> None:
+    model = (DEFAULT / ONNX).read_bytes().replace(b"aggregate_function", b"\xffggregate_function")
+    with pytest.raises(ClassifierError, match="utf-8"):
+        Classifier(model, Platt(1.0, 0.0), np.linspace(0.0, 1.0, 11))
 
 
 def changed_node(trained: Path, attribute: str, value: int) -> bytes:
