@@ -149,6 +149,9 @@ def _manifest(path: Path, data: bytes) -> Mapping[str, Any]:
     for name in ("metrics", "training_data"):
         if not isinstance(manifest.get(name, {}), dict):
             raise BundleError(path, f"`{name}` is no object")
+    tables = manifest.get("training_data", {}).get("tables", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) and "name" in table for table in tables):
+        raise BundleError(path, "`training_data.tables` is no list of objects with a name")
     try:
         orjson.dumps(manifest)
     except orjson.JSONEncodeError as error:  # it is nested deeper than anything that shows it can go

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
+from pydantic import ValidationError
 
 from heimdall_fleet.cli.common import configuration
 from heimdall_fleet.cli.exits import CommandError, Exit
@@ -17,6 +18,8 @@ from heimdall_fleet.cli.output import data, note
 from heimdall_fleet.report.audit_file import read_audit_file
 from heimdall_fleet.report.decode import decoded
 from heimdall_fleet.report.explanation import explanation, story
+from heimdall_schemas.audit import AUDIT
+from heimdall_schemas.faults import faults_of
 
 if TYPE_CHECKING:
     from heimdall_fleet.config import Config
@@ -121,12 +124,27 @@ async def _from_topic(options: Globals) -> list[dict[str, Any]]:
 def _matching(records: Iterable[Mapping[str, Any]], named: str | None) -> list[dict[str, Any]]:
     """Records of the request of this id, else of the last one that has it as its correlation id."""
     found = [dict(r) for r in records if named in (r.get("request_id"), r.get("correlation_id"))]
+    for record in found:
+        _check_whole(record)
     ids = list(dict.fromkeys(str(r["request_id"]) for r in sorted(found, key=lambda r: str(r.get("time", "")))))
     chosen = named if named in ids or not ids else ids[-1]
     if len(ids) > 1:
         others = _some([each for each in ids if each != chosen])
         note(f"{named} is an id of {len(ids)} requests, this is {chosen}; the others: {others}")
     return [r for r in found if r["request_id"] == chosen]
+
+
+def _check_whole(record: Mapping[str, Any]) -> None:
+    """Raises CommandError (1). `heimdall decide` writes no time, no worker and no correlation id."""
+    try:
+        AUDIT.validate_python({"correlation_id": "", "time": "", "worker": "", **record})
+    except ValidationError as error:
+        named = record.get("request_id", record.get("correlation_id"))
+        raise CommandError(
+            Exit.CHECK_FAILED,
+            f"a record of {named} is no whole audit record: {faults_of(error).text}; "
+            "`heimdall tail audit --values` writes them whole",
+        ) from error
 
 
 def _some(ids: Collection[str]) -> str:
@@ -139,7 +157,7 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
     if decision is None or not decision.get("cached_from"):
         return None if decision is None else dict(decision)
     return next(
-        (dict(r) for r in everything if r["kind"] == "decision" and r["request_id"] == decision["cached_from"]), None
+        (dict(r) for r in everything if r.get("kind") == "decision" and r.get("request_id") == decision["cached_from"]), None
     )
 
 

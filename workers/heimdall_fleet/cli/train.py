@@ -81,6 +81,10 @@ def _train(paths: tuple[Path, ...], out: Path, config: Config, given: dict[str, 
     dataset = dataset_of(paths)
     if dataset is not None:
         return train_on(dataset, out, config, given)
+    if given["fit_text"] is not None:
+        raise CommandError(
+            Exit.USAGE, "--fit-text is for data of `heimdall replay`: outcome tables always fit the text; leave it out"
+        )
     try:
         return build(paths, out, _plan(config, given), say=note)
     except (TableError, TrainingError, BundleError, QualityError, EmbedderError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from click.testing import CliRunner, Result
 from tests.bundles import dated
 
@@ -18,6 +19,8 @@ LINES = (
     {"id": "b", "messages": [{"role": "user", "content": "Prove Fermat's last theorem."}]},
     {"id": "c", "messages": [{"role": "user", "content": "hi"}], "heimdall": {"alpha": 1.0}},
 )
+
+EXAMPLES = Path(__file__).parents[4] / "schemas" / "examples"
 
 
 def config_file(folder: Path, text: str = "{}") -> Path:
@@ -107,6 +110,17 @@ def test_a_record_that_was_changed_does_not(tmp_path: Path) -> None:
     assert "selected_model" in result.stdout
 
 
+@pytest.mark.parametrize("lost", ["request_id", "difficulty", "candidates"])
+def test_a_record_without_a_field_is_told_by_that_field(tmp_path: Path, lost: str) -> None:
+    cut = {**decided(tmp_path, "--full")[0], "correlation_id": "asked"}
+    del cut[lost]
+    (tmp_path / "audit.jsonl").write_bytes(orjson.dumps(cut) + b"\n")
+    failed = call(tmp_path, "explain", "asked", "--from", str(tmp_path / "audit.jsonl"))
+    assert isinstance(failed.exception, CommandError)
+    assert failed.exception.code is Exit.CHECK_FAILED
+    assert f"{lost}: is required" in str(failed.exception)
+
+
 def test_a_copy_whose_original_is_not_there_is_told_and_neither_ranked_nor_proved(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     copied = {"request_id": "copy", "decision_type": "cached", "cached_from": "gone", "candidates": []}
@@ -120,7 +134,7 @@ def test_a_copy_whose_original_is_not_there_is_told_and_neither_ranked_nor_prove
 
 
 def test_of_several_requests_with_one_correlation_id_one_is_explained_and_the_others_named(tmp_path: Path) -> None:
-    ended: dict[str, Any] = {"kind": "outcome", "state": "answered", "failure": None, "attempts": []}
+    ended: dict[str, Any] = orjson.loads((EXAMPLES / "outcome-record.json").read_bytes())["value"]
     outcomes = [{**ended, "request_id": name, "cost_usd_micros": cost} for name, cost in (("b", 2), ("a", 1))]
     records = [*decided(tmp_path, "--full")[:2], *outcomes]
     (tmp_path / "audit.jsonl").write_bytes(_lines(*({**each, "correlation_id": "copy"} for each in records)))

@@ -96,6 +96,14 @@ def test_a_bundle_that_cannot_be_written_is_a_usage_error(run: Run) -> None:
     assert "cannot be written to file/made" in str(result.exception)
 
 
+def test_an_option_for_replayed_data_is_a_usage_error_with_outcome_tables(run: Run) -> None:
+    write_table(Path("mine.jsonl"), 60, 1)
+    result = run(train, "--data", "mine.jsonl", "--out", "made", "--quick", "--fit-text")
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    assert "--fit-text is for data of `heimdall replay`" in str(result.exception)
+
+
 def test_a_pair_that_no_table_has_is_a_usage_error(run: Run) -> None:
     write_table(Path("mine.jsonl"), 10, 1)
     result = run(evaluate, "--data", "mine.jsonl", "--cheap", "small", "--strong", "huge")

@@ -77,6 +77,7 @@ def test_a_missing_file_is_refused_by_name(copy: Path, name: str) -> None:
         (lambda p: rewrite_manifest(p, text_model={"scales": [1, 1, 1], "bias": "nan", "slopes": {}}), "within"),
         (lambda p: rewrite_manifest(p, files={"../../etc/passwd": "0"}), "unknown files"),
         (lambda p: rewrite_manifest(p, metrics=[1]), "`metrics` is no object"),
+        (lambda p: rewrite_manifest(p, training_data={"tables": ["mine"]}), "no list of objects with a name"),
         (nest_the_manifest, "cannot be written as it was read"),
         (lambda p: (p / MANIFEST).write_bytes(b"{"), "not JSON"),
         (lambda p: (p / MANIFEST).write_bytes(b"[]"), "not a bundle manifest"),
