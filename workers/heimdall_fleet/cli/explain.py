@@ -157,7 +157,8 @@ def _scored(records: Iterable[Mapping[str, Any]], everything: Iterable[Mapping[s
     if decision is None or not decision.get("cached_from"):
         return None if decision is None else dict(decision)
     return next(
-        (dict(r) for r in everything if r.get("kind") == "decision" and r.get("request_id") == decision["cached_from"]), None
+        (dict(r) for r in everything if r.get("kind") == "decision" and r.get("request_id") == decision["cached_from"]),
+        None,
     )
 
 
