@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from heimdall_models.conversation import Conversation, read_conversation
 
 HARD_BELOW, EASY_ABOVE = 0.3, 0.8
-COPIES_HARD, COPIES_BETWEEN, COPIES_EASY = 40, 4, 1
+COPIES_HARD, COPIES_BETWEEN, COPIES_EASY = 400, 4, 1
 """There are few of them beside tens of thousands of exam questions, of hard ones fewest; more copies move these little."""
 
 

@@ -2,8 +2,8 @@
 
 Two ways to fit. `Settings.transfer` is for prompts unlike those of the tables: what their outcomes say
 beyond the work in a prompt (`workload.py`) was measured to mislead on benchmarks left out, so it is not learned. Text model and
-trees learn the everyday prompts, and the tables' prompts hold them at zero; the trees see `columns.TRANSFER` only.
-`own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
+trees learn the everyday prompts, and the tables' prompts hold them at zero; the trees see `columns.TRANSFER` only, and no more
+of it makes a prompt easier. `own_settings` is for labels of the very traffic that will be served: every feature, no constraint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from heimdall_models.conversation import Conversation
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import amounts
 from heimdall_models.training.bend import STRAIGHT, Bend, fit_bend
-from heimdall_models.training.columns import HARDER_ONLY, TRANSFER
+from heimdall_models.training.columns import TRANSFER
 from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import TextFit, fit_text, gram_matrix
 
@@ -55,7 +55,7 @@ class Settings:
     learning_rate: float = 0.1
     rows_per_leaf: int = 100
     ridge: float = 30.0
-    text_penalty: float = 0.3
+    text_penalty: float = 0.1
     rare_grams: bool = False
     transfer: bool = True
     inner_folds: int = 2
@@ -270,10 +270,9 @@ def _fit_trees(numeric: NDArray[np.float32], examples: Examples, settings: Setti
     }
     seen = numeric.copy()
     if settings.transfer:
-        # A constant column is never split on. Of so few columns, each tree sees all: what it corrects, they say together.
+        # A constant column is never split on.
         seen[:, [name not in TRANSFER for name in FEATURE_NAMES]] = 0.0
-        parameters["monotone_constraints"] = [-int(name in HARDER_ONLY) for name in FEATURE_NAMES]
-        parameters["feature_fraction"] = 1.0
+        parameters["monotone_constraints"] = [-int(name in TRANSFER) for name in FEATURE_NAMES]
     start = examples.offset + numeric[:, -1].astype(np.float64)
     data = lightgbm.Dataset(seen, levelled(examples), init_score=start, feature_name=list(FEATURE_NAMES))
     return lightgbm.train(parameters, data, settings.trees)
