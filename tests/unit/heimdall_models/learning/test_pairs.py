@@ -90,7 +90,7 @@ def test_to_learn_from_a_shadow_is_one_answer_more(serving: Bundle) -> None:
 
 
 def test_of_a_pair_both_answers_are_shown_and_a_third_one_only_if_it_could_be_drawn(serving: Bundle) -> None:
-    pairs = pairs_of(shadowed(log(50, serving, exploration=0.0), 1.0))
+    pairs = pairs_of(shadowed(log(200, serving, exploration=0.0), 1.0))
     rows = np.arange(len(pairs))
     for choice in (pairs.served, pairs.shadows.model):
         assert matches(choice, pairs).tolist() == [1.0] * len(pairs)
