@@ -19,7 +19,6 @@ from heimdall_models.training.train import LARGEST_EXPORT_DIFFERENCE, TrainingEr
 FEWEST_OF_A_SIDE = 20
 
 _CALIBRATION_ROWS = 200.0
-_SMALLEST_SLOPE = 0.01
 
 
 class TooLittle(ValueError):
@@ -58,7 +57,7 @@ def fitted(logged: Logged, sides: Sides, split: Split, prior: Prior, seed: int) 
             "the bundle was not written: report it with the versions of lightgbm, onnx and onnxruntime"
         )
     log_odds = raw(model).log_odds
-    platt = _calibrated(log_odds(later.features), _soft_labels(outcomes, later, sides))
+    platt = fit_platt(log_odds(later.features), _soft_labels(outcomes, later, sides))
     reference = 1.0 - platt(log_odds(np.concatenate((fit.features, later.features))))
     return Fit(
         logged, sides, split, outcomes, effective, model, difference, platt, percentile_table(reference), prior, trees
@@ -88,16 +87,6 @@ def _soft_labels(outcomes: Outcomes, later: Logged, sides: Sides) -> Floats:
 def preference(scores: Floats) -> Floats:
     """(n,) chance that the cheap side is preferred, from (n, 2) scores: (1 + cheap − strong) / 2."""
     return np.asarray((1.0 + scores[:, 0] - scores[:, 1]) / 2.0)
-
-
-def _calibrated(log_odds: Floats, label: Floats) -> Platt:
-    """A slope of 0 or less would turn the order round on the word of a few rows: it stays, nearly flat."""
-    found = fit_platt(log_odds, label)
-    if found.slope >= _SMALLEST_SLOPE:
-        return found
-    mean = float(np.clip(label.mean(), 0.01, 0.99))
-    centre = float(np.log(mean / (1.0 - mean))) - _SMALLEST_SLOPE * float(log_odds.mean())
-    return Platt(_SMALLEST_SLOPE, centre)
 
 
 def _both_sides(fit: Logged, sides: Sides) -> None:

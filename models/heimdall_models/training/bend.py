@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 KEPT_SLOPE = 0.8
 """Of Platt's slope; less would let what the trees add outweigh the score wherever there is no step."""
 
+LEAST_SLOPE = 0.01
+"""Of any line. One that falls would turn the order round on the word of a few rows: the order stays, nearly flat."""
+
 STEPS = 32
 _SCORE = FEATURE_NAMES.index("text_score")
 
@@ -60,9 +63,9 @@ STRAIGHT = Bend(np.zeros(0, np.float32), np.zeros(1))
 def fit_bend(score: NDArray[np.float32], log_odds: Floats, label: Floats, line: Platt) -> tuple[Bend, Platt]:
     """The bend, and the line to use with it, that minimise the cross-entropy to soft labels; all of them (n,).
 
-    `line`: Platt's for the same `log_odds`. A line that does not rise is left alone.
+    `line`: Platt's for the same `log_odds`. A line that hardly rises is left alone.
     """
-    if line.slope <= 0:
+    if line.slope <= LEAST_SLOPE:
         return STRAIGHT, line
     edges = np.unique(np.quantile(score, np.linspace(0, 1, STEPS + 1)[1:-1]).astype(np.float32))
     place = np.searchsorted(edges, score, side="left")

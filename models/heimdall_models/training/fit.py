@@ -23,7 +23,7 @@ from heimdall_models.classify import Platt
 from heimdall_models.conversation import Conversation
 from heimdall_models.features import FEATURE_NAMES, FEATURE_VERSION, MAX_BATCH, extract
 from heimdall_models.text_model import amounts
-from heimdall_models.training.bend import STRAIGHT, Bend, fit_bend
+from heimdall_models.training.bend import LEAST_SLOPE, STRAIGHT, Bend, fit_bend
 from heimdall_models.training.columns import TRANSFER
 from heimdall_models.training.questions import fold_of
 from heimdall_models.training.text_fit import TextFit, fit_text, gram_matrix
@@ -206,7 +206,7 @@ def calibrated_by_fold(held_out: Scored, examples: Examples, settings: Settings)
 
 
 def fit_platt(log_odds: Floats, label: Floats) -> Platt:
-    """Slope and intercept that minimise the cross-entropy to soft labels (Platt 1999)."""
+    """Slope, of `LEAST_SLOPE` or more, and intercept that minimise the cross-entropy to soft labels (Platt 1999)."""
 
     def loss(theta: Floats) -> tuple[float, Floats]:
         z = theta[0] * log_odds + theta[1]
@@ -215,7 +215,10 @@ def fit_platt(log_odds: Floats, label: Floats) -> Platt:
         return value, np.array([(residual * log_odds).mean(), residual.mean()])
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
-    return Platt(float(slope), float(intercept))
+    if slope >= LEAST_SLOPE:
+        return Platt(float(slope), float(intercept))
+    mean = float(np.clip(label.mean(), 0.01, 0.99))
+    return Platt(LEAST_SLOPE, float(np.log(mean / (1.0 - mean))) - LEAST_SLOPE * float(log_odds.mean()))
 
 
 def text_score(text: TextFit, examples: Examples) -> Floats:

@@ -168,6 +168,14 @@ def test_platt_recovers_the_slope_it_was_given() -> None:
     assert platt.intercept == pytest.approx(0.5, abs=0.02)
 
 
+def test_platt_never_turns_the_order_round() -> None:
+    log_odds = np.linspace(-3, 3, 400) + 1.0
+    probability = fit_platt(log_odds, 1 / (1 + np.exp(log_odds)))(log_odds)
+    assert (np.diff(probability) > 0).all()
+    assert np.ptp(probability) < 0.02
+    assert probability.mean() == pytest.approx((1 / (1 + np.exp(log_odds))).mean(), abs=0.01)
+
+
 def test_offsets_take_the_mean_of_a_domain_out() -> None:
     label = np.array([1.0] * 200 + [0.0] * 200)
     found = domain_offset(label, np.array(["easy"] * 200 + ["hard"] * 200))
