@@ -52,6 +52,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return invoke
 
 
+def usage_error(result: Result) -> str:
+    """What a command said that ended as one."""
+    assert isinstance(result.exception, CommandError)
+    assert result.exception.code is Exit.USAGE
+    return str(result.exception)
+
+
 def test_a_table_becomes_a_bundle_and_the_bundle_an_evaluation(run: Run) -> None:
     write_table(Path("mine.jsonl"), 220, 1)
     write_table(Path("fresh.jsonl"), 80, 2)
@@ -80,53 +87,45 @@ def test_people_get_a_summary(run: Run) -> None:
 
 def test_a_table_without_scores_is_a_usage_error_that_says_what_is_missing(run: Run) -> None:
     Path("odd.jsonl").write_text('{"prompt": "hi"}\n')
-    result = run(train, "--data", "odd.jsonl", "--out", "made")
-    assert isinstance(result.exception, CommandError)
-    assert result.exception.code is Exit.USAGE
-    assert "no column of scores" in str(result.exception)
+    assert "no column of scores" in usage_error(run(train, "--data", "odd.jsonl", "--out", "made"))
     assert not Path("made").exists()
 
 
 def test_a_bundle_that_cannot_be_written_is_a_usage_error(run: Run) -> None:
     write_table(Path("mine.jsonl"), 60, 1)
     Path("file").touch()
-    result = run(train, "--data", "mine.jsonl", "--out", "file/made", "--quick")
-    assert isinstance(result.exception, CommandError)
-    assert result.exception.code is Exit.USAGE
-    assert "cannot be written to file/made" in str(result.exception)
+    assert "cannot be written to file/made" in usage_error(
+        run(train, "--data", "mine.jsonl", "--out", "file/made", "--quick")
+    )
 
 
 def test_an_option_for_replayed_data_is_a_usage_error_with_outcome_tables(run: Run) -> None:
     write_table(Path("mine.jsonl"), 60, 1)
-    result = run(train, "--data", "mine.jsonl", "--out", "made", "--quick", "--fit-text")
-    assert isinstance(result.exception, CommandError)
-    assert result.exception.code is Exit.USAGE
-    assert "--fit-text is for data of `heimdall replay`" in str(result.exception)
+    assert "--fit-text is for data of `heimdall replay`" in usage_error(
+        run(train, "--data", "mine.jsonl", "--out", "made", "--quick", "--fit-text")
+    )
 
 
 def test_a_pair_that_no_table_has_is_a_usage_error(run: Run) -> None:
     write_table(Path("mine.jsonl"), 10, 1)
-    result = run(evaluate, "--data", "mine.jsonl", "--cheap", "small", "--strong", "huge")
-    assert isinstance(result.exception, CommandError)
-    assert result.exception.code is Exit.USAGE
-    assert "small and huge" in str(result.exception)
+    assert "small and huge" in usage_error(
+        run(evaluate, "--data", "mine.jsonl", "--cheap", "small", "--strong", "huge")
+    )
 
 
 def test_a_report_that_has_no_place_is_a_usage_error_before_anything_is_measured(run: Run) -> None:
     write_table(Path("fresh.jsonl"), 80, 2)
-    failed = run(evaluate, "--data", "fresh.jsonl", "--html", "nowhere/report.html")
-    assert isinstance(failed.exception, CommandError)
-    assert failed.exception.code is Exit.USAGE
-    assert "there is no directory nowhere" in str(failed.exception)
+    assert "there is no directory nowhere" in usage_error(
+        run(evaluate, "--data", "fresh.jsonl", "--html", "nowhere/report.html")
+    )
 
 
 def test_a_report_that_cannot_be_written_is_a_usage_error(run: Run) -> None:
     write_table(Path("fresh.jsonl"), 40, 2)
     Path("report.html").symlink_to("nowhere/report.html")
-    failed = run(evaluate, "--data", "fresh.jsonl", "--html", "report.html")
-    assert isinstance(failed.exception, CommandError)
-    assert failed.exception.code is Exit.USAGE
-    assert "report.html cannot be written" in str(failed.exception)
+    assert "report.html cannot be written" in usage_error(
+        run(evaluate, "--data", "fresh.jsonl", "--html", "report.html")
+    )
 
 
 def test_prompts_that_the_classifier_fails_on_are_told_beside_the_figures(run: Run) -> None:
@@ -294,10 +293,7 @@ def test_a_replayed_log_that_teaches_nothing_stops_with_the_reason(run: Run, tmp
     Desk(tmp_path).run(*audit_of(20))
     Path("heimdall.yaml").write_text(CANDIDATES)
 
-    trained = run(train, "--data", "data", "--out", "made")
-    assert isinstance(trained.exception, CommandError)
-    assert trained.exception.code is Exit.USAGE
-    assert "20 of 20 rows" in str(trained.exception)
+    assert "20 of 20 rows" in usage_error(run(train, "--data", "data", "--out", "made"))
     assert not Path("made").exists()
 
 
